@@ -7,7 +7,7 @@ notice that its token has expired. Intervals (back-off, age) are monotonic, beca
 from __future__ import annotations
 
 import asyncio
-import time
+import time as system_time
 from typing import Protocol
 
 
@@ -30,6 +30,6 @@ class Clock(Protocol):
 class SystemClock:
     """The clock of the machine; the default wherever a `Clock` is asked for."""
 
-    time = staticmethod(time.time)
-    monotonic = staticmethod(time.monotonic)
+    time = staticmethod(system_time.time)
+    monotonic = staticmethod(system_time.monotonic)
     sleep = staticmethod(asyncio.sleep)

@@ -1,0 +1,132 @@
+"""A channel's view of its token cache: the token as ready metadata, and the calls that wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+import grpc.aio
+
+from aio_authgrpc.errors import AuthRpcError, ChannelClosedError, ConfigurationError, WrongEventLoopError
+from aio_authgrpc.token import Metadata, Token
+
+if TYPE_CHECKING:
+    from aio_authgrpc.cache import TokenCache
+
+CallMetadata = grpc.aio.Metadata | Sequence[tuple[str, str | bytes]]
+"""What grpc.aio takes as `metadata=`."""
+CallerMetadata = tuple[tuple[str, str | bytes], ...]
+"""The same, checked."""
+
+
+class WaitingCall(Protocol):
+    """A call that has not got its token yet, as the channel sees it when it closes."""
+
+    @property
+    def waiting_task(self) -> asyncio.Task[None]:
+        """Ends when the call waits no more."""
+        ...
+
+    def abandon(self, error: AuthRpcError) -> None:
+        """End the call with this error."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """A token and what it adds to an RPC on one channel."""
+
+    token: Token
+    metadata: Metadata = field(repr=False)
+
+
+class Authorizer:
+    """Turns tokens into metadata, once for each token, and keeps count of the calls that wait.
+
+    Args:
+        cache: Where the tokens are.
+        header: The metadata key that they go to.
+        metadata: What else every call of the channel carries.
+    """
+
+    def __init__(self, cache: TokenCache, *, header: str, metadata: Metadata) -> None:
+        self._cache = cache
+        self._header = header
+        self._metadata = metadata
+        self._authorization: Authorization | None = None
+        # The loop, or None once closed: one comparison on the hot path finds out both.
+        self._open_on: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        self._closed = False
+        self.waiting: set[WaitingCall] = set()
+
+    def check_usable(self) -> None:
+        """Raise unless this is the channel's loop and the channel is open.
+
+        Raises:
+            ChannelClosedError, WrongEventLoopError: As their names say.
+        """
+        if self._open_on is not asyncio.get_running_loop():
+            self._raise_unusable()
+
+    def _raise_unusable(self) -> NoReturn:
+        if self._closed:
+            raise ChannelClosedError("The channel was closed.", hint="Open a new one; a closed one stays closed.")
+        raise WrongEventLoopError(
+            "The channel belongs to another event loop.",
+            hint="Open it on the loop, and in the process, that uses it: after a fork, not before.",
+        )
+
+    def current(self) -> Authorization | None:
+        """Return what to send now, or None where a call has to wait. Never waits."""
+        token = self._cache.current()
+        return None if token is None else self._of(token)
+
+    async def get(self, timeout: float | None) -> Authorization:
+        """Return what to send, waiting `timeout` seconds at most; see `TokenCache.get`."""
+        return self._of(await self._cache.get(timeout=timeout))
+
+    def _of(self, token: Token) -> Authorization:
+        known = self._authorization
+        if known is None or known.token is not token:
+            # What the user fixed for the channel stands above what the credential brings along.
+            fixed = {key for key, _ in self._metadata}
+            brought = (entry for entry in token.as_metadata(self._header) if entry[0] not in fixed)
+            metadata = (*self._metadata, *brought)
+            known = self._authorization = Authorization(token, metadata)
+        return known
+
+    def reject(self, token: Token) -> bool:
+        """Take a refused token back; see `TokenCache.reject`."""
+        return self._cache.reject(token)
+
+    def checked(self, metadata: CallMetadata) -> CallerMetadata:
+        """Return a caller's own metadata.
+
+        Raises:
+            ConfigurationError: It holds the header that the channel fills: the server would get two.
+        """
+        entries = tuple(metadata)
+        for key, _ in entries:
+            if key.lower() == self._header:
+                raise ConfigurationError(
+                    f"the channel fills {self._header!r} itself, and the server would get two.",
+                    field="metadata",
+                    hint="Leave it out, or use a plain grpc.aio channel for this call.",
+                )
+        return entries
+
+    def refuse_new_calls(self) -> None:
+        """Let no further call begin; those that wait go on."""
+        self._open_on, self._closed = None, True
+
+    async def wait_for_waiting_calls(self, timeout: float) -> None:
+        """Wait, `timeout` seconds at most, until no call waits for its token any more."""
+        if timeout > 0 and self.waiting:
+            await asyncio.wait({call.waiting_task for call in self.waiting}, timeout=timeout)
+
+    def abandon_waiting_calls(self) -> None:
+        """End the calls that still wait, with `ChannelClosedError`."""
+        for call in tuple(self.waiting):
+            call.abandon(ChannelClosedError("The channel was closed while the call waited for its token."))

@@ -1,0 +1,442 @@
+"""The calls that a stub returns: one state machine for those that have a token and those that wait.
+
+    waiting ──token──▶ started ──status──▶ done
+       │                  │ UNAUTHENTICATED, and it may be sent again: back to waiting, once
+       └─no token, cancel─┴────────────▶ done
+
+With a token at hand the real call is started at once: no task, no thread, no await. Without one, the
+call is handed out all the same; a task of its own starts the real call when the token has come. What
+a caller does meanwhile (write, read, cancel, add a callback, ask for the code) means what it means on
+a real call. The wait counts against the call's timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from time import monotonic
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+import grpc
+import grpc.aio
+
+from aio_authgrpc.authorization import Authorization, Authorizer, CallerMetadata
+from aio_authgrpc.errors import AuthRpcError
+
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+RealCall = TypeVar("RealCall", bound=grpc.aio.Call)
+T = TypeVar("T")
+
+DoneCallback = Callable[[Any], None]
+"""Is called with the call when it is done."""
+
+_UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
+_CANCELLED_DETAILS = "Locally cancelled by application!"  # what a real call says
+
+
+class StartCall(Protocol):
+    """Starts the real call: a grpc.aio multi-callable with everything but these two filled in."""
+
+    def __call__(self, *, timeout: float | None, metadata: Any) -> Any:
+        """Return the real call."""
+        ...
+
+
+class AuthorizedCall(grpc.aio.Call):
+    """What the calls of all four arities have in common.
+
+    Args:
+        authorizer: Gives the token.
+        start: Starts the real call.
+        timeout: The RPC's, in seconds; None for none.
+        metadata: The caller's own.
+        may_replay: Whether the request can be sent a second time.
+    """
+
+    def __init__(
+        self,
+        authorizer: Authorizer,
+        start: StartCall,
+        timeout: float | None,
+        metadata: CallerMetadata,
+        *,
+        may_replay: bool,
+    ) -> None:
+        self._authorizer = authorizer
+        self._start = start
+        self._metadata = metadata
+        self._may_replay = may_replay
+        self._call: Any = None  # the real call, of the arity's own type
+        self._end: BaseException | None = None  # why there will never be a real call
+        self._refused: Any = None  # the real call whose replay is being prepared
+        self._callbacks: list[DoneCallback] = []
+        authorization = authorizer.current()
+        if authorization is None:
+            self._wait_for_token(timeout)
+        else:
+            self._start_real_call(authorization, timeout)
+
+    # From waiting to started
+
+    def _wait_for_token(self, timeout: float | None) -> None:
+        self._deadline = None if timeout is None else monotonic() + timeout
+        self._authorizer.waiting.add(self)
+        self.waiting_task = asyncio.create_task(self._start_with_token(), name="aio_authgrpc waiting call")
+        # Not a `finally` in the coroutine: a task cancelled before its first step never enters it.
+        self.waiting_task.add_done_callback(self._stop_waiting)
+
+    def _stop_waiting(self, task: asyncio.Task[None]) -> None:
+        self._authorizer.waiting.discard(self)
+        if task.cancelled():
+            self._end_without_call(asyncio.CancelledError())
+
+    async def _start_with_token(self) -> None:
+        try:
+            authorization = await self._authorizer.get(self._seconds_left())
+            if self._refused is not None and authorization.token.value == self._authorization.token.value:
+                self._call = self._refused  # the source has no other token: the refusal stands
+                self._finish()
+            else:
+                self._start_real_call(authorization, self._seconds_left())
+        except Exception as error:  # noqa: BLE001 - also what a real call raises when it is made
+            self._end_without_call(error)
+
+    def _start_real_call(self, authorization: Authorization, timeout: float | None) -> None:
+        self._authorization = authorization
+        metadata = self._metadata + authorization.metadata if self._metadata else authorization.metadata
+        self._call = call = self._start(timeout=timeout, metadata=metadata)
+        call.add_done_callback(self._on_done)
+
+    def _seconds_left(self) -> float | None:
+        return None if self._deadline is None else max(0.0, self._deadline - monotonic())
+
+    async def _real_call(self) -> Any:
+        """Return the real call, waiting until it is started.
+
+        Cancelling this wait leaves the call alone, as it does with a real one's metadata or code.
+        """
+        while self._call is None:
+            self._raise_end()
+            await asyncio.wait({self.waiting_task})
+        return self._call
+
+    async def _real_call_or_cancel(self) -> Any:
+        """Return the real call for whoever awaits or reads it: cancelling that cancels the RPC."""
+        try:
+            return await self._real_call()
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+
+    def _raise_end(self) -> None:
+        if self._end is not None:
+            raise self._end.copy() if isinstance(self._end, AuthRpcError) else self._end
+
+    # From started to done, or back to waiting
+
+    def _on_done(self, call: Any) -> None:
+        if call is self._call and not self._replay():
+            self._finish()
+
+    def _replay(self) -> bool:
+        """Decide whether the real call, which is done, is sent again; if so it is under way on return."""
+        # Check and set without an await between them: whoever sees the end first decides, once.
+        call = self._call
+        if final_code(call) is not _UNAUTHENTICATED:
+            return False
+        worth_it = self._authorizer.reject(self._authorization.token)
+        if not (worth_it and self._may_replay):
+            return False
+        self._may_replay = False
+        self._refused, self._call = call, None
+        self._wait_for_token(call.time_remaining())
+        return True
+
+    def _was_replaced(self, call: Any) -> bool:
+        """Whether the refusal that `call` just raised is not the caller's business: a replay is under way."""
+        return self._call is not call or self._replay()
+
+    def _end_without_call(self, error: BaseException) -> None:
+        if self._end is None and self._call is None:
+            self._end = error
+            self._finish()
+
+    def _finish(self) -> None:
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback(self)
+
+    def abandon(self, error: AuthRpcError) -> None:
+        """End a call that waits for its token with this error: the channel is closing."""
+        self._end_without_call(error)
+        self.waiting_task.cancel()
+
+    # grpc.aio.Call
+
+    def cancel(self) -> bool:
+        """See `grpc.aio.Call.cancel`."""
+        if self._call is not None:
+            return bool(self._call.cancel())
+        if self._end is not None:
+            return False
+        self._end_without_call(asyncio.CancelledError())
+        self.waiting_task.cancel()
+        return True
+
+    def cancelled(self) -> bool:
+        """See `grpc.aio.Call.cancelled`."""
+        if self._call is not None:
+            return bool(self._call.cancelled())
+        return isinstance(self._end, asyncio.CancelledError)
+
+    def done(self) -> bool:
+        """See `grpc.aio.Call.done`."""
+        if self._call is not None:
+            return bool(self._call.done())
+        return self._end is not None
+
+    def time_remaining(self) -> float | None:
+        """See `grpc.aio.Call.time_remaining`; it counts from when the stub was called."""
+        if self._call is not None:
+            return cast("float | None", self._call.time_remaining())
+        return self._seconds_left()
+
+    def add_done_callback(self, callback: DoneCallback) -> None:
+        """See `grpc.aio.Call.add_done_callback`; a replay is not an end."""
+        if self.done():
+            callback(self)
+        else:
+            self._callbacks.append(callback)
+
+    async def initial_metadata(self) -> grpc.aio.Metadata:
+        """See `grpc.aio.Call.initial_metadata`."""
+        return await self._ask(lambda call: call.initial_metadata(), grpc.aio.Metadata)
+
+    async def trailing_metadata(self) -> grpc.aio.Metadata:
+        """See `grpc.aio.Call.trailing_metadata`."""
+        return await self._ask(lambda call: call.trailing_metadata(), grpc.aio.Metadata)
+
+    async def code(self) -> grpc.StatusCode:
+        """See `grpc.aio.Call.code`."""
+        return await self._ask(lambda call: call.code(), lambda: self._end_status()[0])
+
+    async def details(self) -> str:
+        """See `grpc.aio.Call.details`."""
+        return await self._ask(lambda call: call.details(), lambda: self._end_status()[1])
+
+    async def debug_error_string(self) -> str:
+        """What grpc.aio's calls have beside their public interface; empty where no RPC was made."""
+        return await self._ask(lambda call: call.debug_error_string(), str)
+
+    async def wait_for_connection(self) -> None:
+        """See `grpc.aio.Call.wait_for_connection`."""
+        while True:
+            call = await self._real_call()
+            try:
+                await call.wait_for_connection()
+                return
+            except grpc.aio.AioRpcError:
+                if not self._was_replaced(call):
+                    raise
+
+    async def _ask(self, question: Callable[[Any], Awaitable[T]], without_call: Callable[[], T]) -> T:
+        """Ask the last real call, once it is known to be the last."""
+        while True:
+            while self._call is None:
+                if self._end is not None:
+                    return without_call()
+                await asyncio.wait({self.waiting_task})
+            call = self._call
+            answer = await question(call)
+            if self._call is call:
+                return answer
+
+    def _end_status(self) -> tuple[grpc.StatusCode, str]:
+        if isinstance(self._end, grpc.aio.AioRpcError):
+            return self._end.code(), self._end.details() or ""
+        if isinstance(self._end, asyncio.CancelledError):
+            return grpc.StatusCode.CANCELLED, _CANCELLED_DETAILS
+        return grpc.StatusCode.INTERNAL, f"The call could not be made: {type(self._end).__name__}."
+
+    def __repr__(self) -> str:
+        if self._call is not None:
+            return f"<{type(self).__name__} of {self._call!r}>"
+        return f"<{type(self).__name__} {'waiting for its token' if self._end is None else 'ended without an RPC'}>"
+
+
+class UnaryResponseCall(Generic[Request, Response], AuthorizedCall):
+    """A call that is awaited for its one response."""
+
+    def __await__(self) -> Generator[Any, None, Response]:
+        """Return the response. As with a real call, cancelling who awaits it cancels the RPC."""
+        return self._response().__await__()
+
+    async def _response(self) -> Response:
+        while True:
+            call = self._call
+            if call is None:
+                call = await self._real_call_or_cancel()
+            try:
+                return cast("Response", await call)
+            except grpc.aio.AioRpcError:
+                if not self._was_replaced(call):
+                    raise
+
+
+class StreamResponseCall(Generic[Request, Response], AuthorizedCall):
+    """A call whose responses are iterated or read.
+
+    A refusal before the first message may be replayed, one after it may not. Only whoever reads knows
+    whether a message was on its way when the status came; while the first read is under way the
+    decision is its.
+    """
+
+    def __init__(
+        self,
+        authorizer: Authorizer,
+        start: StartCall,
+        timeout: float | None,
+        metadata: CallerMetadata,
+        *,
+        may_replay: bool,
+    ) -> None:
+        self._iterator: AsyncIterator[Response] | None = None
+        self._opened = False  # whether the first message, or the end, was delivered
+        self._reading = False
+        self._style = ""
+        super().__init__(authorizer, start, timeout, metadata, may_replay=may_replay)
+
+    def _on_done(self, call: Any) -> None:
+        if not self._reading:
+            super()._on_done(call)
+
+    def _use(self, style: str) -> None:
+        """Hold to one of iterating and reading, as a real call does, from before it is started."""
+        if self._style and self._style != style:
+            raise grpc.aio.UsageError("The iterator and read/write APIs may not be mixed on a single RPC.")
+        self._style = style
+
+    def __aiter__(self) -> AsyncIterator[Response]:
+        """Iterate over the responses. Cancelling who iterates cancels the RPC, as with a real call."""
+        self._use("iterate")
+        if self._iterator is None:
+            self._iterator = self._iterate()
+        return self._iterator
+
+    async def _iterate(self) -> AsyncIterator[Response]:
+        message = await self._open(_next_message)
+        if message is grpc.aio.EOF:
+            return
+        yield cast("Response", message)
+        async for message in self._call:
+            yield message
+
+    async def read(self) -> object:
+        """Return the next response, or `grpc.aio.EOF`."""
+        if self.done() and self._call is None:
+            self._raise_end()
+        self._use("read")
+        if self._opened:
+            return cast("Response", await self._call.read())
+        return await self._open(_read_message)
+
+    async def _open(self, read: Callable[[Any], Awaitable[T]]) -> T:
+        """Read the first message, or the end; see the class for what is decided here."""
+        while True:
+            call = await self._real_call_or_cancel()
+            self._reading = True
+            try:
+                message = await read(call)
+                self._opened = True
+                self._may_replay = False
+                return message
+            except grpc.aio.AioRpcError:
+                if not self._was_replaced(call):
+                    raise
+            finally:
+                self._reading = False
+                if self._call is call and call.done():
+                    self._on_done(call)
+
+
+class StreamRequestCall(Generic[Request, Response], AuthorizedCall):
+    """A call whose requests are written. It is made only where the token has to be waited for."""
+
+    def __init__(
+        self,
+        authorizer: Authorizer,
+        start: StartCall,
+        timeout: float | None,
+        metadata: CallerMetadata,
+        *,
+        has_iterator: bool,
+    ) -> None:
+        self._has_iterator = has_iterator
+        super().__init__(authorizer, start, timeout, metadata, may_replay=False)
+
+    def _check_style(self) -> None:
+        if self._has_iterator:
+            raise grpc.aio.UsageError("The iterator and read/write APIs may not be mixed on a single RPC.")
+
+    async def write(self, request: Request) -> None:
+        """Send a request, once the call is started."""
+        self._check_style()
+        if self.done() and self._call is None:
+            raise asyncio.InvalidStateError("RPC already finished.")
+        await (await self._real_call()).write(request)
+
+    async def done_writing(self) -> None:
+        """Say that no request follows. Does nothing on a call that is done."""
+        self._check_style()
+        while self._call is None and self._end is None:
+            await asyncio.wait({self.waiting_task})
+        if self._call is not None:
+            await self._call.done_writing()
+
+
+class UnaryUnaryCall(UnaryResponseCall[Request, Response], grpc.aio.UnaryUnaryCall[Request, Response]):
+    """One request, one response."""
+
+
+class UnaryStreamCall(StreamResponseCall[Request, Response], grpc.aio.UnaryStreamCall[Request, Response]):
+    """One request, many responses."""
+
+
+class StreamUnaryCall(
+    StreamRequestCall[Request, Response],
+    UnaryResponseCall[Request, Response],
+    grpc.aio.StreamUnaryCall[Request, Response],
+):
+    """Many requests, one response, waiting for the token."""
+
+
+class StreamStreamCall(
+    StreamRequestCall[Request, Response],
+    StreamResponseCall[Request, Response],
+    grpc.aio.StreamStreamCall[Request, Response],
+):
+    """Many requests, many responses, waiting for the token."""
+
+
+def final_code(call: grpc.aio.Call) -> grpc.StatusCode | None:
+    """Return the code of a call that is done, without waiting; None where it is not done.
+
+    `code()` is a coroutine method, but on a call that is done it finishes at its first step.
+    """
+    coroutine = call.code()
+    try:
+        coroutine.send(None)
+    except StopIteration as finished:
+        return cast("grpc.StatusCode", finished.value)
+    coroutine.close()
+    return None
+
+
+def _next_message(call: Any) -> Awaitable[Any]:
+    return anext(aiter(call), grpc.aio.EOF)
+
+
+def _read_message(call: Any) -> Awaitable[Any]:
+    return cast("Awaitable[Any]", call.read())

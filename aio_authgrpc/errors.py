@@ -1,0 +1,237 @@
+"""The errors of this package, as a tree; each with the gRPC status code that it carries.
+
+```
+AuthGrpcError                           everything below: `hint`, `retryable`
+├── ConfigurationError (ValueError)     no status: raised by the call that was given bad arguments, or on
+│                                       entry for a file or the environment, before any RPC; `field`
+└── AuthRpcError (grpc.aio.AioRpcError) raised by an RPC; `code()`, `details()`, `__cause__`
+    ├── TokenUnavailableError           UNAVAILABLE: no token now, a later attempt may get one; retryable
+    ├── TokenRefusedError               UNAUTHENTICATED: the token endpoint or the source said no
+    ├── TokenDeadlineExceededError      DEADLINE_EXCEEDED: the RPC's time was spent waiting for its token
+    ├── ConnectionNotReadyError         UNAVAILABLE: the server could not be reached in `ready_timeout`
+    ├── ChannelClosedError              CANCELLED: the channel, or its token cache, was closed
+    └── WrongEventLoopError             FAILED_PRECONDITION: used on another loop, or after a fork
+```
+
+`except grpc.aio.AioRpcError` therefore catches whatever goes wrong after a stub was called, and
+`except AuthGrpcError` what this package has to say about it. No error carries a secret: texts
+from elsewhere pass `redacted()` first.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar, Self
+
+import aiohttp
+import google.auth.exceptions
+import grpc
+import grpc.aio
+
+
+class AuthGrpcError(Exception):
+    """Base of every error of this package.
+
+    Attributes:
+        hint: What to do about it, one or two sentences; empty where there is nothing to add.
+        retryable: Whether the same call may succeed later without a change by its author.
+    """
+
+    retryable: bool = False
+    hint: str = ""
+
+
+class ConfigurationError(AuthGrpcError, ValueError):
+    """An argument, a file or the environment cannot be used; raised before any RPC is made.
+
+    Attributes:
+        field: The argument, or the field of a file, that is wrong, such as `"target"` or `"private_key"`.
+    """
+
+    def __init__(self, message: str, *, field: str, hint: str = "") -> None:
+        super().__init__(f"{field}: {message}" + (f" {hint}" if hint else ""))
+        self.message = message
+        self.field = field
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore_configuration_error, (type(self), self.message, self.field, self.hint)
+
+
+class AuthRpcError(AuthGrpcError, grpc.aio.AioRpcError):
+    """An RPC that could not be made, or not be authenticated, in the shape that gRPC users catch."""
+
+    status: ClassVar[grpc.StatusCode] = grpc.StatusCode.UNKNOWN
+
+    def __init__(self, details: str, *, hint: str = "") -> None:
+        grpc.aio.AioRpcError.__init__(
+            self, self.status, grpc.aio.Metadata(), grpc.aio.Metadata(), details=details
+        )
+        self.message = details
+        self.hint = hint
+
+    def copy(self) -> Self:
+        """Return a new exception that says the same and shares the cause.
+
+        Many calls may fail for one reason; each raises its own object, so that tracebacks do not pile up.
+        """
+        copy = type(self)(self.message, hint=self.hint)
+        copy.__cause__ = self.__cause__
+        return copy
+
+    def __str__(self) -> str:
+        return f"{self.status.name}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self}>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore_rpc_error, (type(self), self.message, self.hint)
+
+
+class TokenUnavailableError(AuthRpcError):
+    """There is no usable token and none could be fetched: network, 5xx, 429, time-out. Worth a retry."""
+
+    status = grpc.StatusCode.UNAVAILABLE
+    retryable = True
+
+
+class TokenRefusedError(AuthRpcError):
+    """The token endpoint, or the source itself, refused; the same request will be refused again."""
+
+    status = grpc.StatusCode.UNAUTHENTICATED
+
+
+class TokenDeadlineExceededError(AuthRpcError):
+    """The call's `timeout` was spent while it waited for a token; the RPC was never sent."""
+
+    status = grpc.StatusCode.DEADLINE_EXCEEDED
+    retryable = True
+
+
+class ConnectionNotReadyError(AuthRpcError):
+    """The token is there but the server could not be reached within `ready_timeout`."""
+
+    status = grpc.StatusCode.UNAVAILABLE
+    retryable = True
+
+
+class ChannelClosedError(AuthRpcError):
+    """The channel was closed before the call, or while the call waited for its token."""
+
+    status = grpc.StatusCode.CANCELLED
+
+
+class WrongEventLoopError(AuthRpcError):
+    """The channel belongs to another event loop, or to the process that forked this one."""
+
+    status = grpc.StatusCode.FAILED_PRECONDITION
+
+
+def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcError:
+    """Translate what a token source raised; the one place where that is decided.
+
+    Args:
+        error: What `TokenSource.fetch` raised. It becomes the `__cause__`.
+        http_status: The status of the last response of the token endpoint, where one came.
+
+    Returns:
+        An error of this module, to be raised by the caller. An `AuthRpcError` is returned as it is.
+    """
+    if isinstance(error, AuthRpcError):
+        return error
+    retryable = _is_retryable(error) if http_status is None else _is_retryable_status(http_status)
+    description = _describe(error)
+    if retryable:
+        translated: AuthRpcError = TokenUnavailableError(
+            f"No token could be fetched: {description}",
+            hint="The token endpoint could not be reached or is overloaded; the next attempt is made by itself.",
+        )
+    else:
+        translated = TokenRefusedError(f"No token could be fetched: {description}", hint=_hint(description))
+    translated.__cause__ = _without_secrets(error, description)
+    return translated
+
+
+def redacted(text: str) -> str:
+    """Return `text` with everything that looks like a token, a key or an assertion cut out."""
+    return _SECRETS.sub("[redacted]", text)
+
+
+# JWTs (also cut short), Google's opaque tokens, PEM blocks, bearer headers, and the values of the
+# fields in which OAuth carries secrets, as JSON, as a Python dict or as a form.
+_SECRETS = re.compile(
+    r"eyJ[\w-]{8,}(?:\.[\w-]*){0,2}"
+    r"|ya29\.[\w.-]+|1//[\w-]{8,}"
+    r"|-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)"
+    r"|(?<=[Bb]earer )[^\s\"']+"
+    r"|(?<=assertion=)[^&\s\"']+"
+    r"|(?<=token=)[^&\s\"']+"
+    r"|(?<=secret=)[^&\s\"']+"
+    r"|(?<=\btoken[\"']: [\"'])[^\"']+|(?<=\btoken[\"']:[\"'])[^\"']+"
+    r"|(?<=_token[\"']: [\"'])[^\"']+|(?<=_token[\"']:[\"'])[^\"']+"
+    r"|(?<=_secret[\"']: [\"'])[^\"']+|(?<=_secret[\"']:[\"'])[^\"']+"
+    r"|(?<=accessToken[\"']: [\"'])[^\"']+|(?<=accessToken[\"']:[\"'])[^\"']+"
+    r"|(?<=assertion[\"']: [\"'])[^\"']+|(?<=assertion[\"']:[\"'])[^\"']+",
+    re.DOTALL,
+)
+
+# A message is for people: what a server sends as an error page is cut.
+_MAX_DESCRIPTION = 500
+
+_HINTS = {
+    "invalid_grant": "The assertion or the refresh token was refused: check that the key or the grant was "
+    "not revoked, that the account exists, and that this machine's clock is right.",
+    "invalid_scope": "Ask for scopes that exist, such as https://www.googleapis.com/auth/cloud-platform.",
+    "unauthorized_client": "The account may not act for this subject or client: check the delegation.",
+    "invalid_client": "The client id or its secret was refused: create the credentials anew.",
+}
+
+
+def _is_retryable_status(status: int) -> bool:
+    return status in (408, 429) or status >= 500
+
+
+def _is_retryable(error: BaseException | None) -> bool:
+    """Decide without a response. google-auth wraps transport errors, so the causes are asked too."""
+    if error is None:
+        return False
+    if isinstance(error, google.auth.exceptions.GoogleAuthError) and error.retryable:
+        return True
+    if isinstance(error, ConfigurationError):
+        return False
+    network = (google.auth.exceptions.TransportError, aiohttp.ClientError, OSError, TimeoutError)
+    return isinstance(error, network) or _is_retryable(error.__cause__)
+
+
+def _describe(error: Exception) -> str:
+    """Say what happened: google-auth's first argument is the message, the second the whole response."""
+    message = str(error.args[0]) if error.args else ""
+    named = message if isinstance(error, google.auth.exceptions.GoogleAuthError) and message else None
+    text = named or f"{type(error).__name__}: {message}".rstrip(": ")
+    return redacted(" ".join(text.split()))[:_MAX_DESCRIPTION]
+
+
+def _hint(description: str) -> str:
+    return next((hint for code, hint in _HINTS.items() if code in description), "")
+
+
+def _without_secrets(error: Exception, description: str) -> BaseException:
+    """Return the error itself as a cause, or a copy of its text where it repeats a secret."""
+    chain: BaseException | None = error
+    while chain is not None:
+        texts = repr(chain) + str(chain)
+        if redacted(texts) != texts:
+            return google.auth.exceptions.GoogleAuthError(f"{type(error).__name__}: {description}")
+        chain = chain.__cause__ or chain.__context__
+    return error
+
+
+def _restore_configuration_error(
+    kind: type[ConfigurationError], message: str, field: str, hint: str
+) -> ConfigurationError:
+    return kind(message, field=field, hint=hint)
+
+
+def _restore_rpc_error(kind: type[AuthRpcError], message: str, hint: str) -> AuthRpcError:
+    return kind(message, hint=hint)

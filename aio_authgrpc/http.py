@@ -1,0 +1,311 @@
+"""google-auth's `Request`, carried by one aiohttp session on the loop.
+
+google-auth is written for threads: a credential calls `request(url=..., method=..., ...)` and blocks
+until the response is there. `AiohttpRequest` is such a callable. Called in a worker thread it sends
+the request on the event loop and blocks that thread alone. `bridge_to_thread` runs a blocking
+function, such as `credentials.refresh`, in a worker thread so that it can be cancelled and bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import ssl
+import threading
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import aiohttp
+import google.auth.transport
+import yarl
+from google.auth.exceptions import TransportError
+
+if TYPE_CHECKING:
+    from anyio.lowlevel import EventLoopToken
+
+T = TypeVar("T")
+
+# A token response has a few hundred bytes, a JWKS a few thousand. More is not what was asked for.
+_MAX_RESPONSE_BYTES = 1024 * 1024
+
+
+class HttpResponse(google.auth.transport.Response):
+    """A response with its body read, as google-auth's `transport.Response`.
+
+    Args:
+        status: The HTTP status.
+        headers: Its headers, found without regard to case.
+        data: The whole body.
+    """
+
+    def __init__(self, status: int, headers: Mapping[str, str], data: bytes) -> None:
+        self._status = status
+        self._headers = headers
+        self._data = data
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers, found without regard to case."""
+        return self._headers
+
+    @property
+    def data(self) -> bytes:
+        """The whole body."""
+        return self._data
+
+
+class AiohttpRequest(google.auth.transport.Request):
+    """google-auth's HTTP transport over one `aiohttp.ClientSession`.
+
+    Call `await request.send(...)` on the loop; or hand the object to any google-auth credential and
+    call that in a worker thread. It follows no redirect, keeps no cookies, reads at most 1 MiB, and
+    takes proxies from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, but no password from a netrc file.
+
+    Args:
+        session: The session to use. It stays the caller's, who closes it. None makes one at the first
+            request, which `aclose()` closes.
+        timeout: Seconds that one request may take in all, also where google-auth would allow more.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession | None = None, *, timeout: float = 30.0) -> None:
+        self._session = session
+        self._owns_session = session is None
+        self._timeout = timeout
+        self._loop_token: EventLoopToken | None = None
+
+    async def send(
+        self,
+        url: str,
+        method: str = "GET",
+        body: bytes | str | None = None,
+        headers: Mapping[str, str | bytes] | None = None,
+        timeout: float | None = None,
+        *,
+        ssl_context: ssl.SSLContext | bool = True,
+    ) -> HttpResponse:
+        """Send one request, on the loop, and return its response with the body read.
+
+        Cancelling it ends the request.
+
+        Args:
+            url: Sent as it is: what is quoted stays quoted.
+            method: `"GET"`, `"POST"`, …
+            body: Text is sent as UTF-8.
+            headers: Values may be bytes, as some of google-auth's are.
+            timeout: Seconds; never more than the constructor's, which also stands for None.
+            ssl_context: A context to verify with instead of the default one; False does not verify.
+
+        Raises:
+            google.auth.exceptions.TransportError: No response; the cause says why.
+        """
+        total = self._timeout if timeout is None else min(timeout, self._timeout)
+        try:
+            async with self.session().request(
+                method,
+                yarl.URL(url, encoded=True),
+                data=body.encode() if isinstance(body, str) else body,
+                headers={name: _text(value) for name, value in (headers or {}).items()},
+                timeout=aiohttp.ClientTimeout(total=total),
+                allow_redirects=False,
+                skip_auto_headers=("Content-Type",),
+                proxy=_proxy_for(url),
+                ssl=ssl_context,
+            ) as response:
+                return HttpResponse(response.status, response.headers, await _read(response, url))
+        except TimeoutError as error:
+            raise TransportError(f"{_place(url)} did not answer within {total:g} s.") from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise TransportError(f"{_place(url)}: {type(error).__name__}: {error}") from error
+
+    def session(self) -> aiohttp.ClientSession:
+        """Return the session, made now if there is none; on the loop only."""
+        if self._session is None:
+            # No trust_env: with a matching netrc entry aiohttp would send Basic beside the bearer.
+            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+        return self._session
+
+    def bind(self) -> None:
+        """Remember the running loop, so that threads which google-auth starts itself find it."""
+        from anyio.lowlevel import current_token  # noqa: PLC0415 - loads anyio's backend, 25 ms
+
+        self._loop_token = current_token()
+
+    def __call__(  # noqa: PLR0913 - google-auth's signature
+        self,
+        url: str,
+        method: str = "GET",
+        body: bytes | str | None = None,
+        headers: Mapping[str, str | bytes] | None = None,
+        timeout: float | None = None,
+        verify: bool | str | None = None,
+        cert: str | tuple[str, str] | None = None,
+        **_: object,
+    ) -> HttpResponse:
+        """Send one request from a worker thread, blocking it: what google-auth calls.
+
+        Args:
+            url: See `send`; so for `method`, `body`, `headers` and `timeout`.
+            verify: As in requests: a CA bundle's path, or False.
+            cert: As in requests: the path of a client certificate with its key, or both paths.
+
+        Raises:
+            google.auth.exceptions.TransportError: No response.
+            RuntimeError: Called on the loop's own thread, where it would wait for itself.
+        """
+        from anyio import NoEventLoopError, from_thread  # noqa: PLC0415 - see bind()
+
+        if _loop_is_running_here():
+            raise RuntimeError(
+                "AiohttpRequest was called on the event loop, where it would wait for itself: "
+                "await request.send(...), or call the credential in a worker thread."
+            )
+        try:
+            from_thread.check_cancelled()
+        except NoEventLoopError:
+            pass  # a thread of google-auth's own: nobody can cancel it
+        context = _ssl_context(verify, cert)
+        return from_thread.run(self._send_with, url, method, body, headers, timeout, context, token=self._loop_token)
+
+    async def _send_with(
+        self,
+        url: str,
+        method: str,
+        body: bytes | str | None,
+        headers: Mapping[str, str | bytes] | None,
+        timeout: float | None,
+        context: ssl.SSLContext | bool,
+    ) -> HttpResponse:
+        return await self.send(url, method, body, headers, timeout, ssl_context=context)
+
+    async def aclose(self) -> None:
+        """Close the session if it was made here. Calling it again does nothing."""
+        session = self._session
+        if self._owns_session and session is not None:
+            self._session = None
+            await session.close()
+
+    async def __aenter__(self) -> Self:
+        await import_off_loop("anyio.to_thread", "anyio._backends._asyncio")
+        self.bind()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __deepcopy__(self, memo: object) -> Self:
+        # google-auth copies the request for look-ups in its own threads; a session has no copy.
+        return self
+
+
+async def bridge_to_thread(function: Callable[[], T], request: AiohttpRequest | None = None) -> T:
+    """Run a blocking function, such as google-auth's, in a worker thread, where it may call `request`.
+
+    Cancelling it returns at once: a request under way is cancelled; a `time.sleep` or a subprocess
+    inside google-auth is left to end by itself, and its outcome is dropped.
+    """
+    await import_off_loop("anyio.to_thread", "anyio._backends._asyncio")
+    from anyio import CapacityLimiter, to_thread  # noqa: PLC0415 - see bind()
+
+    if request is not None:
+        request.bind()
+    # A limiter for this call alone: abandoned threads do not use up the application's.
+    return await to_thread.run_sync(function, abandon_on_cancel=True, limiter=CapacityLimiter(1))
+
+
+# sys.modules holds a module before it is complete; to import it again would wait for its lock.
+_imported: set[str] = set()
+
+
+async def import_off_loop(*modules: str) -> None:
+    """Import modules in a thread that ends with it: anyio's backend or cryptography take 25–50 ms.
+
+    A pool would keep a thread for nothing, and anyio cannot be asked for one before it is imported.
+    """
+    missing = [name for name in modules if name not in _imported]
+    if not missing:
+        return
+    loop = asyncio.get_running_loop()
+    imported: asyncio.Future[None] = loop.create_future()
+
+    def finish(error: BaseException | None) -> None:
+        if imported.done():
+            return
+        if error is None:
+            imported.set_result(None)
+        else:
+            imported.set_exception(error)
+
+    def run() -> None:
+        error: BaseException | None = None
+        try:
+            for name in missing:
+                importlib.import_module(name)
+                _imported.add(name)
+        except BaseException as raised:  # noqa: BLE001 - raised again on the loop
+            error = raised
+        try:
+            loop.call_soon_threadsafe(finish, error)
+        except RuntimeError:
+            pass  # the loop was closed meanwhile: nobody waits
+
+    threading.Thread(target=run, name="aio_authgrpc import", daemon=True).start()
+    await imported
+
+
+async def _read(response: aiohttp.ClientResponse, url: str) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > _MAX_RESPONSE_BYTES:
+            raise TransportError(f"{_place(url)} answered with more than {_MAX_RESPONSE_BYTES} bytes.")
+    return bytes(body)
+
+
+def _proxy_for(url: str) -> str | None:
+    """Return the proxy that the environment names for this URL."""
+    parts = urllib.parse.urlsplit(url)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if not proxy or urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _ssl_context(verify: bool | str | None, cert: str | tuple[str, str] | None) -> ssl.SSLContext | bool:
+    """Map requests' `verify` and `cert` to what aiohttp takes. Reads files: for worker threads."""
+    if cert is None and not isinstance(verify, str):
+        return verify is not False
+    context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
+    if verify is False:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if cert is not None:
+        context.load_cert_chain(*([cert] if isinstance(cert, str) else cert))
+    return context
+
+
+def _loop_is_running_here() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+def _place(url: str) -> str:
+    """Return the URL without its query, which may hold what is nobody's business."""
+    parts = urllib.parse.urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -1,0 +1,167 @@
+"""The hot path: the four multi-callables, which add the token to a call and hand it back at once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from typing import TypeVar
+
+import grpc
+import grpc.aio
+
+from aio_authgrpc.authorization import Authorizer, CallMetadata
+from aio_authgrpc.calls import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall, final_code
+from aio_authgrpc.token import Token
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class UnaryUnaryMultiCallable(grpc.aio.UnaryUnaryMultiCallable[Request, Response]):
+    """Calls an RPC with one request and one response."""
+
+    def __init__(
+        self, inner: grpc.aio.UnaryUnaryMultiCallable[Request, Response], authorizer: Authorizer
+    ) -> None:
+        self._inner = inner
+        self._authorizer = authorizer
+
+    def __call__(
+        self,
+        request: Request,
+        *,
+        timeout: float | None = None,
+        metadata: CallMetadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> UnaryUnaryCall[Request, Response]:
+        """Start the RPC; see `grpc.aio.UnaryUnaryMultiCallable`.
+
+        Raises:
+            ConfigurationError: `metadata` holds the header that the channel fills.
+            ChannelClosedError, WrongEventLoopError: The channel cannot be used here.
+        """
+        authorizer = self._authorizer
+        authorizer.check_usable()
+        start = partial(
+            self._inner, request, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression
+        )
+        own = () if metadata is None else authorizer.checked(metadata)
+        return UnaryUnaryCall(authorizer, start, timeout, own, may_replay=True)
+
+
+class UnaryStreamMultiCallable(grpc.aio.UnaryStreamMultiCallable[Request, Response]):
+    """Calls an RPC with one request and many responses."""
+
+    def __init__(
+        self, inner: grpc.aio.UnaryStreamMultiCallable[Request, Response], authorizer: Authorizer
+    ) -> None:
+        self._inner = inner
+        self._authorizer = authorizer
+
+    def __call__(
+        self,
+        request: Request,
+        *,
+        timeout: float | None = None,
+        metadata: CallMetadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> UnaryStreamCall[Request, Response]:
+        """Start the RPC; see `grpc.aio.UnaryStreamMultiCallable` and `UnaryUnaryMultiCallable` here."""
+        authorizer = self._authorizer
+        authorizer.check_usable()
+        start = partial(
+            self._inner, request, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression
+        )
+        own = () if metadata is None else authorizer.checked(metadata)
+        return UnaryStreamCall(authorizer, start, timeout, own, may_replay=True)
+
+
+class StreamUnaryMultiCallable(grpc.aio.StreamUnaryMultiCallable[Request, Response]):
+    """Calls an RPC with many requests and one response."""
+
+    def __init__(
+        self, inner: grpc.aio.StreamUnaryMultiCallable[Request, Response], authorizer: Authorizer
+    ) -> None:
+        self._inner = inner
+        self._authorizer = authorizer
+
+    def __call__(
+        self,
+        request_iterator: AsyncIterator[Request] | Iterator[Request] | None = None,
+        timeout: float | None = None,
+        metadata: CallMetadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> grpc.aio.StreamUnaryCall[Request, Response]:
+        """Start the RPC; see `grpc.aio.StreamUnaryMultiCallable` and `UnaryUnaryMultiCallable` here.
+
+        With a token at hand this returns the real call: a stream of requests cannot be sent again.
+        """
+        authorizer = self._authorizer
+        authorizer.check_usable()
+        own = () if metadata is None else authorizer.checked(metadata)
+        start = partial(
+            self._inner,
+            request_iterator,
+            credentials=credentials,
+            wait_for_ready=wait_for_ready,
+            compression=compression,
+        )
+        authorization = authorizer.current()
+        if authorization is not None:
+            call = start(timeout=timeout, metadata=own + authorization.metadata)
+            call.add_done_callback(partial(reject_if_refused, authorizer, authorization.token))
+            return call
+        return StreamUnaryCall(
+            authorizer, start, timeout, own, has_iterator=request_iterator is not None
+        )
+
+
+class StreamStreamMultiCallable(grpc.aio.StreamStreamMultiCallable[Request, Response]):
+    """Calls an RPC with many requests and many responses."""
+
+    def __init__(
+        self, inner: grpc.aio.StreamStreamMultiCallable[Request, Response], authorizer: Authorizer
+    ) -> None:
+        self._inner = inner
+        self._authorizer = authorizer
+
+    def __call__(
+        self,
+        request_iterator: AsyncIterator[Request] | Iterator[Request] | None = None,
+        timeout: float | None = None,
+        metadata: CallMetadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> grpc.aio.StreamStreamCall[Request, Response]:
+        """Start the RPC; see `grpc.aio.StreamStreamMultiCallable` and `StreamUnaryMultiCallable` here."""
+        authorizer = self._authorizer
+        authorizer.check_usable()
+        own = () if metadata is None else authorizer.checked(metadata)
+        start = partial(
+            self._inner,
+            request_iterator,
+            credentials=credentials,
+            wait_for_ready=wait_for_ready,
+            compression=compression,
+        )
+        authorization = authorizer.current()
+        if authorization is not None:
+            call = start(timeout=timeout, metadata=own + authorization.metadata)
+            call.add_done_callback(partial(reject_if_refused, authorizer, authorization.token))
+            return call
+        return StreamStreamCall(
+            authorizer, start, timeout, own, has_iterator=request_iterator is not None
+        )
+
+
+def reject_if_refused(authorizer: Authorizer, token: Token, call: grpc.aio.Call) -> None:
+    """Take the token of a call that ended with UNAUTHENTICATED back; the call itself stays as it is."""
+    if final_code(call) is grpc.StatusCode.UNAUTHENTICATED:
+        authorizer.reject(token)

@@ -1,0 +1,82 @@
+"""The refresh lock: at most one run at a time, and all who come meanwhile await its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class FlightCancelledError(Exception):
+    """The run was cancelled, by `cancel()` or from outside, and has no outcome."""
+
+
+class SingleFlight(Generic[T]):
+    """Runs a coroutine function in a task that it owns, once at a time, for any number of waiters.
+
+    The run belongs to nobody who waits: a waiter that is cancelled or out of time leaves alone, and
+    leaving costs the same however many stay (`asyncio.shield` would search a list at each departure).
+    The task runs in an empty context, so that nothing of the first caller (its trace, its identity)
+    leaks into what everybody gets.
+
+    Args:
+        run: Returns its outcome, failures included, as a value; it should not raise.
+    """
+
+    def __init__(self, run: Callable[[], Coroutine[None, None, T]]) -> None:
+        self._run = run
+        self._task: asyncio.Task[T] | None = None
+        self._waiters: set[asyncio.Future[asyncio.Task[T]]] = set()
+
+    @property
+    def running(self) -> bool:
+        """Whether a run is under way."""
+        return self._task is not None
+
+    def start(self) -> None:
+        """Start a run unless one is under way. Never waits."""
+        # Check and set without an await between them: on one loop this is the lock.
+        if self._task is None:
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._run(), name="aio_authgrpc refresh", context=Context())
+            self._task.add_done_callback(self._land)
+
+    async def join(self) -> T:
+        """Wait for the outcome of the run that is under way, or of a new one.
+
+        Cancelling the caller takes it off the list of waiters and touches nothing else.
+
+        Raises:
+            FlightCancelledError: The run was cancelled.
+        """
+        self.start()
+        waiter: asyncio.Future[asyncio.Task[T]] = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            landed = await waiter
+        finally:
+            self._waiters.discard(waiter)
+        if landed.cancelled() or not landed.done():
+            raise FlightCancelledError
+        return landed.result()
+
+    def cancel(self) -> asyncio.Task[T] | None:
+        """Cancel the run and wake all waiters at once; return the task, which may take a while to end."""
+        task = self._task
+        if task is not None:
+            task.cancel()
+            self._land(task)
+        return task
+
+    def _land(self, task: asyncio.Task[T]) -> None:
+        """Hand the task to whoever waits, and make room for the next run."""
+        if self._task is not task:
+            return
+        self._task = None
+        waiters, self._waiters = self._waiters, set()
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(task)

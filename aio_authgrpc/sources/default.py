@@ -1,0 +1,88 @@
+"""Application Default Credentials, looked up off the loop (seed 003)."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import google.auth
+import google.auth.credentials
+import google.auth.exceptions
+
+from aio_authgrpc.errors import ConfigurationError, redacted
+from aio_authgrpc.http import AiohttpRequest, bridge_to_thread
+from aio_authgrpc.sources.google_auth import GoogleCredentialsSource
+from aio_authgrpc.token import Token, TokenRequest
+
+# A metadata server that hangs would hold google-auth's look-up for 12 s.
+_LOOKUP_TIMEOUT = 5.0
+# google.auth.default() changes the process-wide warning filters while it runs: one at a time.
+_lookup_lock = threading.Lock()
+
+
+class DefaultCredentialsSource:
+    """What `default()` returns."""
+
+    def __init__(self, scopes: tuple[str, ...], quota_project_id: str | None) -> None:
+        self._scopes = scopes
+        self._quota_project_id = quota_project_id
+        self._source: GoogleCredentialsSource | None = None
+
+    async def load(self, request: TokenRequest) -> None:
+        """Look the credentials up, in google-auth's order.
+
+        Raises:
+            ConfigurationError: None were found in time, or what was found cannot be used.
+        """
+        if self._source is None:
+            self._source = GoogleCredentialsSource(await self._look_up(request.http))
+
+    async def fetch(self, request: TokenRequest) -> Token:
+        """Return a token of the credentials that were found."""
+        await self.load(request)
+        assert self._source is not None, "load() sets it or raises"
+        return await self._source.fetch(request)
+
+    async def _look_up(self, http: AiohttpRequest) -> google.auth.credentials.Credentials:
+        def look_up() -> google.auth.credentials.Credentials:
+            with _lookup_lock:
+                credentials, _ = google.auth.default(
+                    scopes=self._scopes or None, request=http, quota_project_id=self._quota_project_id
+                )
+            return credentials
+
+        try:
+            async with asyncio.timeout(_LOOKUP_TIMEOUT):
+                return await bridge_to_thread(look_up, http)
+        except TimeoutError as error:
+            problem = f"the look-up took more than {_LOOKUP_TIMEOUT:g} s (is there a metadata server?)"
+            raise ConfigurationError(f"{problem}.", field="credentials", hint=_HINT) from error
+        except google.auth.exceptions.GoogleAuthError as error:
+            text = redacted(str(error.args[0] if error.args else error))
+            raise ConfigurationError(text, field="credentials", hint=_HINT) from error
+        except (OSError, ValueError, AttributeError) as error:  # what broken files raise inside google-auth
+            raise ConfigurationError(
+                f"the default credentials cannot be used: {type(error).__name__}.", field="credentials", hint=_HINT
+            ) from None
+
+    def __repr__(self) -> str:
+        return "default()"
+
+
+_HINT = (
+    "Set GOOGLE_APPLICATION_CREDENTIALS to a credential file, run 'gcloud auth application-default "
+    "login', or pass credentials=."
+)
+
+
+def default(scopes: Sequence[str] | None = None, *, quota_project_id: str | None = None) -> DefaultCredentialsSource:
+    """Use Application Default Credentials: `google.auth.default()`, in a worker thread, over aiohttp.
+
+    They are looked up when the channel is opened.
+
+    Args:
+        scopes: OAuth 2.0 scopes. A service account found without any signs its tokens for the target.
+        quota_project_id: The project that pays, sent as `x-goog-user-project`.
+    """
+    return DefaultCredentialsSource(tuple(scopes or ()), quota_project_id)

@@ -1,0 +1,73 @@
+"""Tokens that the user brings: a fixed one, or whatever a coroutine function returns."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+
+from aio_authgrpc.errors import ConfigurationError
+from aio_authgrpc.token import Token, TokenRequest, TokenSource
+
+
+class _StaticTokenSource:
+    def __init__(self, token: Token) -> None:
+        self._token = token
+
+    async def fetch(self, request: TokenRequest) -> Token:
+        return self._token
+
+    def __repr__(self) -> str:
+        return "static_token(...)"
+
+
+class _CallableTokenSource:
+    def __init__(self, function: Callable[[], Awaitable[str | Token]]) -> None:
+        self._function = function
+
+    async def fetch(self, request: TokenRequest) -> Token:
+        token = await self._function()
+        return token if isinstance(token, Token) else Token(token)
+
+    def __repr__(self) -> str:
+        return f"token_source({getattr(self._function, '__qualname__', type(self._function).__name__)})"
+
+
+def static_token(token: str | Token) -> TokenSource:
+    """Use one token for ever, such as one from `gcloud auth print-identity-token`, or seed 001's `--auth_token`.
+
+    Args:
+        token: The bearer token, or a `Token` with an expiry. A bare str counts as never expiring.
+
+    Raises:
+        ConfigurationError: It is empty or no header could carry it.
+    """
+    made = token if isinstance(token, Token) else Token(token)
+    if not made.value:
+        raise ConfigurationError("it is empty.", field="token")
+    return _StaticTokenSource(made)
+
+
+def token_source(async_callable: Callable[[], Awaitable[str | Token]]) -> TokenSource:
+    """Ask a coroutine function for the token: once however many calls wait, again before it expires.
+
+    Args:
+        async_callable: Takes nothing and returns a `Token`, or a str that counts as never expiring. It
+            runs in a task of its own, which closing the channel cancels. What it raises becomes the
+            error of the waiting calls: retryable for `OSError`, time-outs and aiohttp's, else not;
+            raise an `AuthRpcError` of this package to say it yourself.
+
+    Raises:
+        ConfigurationError: It is not a coroutine function.
+    """
+    function: object = async_callable
+    if not callable(function) or isinstance(function, type):
+        raise ConfigurationError(
+            f"expected a coroutine function, not {type(function).__name__}.", field="async_callable"
+        )
+    if inspect.isfunction(function) and not inspect.iscoroutinefunction(function) and function.__name__ != "<lambda>":
+        raise ConfigurationError(
+            f"{function.__qualname__} is not a coroutine function.",
+            field="async_callable",
+            hint="Write 'async def', and await asyncio.to_thread(...) in it for what blocks.",
+        )
+    return _CallableTokenSource(async_callable)

@@ -1,0 +1,112 @@
+"""What a token is, and where one comes from: the two types that every other module speaks of."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn, Protocol, runtime_checkable
+
+from aio_authgrpc.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from aio_authgrpc.http import AiohttpRequest
+
+Metadata = tuple[tuple[str, str], ...]
+"""gRPC metadata as this package passes it about: lower-case keys, no duplicates that it made itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One bearer token, or one key, and what goes on the wire with it.
+
+    It shows its secret in no `repr` and refuses to be pickled.
+
+    Args:
+        value: The token itself, printable ASCII. Empty means that no credential is sent (anonymous).
+        expires_at: Seconds since the epoch; None means that it does not expire by itself.
+        scheme: What stands before the value in the header (RFC 6750); empty for a bare key.
+        metadata: More metadata that belongs to the token, such as `x-goog-user-project`.
+
+    Raises:
+        ConfigurationError: A field has the wrong type, or characters that no metadata can carry.
+    """
+
+    value: str = field(repr=False)
+    expires_at: float | None = field(default=None, kw_only=True)
+    scheme: str = field(default="Bearer", kw_only=True)
+    metadata: Metadata = field(default=(), kw_only=True, repr=False)
+
+    def __post_init__(self) -> None:
+        # The value comes from users' code: what the annotations promise is checked all the same.
+        value: object = self.value
+        if not isinstance(value, str):
+            raise ConfigurationError(f"expected a str, not {type(value).__name__}.", field="token")
+        if not value.isascii() or not value.isprintable() or " " in value:
+            raise ConfigurationError(
+                "it holds a blank, a line end or another character that a header cannot carry.",
+                field="token",
+                hint="Strip what was read from a file.",
+            )
+        expires_at: object = self.expires_at
+        if expires_at is not None and not (
+            isinstance(expires_at, int | float) and math.isfinite(expires_at)
+        ):
+            raise ConfigurationError(
+                f"expected seconds since the epoch or None, not {type(expires_at).__name__}.",
+                field="expires_at",
+                hint="A datetime has a .timestamp().",
+            )
+
+    def as_metadata(self, header: str) -> Metadata:
+        """Return what is added to an RPC: the token under `header`, then its own metadata."""
+        if not self.value:
+            return self.metadata
+        value = f"{self.scheme} {self.value}" if self.scheme else self.value
+        return ((header, value), *self.metadata)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A Token is not pickled: it would put the secret into the pickle.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRequest:
+    """What a source is told when a token is needed.
+
+    Attributes:
+        http: google-auth's `Request` over aiohttp, for sources that ask an endpoint.
+        audience: For whom the token is, `https://<host>` of the target unless the user said otherwise.
+        time: The wall time, in seconds since the epoch, for sources that sign.
+    """
+
+    http: AiohttpRequest
+    audience: str
+    time: float
+
+
+@runtime_checkable
+class TokenSource(Protocol):
+    """Where tokens come from. Any object with this one method will do.
+
+    It may be asked again at any time; the cache above it sees to it that it is asked once at a time,
+    in a task of its own, with an empty context. Cancelling that task must end the method soon.
+
+    A source may also have an attribute `header: str`, the metadata key that its tokens go to instead
+    of the channel's, and a coroutine method `load` (see `LoadableTokenSource`).
+    """
+
+    async def fetch(self, request: TokenRequest) -> Token:
+        """Return a token that is good now. What it raises becomes the error of the waiting calls."""
+        ...
+
+
+@runtime_checkable
+class LoadableTokenSource(TokenSource, Protocol):
+    """A source that has files or the environment to read before its first token."""
+
+    async def load(self, request: TokenRequest) -> None:
+        """Read them, off the loop, once. Called when a channel is opened, so that mistakes show there.
+
+        Raises:
+            ConfigurationError: They cannot be used.
+        """
+        ...
