@@ -40,8 +40,6 @@ _BACKOFF_FACTOR = 1.6
 _BACKOFF_CAP = 60.0
 # A token refused this soon after it was issued is not outdated: the refusal is meant.
 _REFUSAL_IS_REAL_BELOW_AGE = 10.0
-# How long `aclose` waits for a cancelled refresh: enough for any that honours cancellation.
-_CLOSE_TIMEOUT = 2.0
 
 
 class TokenState(enum.Enum):
@@ -130,6 +128,8 @@ class TokenCache:
         keep_warm: Refresh by a timer too, so that a token is at hand after a quiet hour. Without it an
             idle cache asks for nothing.
         refresh_timeout: Seconds that one refresh may take, whatever the source does inside.
+        close_timeout: Seconds that `aclose` waits for a cancelled refresh to end; one that honours
+            cancellation needs none of them.
         clock: Wall and monotonic time.
         rng: Randomness for jitter and back-off.
     """
@@ -142,6 +142,7 @@ class TokenCache:
         request: AiohttpRequest | None = None,
         keep_warm: bool = False,
         refresh_timeout: float = 60.0,
+        close_timeout: float = 2.0,
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -151,6 +152,7 @@ class TokenCache:
         self._owns_http = request is None
         self._keep_warm = keep_warm
         self._refresh_timeout = refresh_timeout
+        self._close_timeout = close_timeout
         self._clock: Clock = SystemClock() if clock is None else clock
         self._rng = random.Random() if rng is None else rng  # noqa: S311 - spreads load, guards nothing
         self._jitter = self._rng.random()
@@ -277,7 +279,7 @@ class TokenCache:
         ending = {task for task in (self._warmer, self._flight.cancel()) if task is not None}
         try:
             if ending:
-                await asyncio.wait(ending, timeout=_CLOSE_TIMEOUT)
+                await asyncio.wait(ending, timeout=self._close_timeout)
         finally:
             if self._owns_http:
                 await self._http.aclose()
@@ -332,6 +334,8 @@ class TokenCache:
                 "The source returned a token that has expired already.",
                 hint="Compare this machine's clock with the token endpoint's.",
             )
+        if self._closed:  # a source that ignored its cancellation: nothing is kept any more
+            return token
         if self._last_error is not None:
             _log.info("The token refresh works again after %d failed attempts.", self._failures)
         fetched_at = self._clock.monotonic()

@@ -155,24 +155,18 @@ def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcE
 
 def redacted(text: str) -> str:
     """Return `text` with everything that looks like a token, a key or an assertion cut out."""
-    return _SECRETS.sub("[redacted]", text)
+    return _SECRETS.sub(lambda found: (found[found.lastgroup] if found.lastgroup else "") + "[redacted]", text)
 
 
 # JWTs (also cut short), Google's opaque tokens, PEM blocks, bearer headers, and the values of the
-# fields in which OAuth carries secrets, as JSON, as a Python dict or as a form.
+# fields in which OAuth carries secrets, as JSON or a Python dict, and as a form.
 _SECRETS = re.compile(
     r"eyJ[\w-]{8,}(?:\.[\w-]*){0,2}"
     r"|ya29\.[\w.-]+|1//[\w-]{8,}"
     r"|-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)"
-    r"|(?<=[Bb]earer )[^\s\"']+"
-    r"|(?<=assertion=)[^&\s\"']+"
-    r"|(?<=token=)[^&\s\"']+"
-    r"|(?<=secret=)[^&\s\"']+"
-    r"|(?<=\btoken[\"']: [\"'])[^\"']+|(?<=\btoken[\"']:[\"'])[^\"']+"
-    r"|(?<=_token[\"']: [\"'])[^\"']+|(?<=_token[\"']:[\"'])[^\"']+"
-    r"|(?<=_secret[\"']: [\"'])[^\"']+|(?<=_secret[\"']:[\"'])[^\"']+"
-    r"|(?<=accessToken[\"']: [\"'])[^\"']+|(?<=accessToken[\"']:[\"'])[^\"']+"
-    r"|(?<=assertion[\"']: [\"'])[^\"']+|(?<=assertion[\"']:[\"'])[^\"']+",
+    r"|(?P<bearer>\b[Bb]earer )[\w.~+/-]+=*"
+    r"|(?P<key>[\"'](?:\w*[Tt]oken|\w*secret|assertion|private_key)[\"']\s*:\s*[\"'])[^\"']+"
+    r"|(?P<form>(?:^|[&?\s\"'])(?:\w*token|\w*secret|assertion)=)[^&\s\"']+",
     re.DOTALL,
 )
 

@@ -1,0 +1,72 @@
+"""Tokens: what they check, what they show, and what they put on the wire."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import pickle
+from typing import Any
+
+import pytest
+
+from aio_authgrpc import ConfigurationError, Token
+
+SECRET = "s3cr3t-t0ken"
+
+
+def test_a_token_shows_no_secret() -> None:
+    """Neither repr nor str shows the value or the metadata that goes with it."""
+    token = Token(SECRET, expires_at=1.0, metadata=(("x-goog-api-key", SECRET),))
+    assert SECRET not in repr(token) + str(token)
+
+
+@pytest.mark.parametrize("how", [pickle.dumps, copy.deepcopy])
+def test_a_token_is_not_pickled(how: Any) -> None:
+    """A pickle would hold the secret in the clear."""
+    with pytest.raises(TypeError, match="not pickled"):
+        how(Token(SECRET))
+
+
+def test_a_token_goes_to_its_header_with_its_scheme() -> None:
+    """RFC 6750: 'Bearer', a blank, the token; then what belongs to it."""
+    token = Token(SECRET, metadata=(("x-goog-user-project", "p"),))
+    assert token.as_metadata("authorization") == (
+        ("authorization", f"Bearer {SECRET}"),
+        ("x-goog-user-project", "p"),
+    )
+
+
+def test_a_token_without_a_scheme_is_sent_bare() -> None:
+    """An API key has no scheme."""
+    assert Token("key", scheme="").as_metadata("x-api-key") == (("x-api-key", "key"),)
+
+
+def test_an_empty_token_sends_nothing() -> None:
+    """Anonymous credentials add no header."""
+    assert Token("").as_metadata("authorization") == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        pytest.param(None, "token", id="none"),
+        pytest.param(b"bytes", "token", id="bytes"),
+        pytest.param("with blank", "token", id="blank"),
+        pytest.param("line\n", "token", id="line-end"),
+        pytest.param("x\r\ninjected: 1", "token", id="header-injection"),
+        pytest.param("tøken", "token", id="not-ascii"),
+    ],
+)
+def test_a_value_that_no_header_carries_is_refused_without_being_shown(value: Any, field: str) -> None:
+    """The error names the field, and not what was in it."""
+    with pytest.raises(ConfigurationError) as caught:
+        Token(value)
+    assert caught.value.field == field
+    assert not isinstance(value, str) or value not in str(caught.value)
+
+
+@pytest.mark.parametrize("expires_at", ["3600", datetime.datetime(2030, 1, 1), float("nan"), float("inf")])
+def test_an_expiry_that_is_no_instant_is_refused(expires_at: Any) -> None:
+    """A naive datetime, a text and NaN are mistakes that would otherwise show an hour later."""
+    with pytest.raises(ConfigurationError, match="expires_at"):
+        Token(SECRET, expires_at=expires_at)
