@@ -344,17 +344,21 @@ class StreamResponseCall(Generic[Request, Response], AuthorizedCall):
 
     async def _open(self, read: Callable[[Any], Awaitable[T]]) -> T:
         """Read the first message, or the end; see the class for what is decided here."""
+        refused, refusal = None, None
         while True:
             call = await self._real_call_or_cancel()
+            if refusal is not None and call is refused:
+                raise refusal  # it stands; the iterator of a real call raises once only
             self._reading = True
             try:
                 message = await read(call)
                 self._opened = True
                 self._may_replay = False
                 return message
-            except grpc.aio.AioRpcError:
+            except grpc.aio.AioRpcError as error:
                 if not self._was_replaced(call):
                     raise
+                refused, refusal = call, error
             finally:
                 self._reading = False
                 if self._call is call and call.done():

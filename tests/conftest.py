@@ -7,12 +7,17 @@ import gc
 import logging
 import threading
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
 
+import grpc.aio
 import pytest
 import pytest_asyncio
 from blockbuster import blockbuster_ctx
 
+from aio_authgrpc import AuthorizedChannel, Token, TokenCache, TokenRequest
 from aio_authgrpc.errors import redacted
+from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock, Gate
 
 pytest_plugins = ["aio_authgrpc.testing.pytest_plugin"]
 
@@ -85,3 +90,112 @@ def _shown_by(thing: object) -> Iterator[str]:
 def threads_before() -> int:
     """Give the number of threads at the start of the test."""
     return threading.active_count()
+
+
+class NumberedTokens:
+    """A source that returns token-1, token-2, …; `hold()` makes it wait, `fail()` makes it fail."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.fetches = 0
+        self._clock = clock
+        self._gate: Gate | None = None
+        self._error: Exception | None = None
+
+    def hold(self) -> Gate:
+        """Let fetches wait at a gate."""
+        self._gate = Gate()
+        return self._gate
+
+    def fail(self, error: Exception) -> None:
+        """Let fetches raise."""
+        self._error = error
+
+    async def fetch(self, request: TokenRequest) -> Token:
+        """Return the next token, good for an hour of the fake clock."""
+        self.fetches += 1
+        number = self.fetches
+        if self._gate is not None:
+            await self._gate.pass_through()
+        if self._error is not None:
+            raise self._error
+        return Token(f"token-{number}", expires_at=self._clock.time() + 3600)
+
+
+@pytest.fixture
+async def tokens(fake_clock: FakeClock) -> NumberedTokens:
+    """Give the source of the `cache` and `channel` fixtures."""
+    return NumberedTokens(fake_clock)
+
+
+@pytest.fixture
+async def cache(fake_clock: FakeClock, tokens: NumberedTokens) -> AsyncIterator[TokenCache]:
+    """Give a cache that is cold."""
+    async with TokenCache(tokens, clock=fake_clock) as cache:
+        yield cache
+
+
+@pytest.fixture
+async def channel(echo_server: EchoServer, cache: TokenCache) -> AsyncIterator[AuthorizedChannel]:
+    """Give a channel to the echo server with the `cache` fixture's tokens."""
+    inner = grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials)
+    async with AuthorizedChannel(inner, cache) as channel:
+        yield channel
+
+
+@pytest.fixture
+async def stub(channel: AuthorizedChannel) -> EchoStub:
+    """Give a stub on the `channel` fixture."""
+    return EchoStub(channel)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arity:
+    """How a call of one arity is begun and finished: each auth behaviour is tested over all four."""
+
+    method: str
+    request_is_stream: bool
+    response_is_stream: bool
+
+    def begin(self, stub: EchoStub, **arguments: Any) -> Any:
+        """Call the stub with b"x", or a stream of two of it."""
+        return getattr(stub, self.method)(iter([b"x", b"x"]) if self.request_is_stream else b"x", **arguments)
+
+    async def finish(self, call: Any) -> list[bytes]:
+        """Return all responses."""
+        return [message async for message in call] if self.response_is_stream else [await call]
+
+    @property
+    def responses(self) -> list[bytes]:
+        """What the echo server answers."""
+        return {
+            "UnaryUnary": [b"x"],
+            "UnaryStream": [b"x"] * 3,
+            "StreamUnary": [b"xx"],
+            "StreamStream": [b"x"] * 2,
+        }[self.method]
+
+
+ARITIES = [
+    Arity(method="UnaryUnary", request_is_stream=False, response_is_stream=False),
+    Arity(method="UnaryStream", request_is_stream=False, response_is_stream=True),
+    Arity(method="StreamUnary", request_is_stream=True, response_is_stream=False),
+    Arity(method="StreamStream", request_is_stream=True, response_is_stream=True),
+]
+
+
+@pytest.fixture(params=ARITIES, ids=lambda arity: arity.method)
+def arity(request: pytest.FixtureRequest) -> Arity:
+    """Give each of the four."""
+    return request.param  # type: ignore[no-any-return]  # pytest's params are untyped
+
+
+@pytest.fixture(params=[arity for arity in ARITIES if not arity.request_is_stream], ids=lambda arity: arity.method)
+def replayable(request: pytest.FixtureRequest) -> Arity:
+    """Give each of the two whose request can be sent again."""
+    return request.param  # type: ignore[no-any-return]  # pytest's params are untyped
+
+
+@pytest.fixture(params=[arity for arity in ARITIES if arity.request_is_stream], ids=lambda arity: arity.method)
+def not_replayable(request: pytest.FixtureRequest) -> Arity:
+    """Give each of the two whose request cannot be sent again."""
+    return request.param  # type: ignore[no-any-return]  # pytest's params are untyped

@@ -1,0 +1,582 @@
+"""Calls of all four arities: with a token at hand, waiting for one, refused, cancelled, out of time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from aio_authgrpc import (
+    AuthorizedChannel,
+    ChannelClosedError,
+    ConfigurationError,
+    TokenCache,
+    TokenDeadlineExceededError,
+    TokenRefusedError,
+    TokenUnavailableError,
+    static_token,
+)
+from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock
+
+
+# gRPC sends hundredths of a second, rounded up, and sends a value again that is within 3 %.
+GRPC_TIMEOUT_ROUNDING = 0.04
+
+
+async def spend(call: Any, until: float) -> None:
+    """Let real time pass, by what the call says is left of it: a deadline is in real time, as gRPC's is."""
+    while call.time_remaining() > until:
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def warm(cache: TokenCache) -> TokenCache:
+    """Give the cache of the channel, filled."""
+    await cache.get()
+    return cache
+
+
+# On the wire
+
+
+async def test_a_call_with_a_token_at_hand_sends_it_once(
+    arity: Any, stub: EchoStub, warm: TokenCache, echo_server: EchoServer
+) -> None:
+    """One authorization header, in every arity."""
+    assert await arity.finish(arity.begin(stub)) == arity.responses
+    assert echo_server.calls[0].values("authorization") == ("Bearer token-1",)
+
+
+async def test_a_call_that_waits_sends_the_token_once(
+    arity: Any, stub: EchoStub, echo_server: EchoServer, tokens: Any
+) -> None:
+    """The cold path puts the same on the wire."""
+    assert await arity.finish(arity.begin(stub)) == arity.responses
+    assert [call.values("authorization") for call in echo_server.calls] == [("Bearer token-1",)]
+    assert tokens.fetches == 1
+
+
+@pytest.mark.parametrize("state", ["cold", "warm"])
+async def test_the_callers_metadata_goes_along(
+    arity: Any, stub: EchoStub, cache: TokenCache, echo_server: EchoServer, state: str
+) -> None:
+    """As a tuple or as grpc.aio.Metadata, in order, before the token."""
+    if state == "warm":
+        await cache.get()
+    await arity.finish(arity.begin(stub, metadata=(("x-trace", "1"), ("x-trace", "2"))))
+    await arity.finish(arity.begin(stub, metadata=grpc.aio.Metadata(("x-bytes-bin", b"\0"))))
+    first, second = echo_server.calls
+    assert first.values("x-trace") == ("1", "2")
+    assert (second.values("x-bytes-bin"), second.values("authorization")) == ((b"\0",), ("Bearer token-1",))
+
+
+@pytest.mark.parametrize("state", ["cold", "warm"])
+async def test_a_callers_own_authorization_is_an_error(
+    arity: Any, stub: EchoStub, cache: TokenCache, echo_server: EchoServer, state: str
+) -> None:
+    """At the call, whatever the cache holds; nothing reaches the server, and the value is not shown."""
+    if state == "warm":
+        await cache.get()
+    with pytest.raises(ConfigurationError, match="the server would get two") as caught:
+        arity.begin(stub, metadata=(("Authorization", "Bearer mine"),))
+    assert (caught.value.field, echo_server.calls) == ("metadata", [])
+    assert "mine" not in str(caught.value)
+
+
+async def test_the_calls_own_arguments_reach_grpc(arity: Any, stub: EchoStub, warm: TokenCache, echo_server: EchoServer) -> None:
+    """Timeout, wait_for_ready and compression mean what they mean in grpc.aio."""
+    call = arity.begin(stub, timeout=30.0, wait_for_ready=True, compression=grpc.Compression.Gzip)
+    assert await arity.finish(call) == arity.responses
+    (received,) = echo_server.calls
+    assert received.time_remaining is not None
+    assert 0 < received.time_remaining <= 30
+    assert 0 <= call.time_remaining() <= 30
+
+
+async def test_a_thousand_cold_calls_make_one_fetch(stub: EchoStub, echo_server: EchoServer, tokens: Any) -> None:
+    """And all of them succeed."""
+    assert await asyncio.gather(*(stub.UnaryUnary(b"x") for _ in range(1_000))) == [b"x"] * 1_000
+    assert (tokens.fetches, len(echo_server.calls)) == (1, 1_000)
+
+
+async def test_the_first_of_many_cold_calls_is_cancelled_and_the_others_succeed(
+    stub: EchoStub, echo_server: EchoServer, tokens: Any
+) -> None:
+    """On the same single fetch."""
+    gate = tokens.hold()
+    first, *others = [stub.UnaryUnary(b"x") for _ in range(1_000)]
+    await gate.arrived.wait()
+    first.cancel()
+    gate.release()
+    assert await asyncio.gather(*others) == [b"x"] * 999
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert (tokens.fetches, len(echo_server.calls)) == (1, 999)
+
+
+# Waiting for the token
+
+
+async def test_a_call_that_waits_is_handed_out_at_once(arity: Any, stub: EchoStub, tokens: Any) -> None:
+    """It is not done, has its whole time, and is of its arity's type."""
+    gate = tokens.hold()
+    call = arity.begin(stub, timeout=30.0)
+    assert isinstance(call, getattr(grpc.aio, f"{arity.method}Call"))
+    assert (call.done(), call.cancelled()) == (False, False)
+    assert 29 < call.time_remaining() <= 30
+    gate.release()
+    await arity.finish(call)
+    assert await call.code() is grpc.StatusCode.OK
+
+
+async def test_a_token_that_cannot_be_had_fails_the_call_and_nothing_is_sent(
+    arity: Any, stub: EchoStub, tokens: Any, echo_server: EchoServer
+) -> None:
+    """The error is gRPC's and ours; the call tells the same."""
+    tokens.fail(ConnectionRefusedError("nobody there"))
+    call = arity.begin(stub)
+    with pytest.raises(TokenUnavailableError, match="nobody there"):
+        await arity.finish(call)
+    assert (await call.code(), call.done()) == (grpc.StatusCode.UNAVAILABLE, True)
+    assert "nobody there" in await call.details()
+    assert (list(await call.initial_metadata()), list(await call.trailing_metadata())) == ([], [])
+    assert echo_server.calls == []
+
+
+async def test_a_refused_token_is_unauthenticated(arity: Any, stub: EchoStub, tokens: Any) -> None:
+    """A retry policy must not loop on it."""
+    tokens.fail(KeyError("a bug"))
+    with pytest.raises(TokenRefusedError) as caught:
+        await arity.finish(arity.begin(stub))
+    assert (caught.value.code(), caught.value.retryable) == (grpc.StatusCode.UNAUTHENTICATED, False)
+
+
+async def test_time_that_runs_out_while_waiting_is_the_tokens(
+    arity: Any, stub: EchoStub, tokens: Any, echo_server: EchoServer
+) -> None:
+    """DEADLINE_EXCEEDED, the details say so, the refresh goes on and the next call uses it."""
+    gate = tokens.hold()
+    call = arity.begin(stub, timeout=0.01)
+    with pytest.raises(TokenDeadlineExceededError, match="waited for an access token"):
+        await arity.finish(call)
+    assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert (call.time_remaining(), echo_server.calls) == (0.0, [])
+    gate.release()
+    assert await arity.finish(arity.begin(stub)) == arity.responses
+    assert tokens.fetches == 1
+
+
+async def test_what_is_left_of_the_time_goes_to_the_rpc(
+    arity: Any, stub: EchoStub, tokens: Any, echo_server: EchoServer
+) -> None:
+    """The wait counts."""
+    gate = tokens.hold()
+    call = arity.begin(stub, timeout=1.0)
+    await spend(call, until=0.85)
+    gate.release()
+    await arity.finish(call)
+    (received,) = echo_server.calls
+    assert received.time_remaining is not None
+    assert received.time_remaining <= 0.85 + GRPC_TIMEOUT_ROUNDING
+
+
+async def test_cancel_while_waiting_ends_this_call_alone(
+    arity: Any, stub: EchoStub, tokens: Any, echo_server: EchoServer
+) -> None:
+    """It says what a cancelled real call says, and nothing is sent."""
+    gate = tokens.hold()
+    call, other = arity.begin(stub), arity.begin(stub)
+    await gate.arrived.wait()
+    assert (call.cancel(), call.cancel()) == (True, False)
+    assert (call.done(), call.cancelled()) == (True, True)
+    with pytest.raises(asyncio.CancelledError):
+        await arity.finish(call)
+    assert (await call.code(), await call.details()) == (
+        grpc.StatusCode.CANCELLED,
+        "Locally cancelled by application!",
+    )
+    gate.release()
+    assert await arity.finish(other) == arity.responses
+    assert len(echo_server.calls) == 1
+
+
+async def test_cancelling_who_waits_for_the_response_cancels_the_call(
+    arity: Any, stub: EchoStub, tokens: Any, echo_server: EchoServer
+) -> None:
+    """As with a real call."""
+    gate = tokens.hold()
+    call = arity.begin(stub)
+    task = asyncio.ensure_future(arity.finish(call))
+    await gate.arrived.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    assert (task.cancelled(), call.cancelled()) == (True, True)
+    gate.release()
+    assert echo_server.calls == []
+
+
+async def test_cancelling_who_waits_for_the_code_leaves_the_call_alone(
+    arity: Any, stub: EchoStub, tokens: Any
+) -> None:
+    """As with a real call."""
+    gate = tokens.hold()
+    call = arity.begin(stub)
+    task = asyncio.ensure_future(call.code())
+    await gate.arrived.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    gate.release()
+    assert await arity.finish(call) == arity.responses
+
+
+async def test_asyncio_timeout_around_a_waiting_call_is_a_timeout_error(
+    arity: Any, stub: EchoStub, tokens: Any
+) -> None:
+    """Not one of ours: the scope is the caller's."""
+    gate = tokens.hold()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await arity.finish(arity.begin(stub))
+    gate.release()
+
+
+async def test_a_waiting_task_cancelled_from_outside_ends_the_call(arity: Any, stub: EchoStub, tokens: Any) -> None:
+    """asyncio.run() cancels all tasks at its end: whoever awaits the call must not hang."""
+    gate = tokens.hold()
+    call = arity.begin(stub)
+    for task in asyncio.all_tasks():
+        if task.get_name() == "aio_authgrpc waiting call":
+            task.cancel()  # before its first step
+    with pytest.raises(asyncio.CancelledError):
+        await arity.finish(call)
+    assert await call.code() is grpc.StatusCode.CANCELLED
+    gate.release()
+
+
+@pytest.mark.parametrize("outcome", ["ok", "token fails", "cancelled"])
+async def test_done_callbacks_get_the_call_once(arity: Any, stub: EchoStub, tokens: Any, outcome: str) -> None:
+    """Those added while it waits, and those added when it is done."""
+    gate, seen = tokens.hold(), []
+    if outcome == "token fails":
+        tokens.fail(OSError("down"))
+    call = arity.begin(stub)
+    call.add_done_callback(seen.append)
+    await gate.arrived.wait()
+    if outcome == "cancelled":
+        call.cancel()
+    gate.release()
+    await asyncio.gather(arity.finish(call), return_exceptions=True)
+    await call.code()
+    assert seen == [call]
+    call.add_done_callback(seen.append)
+    assert seen == [call, call]
+
+
+async def test_a_call_whose_start_fails_raises_that(arity: Any, stub: EchoStub, tokens: Any) -> None:
+    """What grpc raises for a bad argument when the real call is made arrives at whoever awaits."""
+    with pytest.raises((TypeError, ValueError, AttributeError)):
+        await arity.finish(arity.begin(stub, credentials="no call credentials"))
+
+
+async def test_wait_for_connection_waits_for_the_token_too(arity: Any, stub: EchoStub, tokens: Any) -> None:
+    """And then for the real call."""
+    if arity.method == "UnaryUnary":
+        pytest.skip("a real unary-unary call waits for its end here, which other tests do")
+    call = arity.begin(stub)
+    await call.wait_for_connection()
+    assert await arity.finish(call) == arity.responses
+
+
+async def test_requests_written_while_waiting_are_sent_in_order(not_replayable: Any, stub: EchoStub, tokens: Any) -> None:
+    """write() and done_writing() before there is a real call."""
+    gate = tokens.hold()
+    call = getattr(stub, not_replayable.method)()
+
+    async def write() -> None:
+        for request in (b"a", b"b", b"c"):
+            await call.write(request)
+        await call.done_writing()
+
+    writing = asyncio.ensure_future(write())
+    await gate.arrived.wait()
+    gate.release()
+    await writing
+    assert b"".join(await not_replayable.finish(call)) == b"abc"
+
+
+async def test_writing_beside_an_iterator_is_a_usage_error(not_replayable: Any, stub: EchoStub, tokens: Any) -> None:
+    """As on a real call, and already while it waits."""
+    gate = tokens.hold()
+    call = not_replayable.begin(stub)
+    with pytest.raises(grpc.aio.UsageError):
+        await call.write(b"x")
+    with pytest.raises(grpc.aio.UsageError):
+        await call.done_writing()
+    gate.release()
+    await not_replayable.finish(call)
+
+
+async def test_writing_after_the_token_failed_is_an_invalid_state(
+    not_replayable: Any, stub: EchoStub, tokens: Any
+) -> None:
+    """As on a real call that is done; done_writing does nothing."""
+    tokens.fail(OSError("down"))
+    call = getattr(stub, not_replayable.method)()
+    with pytest.raises(TokenUnavailableError):
+        await call.write(b"x")
+    with pytest.raises(asyncio.InvalidStateError):
+        await call.write(b"x")
+    await call.done_writing()
+
+
+@pytest.mark.parametrize("method", ["UnaryStream", "StreamStream"])
+@pytest.mark.parametrize("state", ["cold", "warm"])
+async def test_responses_are_read_one_by_one(stub: EchoStub, cache: TokenCache, method: str, state: str) -> None:
+    """read() to the end, then EOF."""
+    if state == "warm":
+        await cache.get()
+    call = stub.UnaryStream(b"x") if method == "UnaryStream" else stub.StreamStream(iter([b"x"] * 3))
+    assert [await call.read() for _ in range(3)] == [b"x"] * 3
+    assert await call.read() is grpc.aio.EOF
+
+
+@pytest.mark.parametrize("method", ["UnaryStream", "StreamStream"])
+async def test_reading_beside_iterating_is_a_usage_error(stub: EchoStub, tokens: Any, method: str) -> None:
+    """As on a real call, and already while it waits."""
+    gate = tokens.hold()
+    call = stub.UnaryStream(b"x") if method == "UnaryStream" else stub.StreamStream(iter([b"x"]))
+    messages = aiter(call)
+    with pytest.raises(grpc.aio.UsageError):
+        await call.read()
+    gate.release()
+    assert await anext(messages) == b"x"
+    call.cancel()
+
+
+# Refused by the server
+
+
+async def test_a_refused_call_is_sent_again_with_a_new_token(
+    replayable: Any, stub: EchoStub, warm: TokenCache, fake_clock: FakeClock, echo_server: EchoServer, tokens: Any
+) -> None:
+    """Once; its caller sees a call that succeeded."""
+    fake_clock.advance(10)
+    echo_server.refuse(times=1)
+    call, seen = replayable.begin(stub), []
+    call.add_done_callback(seen.append)
+    assert await replayable.finish(call) == replayable.responses
+    assert [received.values("authorization") for received in echo_server.calls] == [
+        ("Bearer token-1",),
+        ("Bearer token-2",),
+    ]
+    assert (tokens.fetches, await call.code(), seen) == (2, grpc.StatusCode.OK, [call])
+
+
+async def test_a_refused_call_that_nobody_awaits_is_sent_again_too(
+    stub: EchoStub, warm: TokenCache, fake_clock: FakeClock, echo_server: EchoServer
+) -> None:
+    """code() alone tells the outcome of the second attempt."""
+    fake_clock.advance(10)
+    echo_server.refuse(times=1)
+    assert await stub.UnaryUnary(b"x").code() is grpc.StatusCode.OK
+    assert len(echo_server.calls) == 2
+
+
+async def test_a_stream_that_is_read_is_sent_again_before_its_first_message(
+    stub: EchoStub, warm: TokenCache, fake_clock: FakeClock, echo_server: EchoServer
+) -> None:
+    """read(), like iterating."""
+    fake_clock.advance(10)
+    echo_server.refuse(times=1)
+    call = stub.UnaryStream(b"x")
+    assert await call.read() == b"x"
+    assert len(echo_server.calls) == 2
+    call.cancel()
+
+
+async def test_a_call_refused_twice_is_refused(
+    replayable: Any, stub: EchoStub, warm: TokenCache, fake_clock: FakeClock, echo_server: EchoServer
+) -> None:
+    """Replay happens once."""
+    fake_clock.advance(10)
+    echo_server.refuse(times=5)
+    with pytest.raises(grpc.aio.AioRpcError, match="ordered a refusal") as caught:
+        await replayable.finish(replayable.begin(stub))
+    assert (caught.value.code(), len(echo_server.calls)) == (grpc.StatusCode.UNAUTHENTICATED, 2)
+
+
+async def test_a_refusal_of_a_young_token_is_real(
+    arity: Any, stub: EchoStub, warm: TokenCache, fake_clock: FakeClock, echo_server: EchoServer, tokens: Any
+) -> None:
+    """Younger than 10 s: not sent again, and the token stays."""
+    fake_clock.advance(9.9)
+    echo_server.refuse(times=1)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await arity.finish(arity.begin(stub))
+    await arity.finish(arity.begin(stub))
+    assert (len(echo_server.calls), tokens.fetches) == (2, 1)
+
+
+async def test_a_stream_of_requests_is_not_sent_again_but_its_token_is_rejected(
+    not_replayable: Any, stub: EchoStub, warm: TokenCache, fake_clock: FakeClock, echo_server: EchoServer
+) -> None:
+    """The next call has a new token."""
+    fake_clock.advance(10)
+    echo_server.refuse(times=1)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await not_replayable.finish(not_replayable.begin(stub))
+    await not_replayable.finish(not_replayable.begin(stub))
+    assert [received.values("authorization") for received in echo_server.calls] == [
+        ("Bearer token-1",),
+        ("Bearer token-2",),
+    ]
+
+
+@pytest.mark.parametrize("style", ["iterate", "read"])
+async def test_a_stream_refused_after_a_message_is_not_sent_again_but_its_token_is_rejected(
+    stub: EchoStub, warm: TokenCache, fake_clock: FakeClock, echo_server: EchoServer, style: str
+) -> None:
+    """What was delivered cannot be taken back."""
+    fake_clock.advance(10)
+    echo_server.refuse(times=1, after_messages=1)
+    call = stub.UnaryStream(b"x")
+    messages = aiter(call) if style == "iterate" else None
+    received = []
+    with pytest.raises(grpc.aio.AioRpcError):
+        while True:
+            received.append(await (call.read() if messages is None else anext(messages)))
+    assert (received, len(echo_server.calls)) == ([b"x"], 1)
+    await stub.UnaryUnary(b"x")
+    assert echo_server.calls[1].values("authorization") == ("Bearer token-2",)
+
+
+async def test_many_refused_calls_make_one_refresh(
+    stub: EchoStub, warm: TokenCache, fake_clock: FakeClock, echo_server: EchoServer, tokens: Any
+) -> None:
+    """A hundred calls with the same bad token."""
+    fake_clock.advance(10)
+    gate = echo_server.hold(times=100)
+    echo_server.refuse(times=100)
+    calls = [stub.UnaryUnary(b"x") for _ in range(100)]
+    await gate.wait_for(100)
+    gate.release()
+    assert await asyncio.gather(*calls) == [b"x"] * 100
+    assert (tokens.fetches, len(echo_server.calls)) == (2, 200)
+
+
+async def test_other_errors_are_not_sent_again(
+    arity: Any, stub: EchoStub, warm: TokenCache, fake_clock: FakeClock, echo_server: EchoServer
+) -> None:
+    """PERMISSION_DENIED is about rights, not about the token."""
+    fake_clock.advance(10)
+    echo_server.refuse(grpc.StatusCode.PERMISSION_DENIED, times=1)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await arity.finish(arity.begin(stub))
+    assert (caught.value.code(), len(echo_server.calls)) == (grpc.StatusCode.PERMISSION_DENIED, 1)
+
+
+async def test_a_source_with_one_token_only_is_not_asked_to_replay_it(
+    replayable: Any, echo_server: EchoServer, fake_clock: FakeClock
+) -> None:
+    """The same token would be refused again: the server's refusal stands."""
+    inner = grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials)
+    async with TokenCache(static_token("only"), clock=fake_clock) as cache, AuthorizedChannel(inner, cache) as channel:
+        await cache.get()
+        fake_clock.advance(10)
+        echo_server.refuse(times=1)
+        call, seen = replayable.begin(EchoStub(channel)), []
+        call.add_done_callback(seen.append)
+        with pytest.raises(grpc.aio.AioRpcError, match="ordered a refusal"):
+            await replayable.finish(call)
+        assert (len(echo_server.calls), seen) == (1, [call])
+
+
+async def test_a_replay_whose_refresh_fails_tells_why(
+    replayable: Any, stub: EchoStub, warm: TokenCache, fake_clock: FakeClock, echo_server: EchoServer, tokens: Any
+) -> None:
+    """The caller can tell an endpoint that is down from a refusal."""
+    fake_clock.advance(10)
+    echo_server.refuse(times=1)
+    tokens.fail(OSError("down"))
+    with pytest.raises(TokenUnavailableError):
+        await replayable.finish(replayable.begin(stub))
+
+
+async def test_a_replay_keeps_the_calls_deadline(
+    replayable: Any, stub: EchoStub, warm: TokenCache, fake_clock: FakeClock, echo_server: EchoServer
+) -> None:
+    """The second attempt has what the first left."""
+    fake_clock.advance(10)
+    gate = echo_server.hold(times=1)
+    echo_server.refuse(times=1)
+    call = replayable.begin(stub, timeout=1.0)
+    await spend(call, until=0.85)
+    gate.release()
+    await replayable.finish(call)
+    left = echo_server.calls[1].time_remaining
+    assert left is not None
+    assert left <= 0.85 + GRPC_TIMEOUT_ROUNDING
+
+
+# The channel's end
+
+
+async def test_closing_the_channel_ends_a_waiting_call(
+    arity: Any, channel: AuthorizedChannel, stub: EchoStub, tokens: Any, echo_server: EchoServer
+) -> None:
+    """With an error of ours, not with CancelledError in a task that nobody cancelled."""
+    gate = tokens.hold()
+    call = arity.begin(stub)
+    waiting = asyncio.ensure_future(arity.finish(call))
+    await gate.arrived.wait()
+    await channel.close()
+    with pytest.raises(ChannelClosedError):
+        await waiting
+    assert (await call.code(), echo_server.calls) == (grpc.StatusCode.CANCELLED, [])
+    gate.release()
+
+
+async def test_closing_with_grace_lets_a_waiting_call_finish(
+    arity: Any, channel: AuthorizedChannel, stub: EchoStub, tokens: Any
+) -> None:
+    """New calls are refused meanwhile."""
+    gate = tokens.hold()
+    call = arity.begin(stub)
+    finishing = asyncio.ensure_future(arity.finish(call))
+    await gate.arrived.wait()
+    closing = asyncio.ensure_future(channel.close(grace=10))
+    await asyncio.sleep(0)
+    with pytest.raises(ChannelClosedError):
+        arity.begin(stub)
+    gate.release()
+    assert await finishing == arity.responses
+    await closing
+
+
+async def test_a_call_after_the_channel_was_closed_is_an_error_at_once(
+    arity: Any, channel: AuthorizedChannel, stub: EchoStub
+) -> None:
+    """One clear error, whichever arity."""
+    await channel.close()
+    with pytest.raises(ChannelClosedError, match="was closed"):
+        arity.begin(stub)
+
+
+@pytest.mark.parametrize("state", ["cold", "warm", "failed", "cancelled"])
+async def test_a_call_shows_its_state_and_no_secret(
+    arity: Any, stub: EchoStub, cache: TokenCache, tokens: Any, state: str
+) -> None:
+    """For people who print it; the guard in conftest.py looks at all that is left."""
+    if state == "warm":
+        await cache.get()
+    if state == "failed":
+        tokens.fail(OSError("down"))
+    call = arity.begin(stub)
+    if state == "cancelled":
+        call.cancel()
+    shown = [repr(call), str(call)]
+    await asyncio.gather(arity.finish(call), return_exceptions=True)
+    assert "token-1" not in "".join([*shown, repr(call)])
