@@ -22,7 +22,7 @@ class Clock(Protocol):
         """Return seconds from an arbitrary start, never going backwards."""
         ...
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float, /) -> None:
         """Wait for `seconds` of monotonic time. Cancelling it ends the wait at once."""
         ...
 

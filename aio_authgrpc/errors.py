@@ -164,7 +164,7 @@ _SECRETS = re.compile(
     r"eyJ[\w-]{8,}(?:\.[\w-]*){0,2}"
     r"|ya29\.[\w.-]+|1//[\w-]{8,}"
     r"|-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)"
-    r"|(?P<bearer>\b[Bb]earer )[\w.~+/-]+=*"
+    r"|(?P<bearer>\b[Bb]earer )(?!realm=)[\w.~+/-]+=*"
     r"|(?P<key>[\"'](?:\w*[Tt]oken|\w*secret|assertion|private_key)[\"']\s*:\s*[\"'])[^\"']+"
     r"|(?P<form>(?:^|[&?\s\"'])(?:\w*token|\w*secret|assertion)=)[^&\s\"']+",
     re.DOTALL,

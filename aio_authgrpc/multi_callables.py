@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 import grpc.aio
@@ -16,8 +16,29 @@ from aio_authgrpc.token import Token
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
+if TYPE_CHECKING:
+    from grpc.aio import StreamStreamMultiCallable as StreamStreamBase
+    from grpc.aio import StreamUnaryMultiCallable as StreamUnaryBase
+    from grpc.aio import UnaryStreamMultiCallable as UnaryStreamBase
+    from grpc.aio import UnaryUnaryMultiCallable as UnaryUnaryBase
+else:
 
-class UnaryUnaryMultiCallable(grpc.aio.UnaryUnaryMultiCallable[Request, Response]):
+    class _Subscriptable:
+        """grpc.aio's multi-callables can be written with their types at run time only since grpcio 1.84."""
+
+        def __class_getitem__(cls, _: object) -> type:
+            return cls
+
+    class UnaryUnaryBase(_Subscriptable, grpc.aio.UnaryUnaryMultiCallable): ...
+
+    class UnaryStreamBase(_Subscriptable, grpc.aio.UnaryStreamMultiCallable): ...
+
+    class StreamUnaryBase(_Subscriptable, grpc.aio.StreamUnaryMultiCallable): ...
+
+    class StreamStreamBase(_Subscriptable, grpc.aio.StreamStreamMultiCallable): ...
+
+
+class UnaryUnaryMultiCallable(UnaryUnaryBase[Request, Response]):
     """Calls an RPC with one request and one response."""
 
     def __init__(
@@ -51,7 +72,7 @@ class UnaryUnaryMultiCallable(grpc.aio.UnaryUnaryMultiCallable[Request, Response
         return UnaryUnaryCall(authorizer, start, timeout, own, may_replay=True)
 
 
-class UnaryStreamMultiCallable(grpc.aio.UnaryStreamMultiCallable[Request, Response]):
+class UnaryStreamMultiCallable(UnaryStreamBase[Request, Response]):
     """Calls an RPC with one request and many responses."""
 
     def __init__(
@@ -80,7 +101,7 @@ class UnaryStreamMultiCallable(grpc.aio.UnaryStreamMultiCallable[Request, Respon
         return UnaryStreamCall(authorizer, start, timeout, own, may_replay=True)
 
 
-class StreamUnaryMultiCallable(grpc.aio.StreamUnaryMultiCallable[Request, Response]):
+class StreamUnaryMultiCallable(StreamUnaryBase[Request, Response]):
     """Calls an RPC with many requests and one response."""
 
     def __init__(
@@ -122,7 +143,7 @@ class StreamUnaryMultiCallable(grpc.aio.StreamUnaryMultiCallable[Request, Respon
         )
 
 
-class StreamStreamMultiCallable(grpc.aio.StreamStreamMultiCallable[Request, Response]):
+class StreamStreamMultiCallable(StreamStreamBase[Request, Response]):
     """Calls an RPC with many requests and many responses."""
 
     def __init__(

@@ -78,7 +78,7 @@ def no_secret_in_sight() -> Iterator[None]:
 
 
 def _shown_by(thing: object) -> Iterator[str]:
-    module = type(thing).__module__
+    module = str(type(thing).__module__)  # some extension types have a property there
     if isinstance(thing, BaseException):
         if not isinstance(thing, AssertionError | pytest.fail.Exception):
             yield from (repr(thing), str(thing), repr(thing.__cause__))
@@ -189,13 +189,17 @@ def arity(request: pytest.FixtureRequest) -> Arity:
     return request.param  # type: ignore[no-any-return]  # pytest's params are untyped
 
 
-@pytest.fixture(params=[arity for arity in ARITIES if not arity.request_is_stream], ids=lambda arity: arity.method)
+@pytest.fixture(
+    params=[arity for arity in ARITIES if not arity.request_is_stream], ids=lambda arity: arity.method
+)
 def replayable(request: pytest.FixtureRequest) -> Arity:
     """Give each of the two whose request can be sent again."""
     return request.param  # type: ignore[no-any-return]  # pytest's params are untyped
 
 
-@pytest.fixture(params=[arity for arity in ARITIES if arity.request_is_stream], ids=lambda arity: arity.method)
+@pytest.fixture(
+    params=[arity for arity in ARITIES if arity.request_is_stream], ids=lambda arity: arity.method
+)
 def not_replayable(request: pytest.FixtureRequest) -> Arity:
     """Give each of the two whose request cannot be sent again."""
     return request.param  # type: ignore[no-any-return]  # pytest's params are untyped

@@ -119,7 +119,9 @@ async def test_a_fresh_token_is_served_and_nothing_is_asked(cache: TokenCache, s
     assert cache.status().state is TokenState.FRESH
 
 
-async def test_just_before_the_window_nothing_is_asked(cache: TokenCache, source: Source, clock: FakeClock) -> None:
+async def test_just_before_the_window_nothing_is_asked(
+    cache: TokenCache, source: Source, clock: FakeClock
+) -> None:
     """The window begins 225 s before the end at the earliest."""
     token = await fill(cache, source)
     clock.advance(3600 - 225.1)
@@ -128,7 +130,9 @@ async def test_just_before_the_window_nothing_is_asked(cache: TokenCache, source
     assert len(source.requests) == 1
 
 
-async def test_a_stale_token_is_served_while_refreshing(cache: TokenCache, source: Source, clock: FakeClock) -> None:
+async def test_a_stale_token_is_served_while_refreshing(
+    cache: TokenCache, source: Source, clock: FakeClock
+) -> None:
     """Nobody waits, and the refresh runs once."""
     old = await fill(cache, source)
     clock.advance(3600 - 100)
@@ -174,7 +178,9 @@ async def test_a_token_that_has_expired_already_is_an_error(cache: TokenCache, s
     assert "clock" in caught.value.hint
 
 
-async def test_the_source_is_told_for_whom_and_when(cache: TokenCache, source: Source, clock: FakeClock) -> None:
+async def test_the_source_is_told_for_whom_and_when(
+    cache: TokenCache, source: Source, clock: FakeClock
+) -> None:
     """The audience and the injected time reach the source."""
     await fill(cache, source)
     assert (source.requests[0].audience, source.requests[0].time) == ("https://host", clock.time())
@@ -217,7 +223,9 @@ async def test_all_are_cancelled_and_the_next_one_uses_the_refresh(cache: TokenC
     assert len(source.requests) == 1
 
 
-async def test_a_wait_that_is_out_of_time_says_that_it_was_the_token(cache: TokenCache, source: Source) -> None:
+async def test_a_wait_that_is_out_of_time_says_that_it_was_the_token(
+    cache: TokenCache, source: Source
+) -> None:
     """DEADLINE_EXCEEDED, and the refresh goes on."""
     with pytest.raises(TokenDeadlineExceededError, match="waited for an access token") as caught:
         await cache.get(timeout=0.0)

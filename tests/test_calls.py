@@ -86,7 +86,9 @@ async def test_a_callers_own_authorization_is_an_error(
     assert "mine" not in str(caught.value)
 
 
-async def test_the_calls_own_arguments_reach_grpc(arity: Any, stub: EchoStub, warm: TokenCache, echo_server: EchoServer) -> None:
+async def test_the_calls_own_arguments_reach_grpc(
+    arity: Any, stub: EchoStub, warm: TokenCache, echo_server: EchoServer
+) -> None:
     """Timeout, wait_for_ready and compression mean what they mean in grpc.aio."""
     call = arity.begin(stub, timeout=30.0, wait_for_ready=True, compression=grpc.Compression.Gzip)
     assert await arity.finish(call) == arity.responses
@@ -96,7 +98,9 @@ async def test_the_calls_own_arguments_reach_grpc(arity: Any, stub: EchoStub, wa
     assert 0 <= call.time_remaining() <= 30
 
 
-async def test_a_thousand_cold_calls_make_one_fetch(stub: EchoStub, echo_server: EchoServer, tokens: Any) -> None:
+async def test_a_thousand_cold_calls_make_one_fetch(
+    stub: EchoStub, echo_server: EchoServer, tokens: Any
+) -> None:
     """And all of them succeed."""
     assert await asyncio.gather(*(stub.UnaryUnary(b"x") for _ in range(1_000))) == [b"x"] * 1_000
     assert (tokens.fetches, len(echo_server.calls)) == (1, 1_000)
@@ -243,7 +247,9 @@ async def test_asyncio_timeout_around_a_waiting_call_is_a_timeout_error(
     gate.release()
 
 
-async def test_a_waiting_task_cancelled_from_outside_ends_the_call(arity: Any, stub: EchoStub, tokens: Any) -> None:
+async def test_a_waiting_task_cancelled_from_outside_ends_the_call(
+    arity: Any, stub: EchoStub, tokens: Any
+) -> None:
     """asyncio.run() cancels all tasks at its end: whoever awaits the call must not hang."""
     gate = tokens.hold()
     call = arity.begin(stub)
@@ -257,7 +263,9 @@ async def test_a_waiting_task_cancelled_from_outside_ends_the_call(arity: Any, s
 
 
 @pytest.mark.parametrize("outcome", ["ok", "token fails", "cancelled"])
-async def test_done_callbacks_get_the_call_once(arity: Any, stub: EchoStub, tokens: Any, outcome: str) -> None:
+async def test_done_callbacks_get_the_call_once(
+    arity: Any, stub: EchoStub, tokens: Any, outcome: str
+) -> None:
     """Those added while it waits, and those added when it is done."""
     gate, seen = tokens.hold(), []
     if outcome == "token fails":
@@ -290,7 +298,9 @@ async def test_wait_for_connection_waits_for_the_token_too(arity: Any, stub: Ech
     assert await arity.finish(call) == arity.responses
 
 
-async def test_requests_written_while_waiting_are_sent_in_order(not_replayable: Any, stub: EchoStub, tokens: Any) -> None:
+async def test_requests_written_while_waiting_are_sent_in_order(
+    not_replayable: Any, stub: EchoStub, tokens: Any
+) -> None:
     """write() and done_writing() before there is a real call."""
     gate = tokens.hold()
     call = getattr(stub, not_replayable.method)()
@@ -307,7 +317,9 @@ async def test_requests_written_while_waiting_are_sent_in_order(not_replayable: 
     assert b"".join(await not_replayable.finish(call)) == b"abc"
 
 
-async def test_writing_beside_an_iterator_is_a_usage_error(not_replayable: Any, stub: EchoStub, tokens: Any) -> None:
+async def test_writing_beside_an_iterator_is_a_usage_error(
+    not_replayable: Any, stub: EchoStub, tokens: Any
+) -> None:
     """As on a real call, and already while it waits."""
     gate = tokens.hold()
     call = not_replayable.begin(stub)
@@ -334,7 +346,9 @@ async def test_writing_after_the_token_failed_is_an_invalid_state(
 
 @pytest.mark.parametrize("method", ["UnaryStream", "StreamStream"])
 @pytest.mark.parametrize("state", ["cold", "warm"])
-async def test_responses_are_read_one_by_one(stub: EchoStub, cache: TokenCache, method: str, state: str) -> None:
+async def test_responses_are_read_one_by_one(
+    stub: EchoStub, cache: TokenCache, method: str, state: str
+) -> None:
     """read() to the end, then EOF."""
     if state == "warm":
         await cache.get()
@@ -360,7 +374,12 @@ async def test_reading_beside_iterating_is_a_usage_error(stub: EchoStub, tokens:
 
 
 async def test_a_refused_call_is_sent_again_with_a_new_token(
-    replayable: Any, stub: EchoStub, warm: TokenCache, fake_clock: FakeClock, echo_server: EchoServer, tokens: Any
+    replayable: Any,
+    stub: EchoStub,
+    warm: TokenCache,
+    fake_clock: FakeClock,
+    echo_server: EchoServer,
+    tokens: Any,
 ) -> None:
     """Once; its caller sees a call that succeeded."""
     fake_clock.advance(10)
@@ -483,7 +502,10 @@ async def test_a_source_with_one_token_only_is_not_asked_to_replay_it(
 ) -> None:
     """The same token would be refused again: the server's refusal stands."""
     inner = grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials)
-    async with TokenCache(static_token("only"), clock=fake_clock) as cache, AuthorizedChannel(inner, cache) as channel:
+    async with (
+        TokenCache(static_token("only"), clock=fake_clock) as cache,
+        AuthorizedChannel(inner, cache) as channel,
+    ):
         await cache.get()
         fake_clock.advance(10)
         echo_server.refuse(times=1)
@@ -495,7 +517,12 @@ async def test_a_source_with_one_token_only_is_not_asked_to_replay_it(
 
 
 async def test_a_replay_whose_refresh_fails_tells_why(
-    replayable: Any, stub: EchoStub, warm: TokenCache, fake_clock: FakeClock, echo_server: EchoServer, tokens: Any
+    replayable: Any,
+    stub: EchoStub,
+    warm: TokenCache,
+    fake_clock: FakeClock,
+    echo_server: EchoServer,
+    tokens: Any,
 ) -> None:
     """The caller can tell an endpoint that is down from a refusal."""
     fake_clock.advance(10)

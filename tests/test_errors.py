@@ -38,7 +38,11 @@ def test_an_rpc_error_is_caught_as_grpcs_and_as_ours(kind: type[aio_authgrpc.Aut
 def test_an_rpc_error_that_is_pickled_comes_back_the_same(kind: type[aio_authgrpc.AuthRpcError]) -> None:
     """Errors cross process boundaries, as they do in a worker pool."""
     error = pickle.loads(pickle.dumps(kind("what happened", hint="what to do")))
-    assert (type(error), str(error), error.hint) == (kind, str(kind("what happened", hint="what to do")), "what to do")
+    assert (type(error), str(error), error.hint) == (
+        kind,
+        str(kind("what happened", hint="what to do")),
+        "what to do",
+    )
 
 
 def test_a_configuration_error_is_a_value_error_that_names_its_field() -> None:
@@ -66,7 +70,9 @@ def test_a_copy_is_another_exception_with_the_same_cause() -> None:
         pytest.param(aiohttp.ServerDisconnectedError(), None, True, id="aiohttp"),
         pytest.param(TimeoutError("slow"), None, True, id="time-out"),
         pytest.param(ConnectionRefusedError("refused"), None, True, id="os"),
-        pytest.param(google.auth.exceptions.RefreshError("busy", retryable=True), None, True, id="google-says-so"),
+        pytest.param(
+            google.auth.exceptions.RefreshError("busy", retryable=True), None, True, id="google-says-so"
+        ),
         pytest.param(google.auth.exceptions.RefreshError("invalid_grant"), None, False, id="google-says-not"),
         pytest.param(google.auth.exceptions.RefreshError("x"), 503, True, id="503"),
         pytest.param(google.auth.exceptions.OAuthError("x"), 502, True, id="502-from-sts"),
@@ -78,7 +84,9 @@ def test_a_copy_is_another_exception_with_the_same_cause() -> None:
         pytest.param(KeyError("bug"), None, False, id="a-bug-in-a-source"),
     ],
 )
-def test_a_failed_refresh_is_retryable_or_refused(error: Exception, status: int | None, retryable: bool) -> None:
+def test_a_failed_refresh_is_retryable_or_refused(
+    error: Exception, status: int | None, retryable: bool
+) -> None:
     """Network, 5xx, 408 and 429 are UNAVAILABLE; the rest is UNAUTHENTICATED."""
     translated = token_error(error, http_status=status)
     code = grpc.StatusCode.UNAVAILABLE if retryable else grpc.StatusCode.UNAUTHENTICATED
@@ -94,7 +102,9 @@ def test_a_wrapped_transport_error_is_retryable() -> None:
 
 def test_invalid_grant_says_what_to_check() -> None:
     """A refused assertion comes with a hint."""
-    error = google.auth.exceptions.RefreshError("invalid_grant: Invalid JWT Signature.", {"error": "invalid_grant"})
+    error = google.auth.exceptions.RefreshError(
+        "invalid_grant: Invalid JWT Signature.", {"error": "invalid_grant"}
+    )
     assert "clock" in token_error(error, http_status=400).hint
 
 
@@ -123,7 +133,8 @@ def test_redacted_cuts_a_secret_out(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["token endpoint refused: invalid_grant", "https://host/token", "_Entry(token=Token(expires_at=None))"]
+    "text",
+    ["token endpoint refused: invalid_grant", "https://host/token", "_Entry(token=Token(expires_at=None))"],
 )
 def test_redacted_leaves_other_text_alone(text: str) -> None:
     """A message that names tokens without showing one stays readable."""

@@ -1,0 +1,47 @@
+"""Fakes that are real: servers on the loopback interface that issue, check and refuse tokens as Google's do.
+
+`Authority` issues tokens, `BookstoreServer` demands them, `EchoServer` shows what arrived, `FakeClock`
+makes time pass. The first three are async context managers that listen on a free port of 127.0.0.1. Nothing
+is patched.
+
+`aio_authgrpc.testing.pytest_plugin` has fixtures of them all.
+"""
+
+from __future__ import annotations
+
+try:
+    import jwt as _jwt
+    import trustme as _trustme
+except ImportError as exc:
+    raise ImportError(
+        "aio_authgrpc.testing needs PyJWT and trustme: pip install 'aio-authgrpc[testing]'", name=exc.name
+    ) from exc
+
+from aio_authgrpc.testing.authority import JWKS_PATH, TOKEN_PATH, Authority
+from aio_authgrpc.testing.bookstore_server import BookstoreServer
+from aio_authgrpc.testing.clock import FakeClock
+from aio_authgrpc.testing.echo_server import EchoServer, EchoStub, RecordedCall
+from aio_authgrpc.testing.grpc_server import LoopbackGrpcServer
+from aio_authgrpc.testing.http_server import LoopbackHttpServer, RecordedRequest
+from aio_authgrpc.testing.jwt_guard import endpoint_user_info
+from aio_authgrpc.testing.keys import SigningKey
+from aio_authgrpc.testing.misbehaviour import Gate
+
+__all__ = [
+    "JWKS_PATH",
+    "TOKEN_PATH",
+    "Authority",
+    "BookstoreServer",
+    "EchoServer",
+    "EchoStub",
+    "FakeClock",
+    "Gate",
+    "LoopbackGrpcServer",
+    "LoopbackHttpServer",
+    "RecordedCall",
+    "RecordedRequest",
+    "SigningKey",
+    "endpoint_user_info",
+]
+
+del _jwt, _trustme

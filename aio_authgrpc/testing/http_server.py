@@ -1,0 +1,181 @@
+"""An HTTP server on the loopback interface that remembers its requests and misbehaves when told to."""
+
+from __future__ import annotations
+
+import functools
+import socket
+import struct
+import urllib.parse
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeAlias
+
+from aiohttp import web
+
+from aio_authgrpc.clock import Clock, SystemClock
+from aio_authgrpc.testing.lifecycle import Lifecycle
+from aio_authgrpc.testing.misbehaviour import ANYWHERE, Gate, Script
+
+_Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_Fault: TypeAlias = Callable[[web.Request], web.Response]
+
+# How long closing waits for requests that are being answered; those at a gate have been let go by then.
+_SHUTDOWN_TIMEOUT = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedRequest:
+    """A request that the server received. What may hold a secret is not in its `repr`.
+
+    Attributes:
+        method: The HTTP method.
+        path: The path, without the query.
+        query: The query's fields.
+        headers: The headers; look-ups ignore case.
+        body: The body, whole.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+    @property
+    def form(self) -> dict[str, str]:
+        """The body's fields, when it is a form."""
+        return dict(urllib.parse.parse_qsl(self.body.decode()))
+
+
+class LoopbackHttpServer(Lifecycle):
+    """Listen on a free port of 127.0.0.1, remember every request, and misbehave as ordered.
+
+    A test can order faults (`fail`, `send_garbage`, `reset_connections`) and waits (`hold`, `delay`), each
+    for the next `times` requests (None: until `behave()`) to one `path`: None means `main_path`, "*" any.
+    The waits that concern a request come first, so that a fault can be ordered while requests are held; of
+    the faults each request gets one, in the order of their ordering.
+
+    Subclass it, with `_routes()`, for a server of your own.
+
+    Args:
+        clock: What `delay()` waits by; None means the machine's clock.
+
+    Attributes:
+        main_path: Where orders apply that name no path.
+        requests: Every request received, in order.
+    """
+
+    main_path: ClassVar[str] = ANYWHERE
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        self.requests: list[RecordedRequest] = []
+        self._clock: Clock = SystemClock() if clock is None else clock
+        self._runner: web.AppRunner | None = None
+        self._url: str | None = None
+        self._gates: list[Gate] = []
+        self._waits: Script[Callable[[], Awaitable[None]]] = Script()
+        self._faults: Script[_Fault] = Script()
+
+    @property
+    def url(self) -> str:
+        """The address it listens on, without a path.
+
+        Raises:
+            RuntimeError: It is not open.
+        """
+        if self._url is None:
+            raise self._not_open()
+        return self._url
+
+    def hold(self, *, times: int | None = None, path: str | None = None) -> Gate:
+        """Hold requests at a gate until it is released. Closing the server releases it too."""
+        gate = Gate()
+        self._gates.append(gate)
+        self._waits.add(gate.pass_through, times=times, where=self._where(path))
+        return gate
+
+    def delay(self, seconds: float, *, times: int | None = None, path: str | None = None) -> None:
+        """Answer after `seconds` of the server's clock."""
+        self._waits.add(functools.partial(self._clock.sleep, seconds), times=times, where=self._where(path))
+
+    def fail(
+        self,
+        status: int = 503,
+        body: Mapping[str, object] | str | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        times: int | None = 1,
+        path: str | None = None,
+    ) -> None:
+        """Answer with `status` and `body`: a mapping is sent as JSON; None means an error in OAuth's form."""
+        if body is None:
+            body = {"error": "internal_failure", "error_description": f"The test ordered a {status}."}
+
+        def answer(_: web.Request) -> web.Response:
+            if isinstance(body, str):
+                return web.Response(status=status, text=body, headers=headers)
+            return web.json_response(dict(body), status=status, headers=headers)
+
+        self._faults.add(answer, times=times, where=self._where(path))
+
+    def send_garbage(self, *, times: int | None = 1, path: str | None = None) -> None:
+        """Answer 200 with something that is not JSON."""
+        self.fail(200, "<html>This is not what you asked for.", times=times, path=path)
+
+    def reset_connections(self, *, times: int | None = 1, path: str | None = None) -> None:
+        """Reset the connection (TCP RST) instead of answering."""
+        self._faults.add(_reset, times=times, where=self._where(path))
+
+    def behave(self) -> None:
+        """Forget every order that is left, and release every gate."""
+        self._waits.clear()
+        self._faults.clear()
+        while self._gates:
+            self._gates.pop().release()
+
+    def _routes(self) -> Iterable[web.RouteDef]:
+        raise NotImplementedError
+
+    def _where(self, path: str | None) -> str:
+        return self.main_path if path is None else path
+
+    async def _open(self) -> None:
+        app = web.Application(middlewares=[self._serve])
+        app.router.add_routes(self._routes())
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self._url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def _close(self) -> None:
+        self.behave()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    @web.middleware
+    async def _serve(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        await self._record(request)
+        for wait in self._waits.take_all(request.path):
+            await wait()
+        fault = self._faults.take(request.path)
+        return await handler(request) if fault is None else fault(request)
+
+    async def _record(self, request: web.Request) -> None:
+        recorded = RecordedRequest(
+            method=request.method,
+            path=request.path,
+            query=request.query,
+            headers=request.headers,
+            body=await request.read(),
+        )
+        self.requests.append(recorded)
+
+
+def _reset(request: web.Request) -> web.Response:
+    transport = request.transport
+    if transport is not None:
+        # Without lingering, closing sends RST in place of FIN.
+        lingering = struct.pack("ii", 1, 0)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, lingering)
+        transport.abort()
+    return web.Response()

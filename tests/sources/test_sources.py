@@ -1,0 +1,282 @@
+"""What `credentials=` takes: google-auth's objects, static tokens, functions, API keys, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import pickle
+from typing import Any
+
+import google.auth.aio.credentials
+import google.auth.api_key
+import google.auth.credentials
+import google.auth.jwt
+import google.oauth2.credentials
+import google.oauth2.service_account
+import jwt
+import pytest
+
+from aio_authgrpc import (
+    AiohttpRequest,
+    ConfigurationError,
+    Token,
+    TokenRefusedError,
+    TokenRequest,
+    TokenSource,
+    TokenUnavailableError,
+    api_key,
+    static_token,
+    token_source,
+)
+from aio_authgrpc.sources import as_token_source
+from aio_authgrpc.testing import Authority, FakeClock
+
+SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
+
+
+@pytest.fixture
+async def token_request(fake_clock: FakeClock):  # type: ignore[no-untyped-def]  # a fixture
+    async with AiohttpRequest() as http:
+        yield TokenRequest(http=http, audience="https://host", time=fake_clock.time())
+
+
+async def service_account_credentials(authority: Authority, **arguments: Any) -> Any:
+    info = await authority.service_account_info()
+    make = google.oauth2.service_account.Credentials.from_service_account_info
+    return await asyncio.to_thread(make, info, **arguments)
+
+
+def claims(token: Token) -> dict[str, Any]:
+    return jwt.decode(token.value, options={"verify_signature": False})
+
+
+# google-auth
+
+
+async def test_a_sync_credential_is_refreshed_over_the_bridge(
+    authority: Authority, token_request: TokenRequest
+) -> None:
+    """Its token and its expiry arrive."""
+    credentials = await service_account_credentials(authority, scopes=SCOPES)
+    token = await as_token_source(credentials).fetch(token_request)
+    assert (token.value, authority.token_requests) == (credentials.token, 1)
+    expected = credentials.expiry.replace(tzinfo=datetime.UTC).timestamp()
+    assert token.expires_at == expected
+
+
+async def test_a_token_that_the_credential_has_is_used_first(
+    authority: Authority, token_request: TokenRequest
+) -> None:
+    """Once; asked again, it is refreshed: whoever asks has used or lost the first."""
+    credentials = await service_account_credentials(authority, scopes=SCOPES)
+    first = await as_token_source(credentials).fetch(token_request)
+    source = as_token_source(credentials)
+    assert (await source.fetch(token_request)).value == first.value
+    assert (await source.fetch(token_request)).value != first.value
+    assert authority.token_requests == 2
+
+
+async def test_a_service_account_without_scopes_signs_for_the_host(
+    authority: Authority, token_request: TokenRequest
+) -> None:
+    """As google-auth's plugin does, https://google.aip.dev/auth/4111, without a request."""
+    credentials = await service_account_credentials(authority)
+    token = await as_token_source(credentials).fetch(token_request)
+    assert claims(token)["aud"] == "https://host/"
+    assert authority.requests == []
+
+
+async def test_one_credential_on_two_hosts_has_two_audiences(
+    authority: Authority, token_request: TokenRequest
+) -> None:
+    """google-auth's plugin sends the first host's audience to the second."""
+    source = as_token_source(await service_account_credentials(authority))
+    other = TokenRequest(http=token_request.http, audience="https://other", time=0)
+    tokens = [await source.fetch(token_request), await source.fetch(other)]
+    assert [claims(token)["aud"] for token in tokens] == ["https://host/", "https://other/"]
+
+
+async def test_an_id_token_credential_is_refreshed(authority: Authority, token_request: TokenRequest) -> None:
+    """The endpoint answers with an id_token; its expiry is read from it."""
+    info = await authority.service_account_info()
+    make = google.oauth2.service_account.IDTokenCredentials.from_service_account_info
+    credentials = await asyncio.to_thread(make, info, target_audience="https://service")
+    token = await as_token_source(credentials).fetch(token_request)
+    assert (claims(token)["aud"], token.expires_at) == ("https://service", claims(token)["exp"])
+
+
+async def test_a_user_credential_is_refreshed(authority: Authority, token_request: TokenRequest) -> None:
+    """Seed 003's three-legged user."""
+    info = authority.user_info()
+    credentials = google.oauth2.credentials.Credentials(
+        None,
+        refresh_token=info["refresh_token"],
+        client_id=info["client_id"],
+        client_secret=info["client_secret"],
+        token_uri=info["token_uri"],
+        quota_project_id="payer",
+    )
+    token = await as_token_source(credentials).fetch(token_request)
+    assert (claims(token)["email"], token.metadata) == (
+        "someone@example.com",
+        (("x-goog-user-project", "payer"),),
+    )
+
+
+async def test_a_jwt_credential_signs(authority: Authority, token_request: TokenRequest) -> None:
+    """google.auth.jwt keeps its token as bytes."""
+    info = await authority.service_account_info()
+    make = google.auth.jwt.Credentials.from_service_account_info
+    credentials = await asyncio.to_thread(make, info, audience="https://any")
+    assert claims(await as_token_source(credentials).fetch(token_request))["aud"] == "https://any"
+
+
+async def test_a_credential_with_a_token_only_is_used_as_it_is(token_request: TokenRequest) -> None:
+    """It has no expiry and nothing to refresh with."""
+    credentials = google.oauth2.credentials.Credentials("abc")
+    assert await as_token_source(credentials).fetch(token_request) == Token("abc")
+
+
+async def test_a_credential_that_cannot_refresh_is_refused(token_request: TokenRequest) -> None:
+    """Once its only token was handed out."""
+    source = as_token_source(google.oauth2.credentials.Credentials("abc"))
+    await source.fetch(token_request)
+    with pytest.raises(TokenRefusedError):
+        await source.fetch(token_request)
+
+
+async def test_an_anonymous_credential_sends_nothing(token_request: TokenRequest) -> None:
+    """For emulators."""
+    for credentials in (
+        google.auth.credentials.AnonymousCredentials(),
+        google.auth.aio.credentials.AnonymousCredentials(),
+    ):
+        token = await as_token_source(credentials).fetch(token_request)
+        assert token.as_metadata("authorization") == ()
+
+
+async def test_an_api_key_credential_goes_to_its_header(token_request: TokenRequest) -> None:
+    """google.auth.api_key has no bearer."""
+    token = await as_token_source(google.auth.api_key.Credentials("key")).fetch(token_request)
+    assert token.as_metadata("authorization") == (("x-goog-api-key", "key"),)
+
+
+async def test_a_static_aio_credential_is_awaited_natively(token_request: TokenRequest) -> None:
+    """google.auth.aio, as often as asked."""
+    source = as_token_source(google.auth.aio.credentials.StaticCredentials("abc"))
+    assert [await source.fetch(token_request) for _ in range(2)] == [Token("abc")] * 2
+
+
+async def test_an_aio_credential_with_a_refresh_uses_the_session(
+    authority: Authority, token_request: TokenRequest
+) -> None:
+    """A subclass gets google.auth.aio's request over our session."""
+
+    class Fetching(google.auth.aio.credentials.Credentials):  # type: ignore[misc]  # untyped upstream
+        token: str | None = None
+
+        async def refresh(self, request: Any) -> None:
+            response = await request(authority.jwks_url)
+            await response.read()
+            self.token = "abc"
+
+    assert await as_token_source(Fetching()).fetch(token_request) == Token("abc")
+    assert len(authority.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("order", "kind", "requests"),
+    [
+        pytest.param(
+            lambda authority: authority.fail(400, {"error": "invalid_grant"}), TokenRefusedError, 1, id="400"
+        ),
+        pytest.param(lambda authority: authority.fail(501, "?"), TokenUnavailableError, 1, id="501"),
+        pytest.param(lambda authority: authority.reset_connections(), TokenUnavailableError, 1, id="reset"),
+        pytest.param(lambda authority: authority.send_garbage(), TokenRefusedError, 1, id="garbage"),
+        pytest.param(lambda authority: authority.fail(200, {}), TokenRefusedError, 1, id="nothing-in-it"),
+    ],
+)
+async def test_a_refresh_that_fails_is_retryable_or_refused(
+    authority: Authority, token_request: TokenRequest, order: Any, kind: type[Exception], requests: int
+) -> None:
+    """By the endpoint's status where there is one, which google-auth's exceptions do not tell."""
+    source = as_token_source(await service_account_credentials(authority, scopes=SCOPES))
+    order(authority)
+    with pytest.raises(kind):
+        await source.fetch(token_request)
+    assert authority.token_requests == requests
+
+
+# Tokens that users bring
+
+
+async def test_a_static_token_is_returned_as_it_is(token_request: TokenRequest) -> None:
+    """As text, or as a Token with an expiry."""
+    made = Token("abc", expires_at=5.0)
+    assert await static_token("abc").fetch(token_request) == Token("abc")
+    assert await static_token(made).fetch(token_request) is made
+
+
+async def test_a_function_is_asked_for_the_token(token_request: TokenRequest) -> None:
+    """It returns text or a Token."""
+
+    async def text() -> str:
+        return "abc"
+
+    async def token() -> Token:
+        return Token("def", expires_at=5.0)
+
+    assert await token_source(text).fetch(token_request) == Token("abc")
+    assert (await token_source(token).fetch(token_request)).expires_at == 5.0
+
+
+async def test_an_api_key_has_a_header_of_its_own(token_request: TokenRequest) -> None:
+    """x-api-key for Endpoints, another where asked."""
+    source = api_key("key", header="X-Goog-Api-Key")
+    token = await source.fetch(token_request)
+    assert token.as_metadata(source.header) == (("x-goog-api-key", "key"),)
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        pytest.param(lambda: as_token_source("eyJhbGciOi"), "credentials", id="a-token-as-text"),  # type: ignore[arg-type]  # the mistake
+        pytest.param(lambda: as_token_source(Token("abc")), "credentials", id="a-token"),  # type: ignore[arg-type]  # the mistake
+        pytest.param(
+            lambda: as_token_source(google.oauth2.credentials.Credentials), "credentials", id="a-class"
+        ),  # type: ignore[arg-type]  # the mistake
+        pytest.param(lambda: as_token_source({}), "credentials", id="a-dict"),  # type: ignore[arg-type]  # the mistake
+        pytest.param(lambda: static_token(""), "token", id="an-empty-token"),
+        pytest.param(lambda: static_token(None), "token", id="no-token"),  # type: ignore[arg-type]  # the mistake
+        pytest.param(lambda: static_token("abc\n"), "token", id="a-line-end"),
+        pytest.param(lambda: token_source("abc"), "async_callable", id="text-for-a-function"),  # type: ignore[arg-type]  # the mistake
+        pytest.param(
+            lambda: token_source(test_a_mistake_is_an_error_that_names_its_field),
+            "async_callable",
+            id="a-sync-function",
+        ),  # type: ignore[arg-type]  # the mistake
+        pytest.param(lambda: api_key(""), "api_key", id="an-empty-key"),
+        pytest.param(lambda: api_key("key", header="x y"), "header", id="a-blank-in-the-header"),
+        pytest.param(lambda: api_key("key", header="x-bin"), "header", id="a-binary-header"),
+        pytest.param(lambda: api_key("key", header="grpc-x"), "header", id="grpcs-own-header"),
+    ],
+)
+def test_a_mistake_is_an_error_that_names_its_field(make: Any, field: str) -> None:
+    """At the call that makes it, without showing what may be a token."""
+    with pytest.raises(ConfigurationError) as caught:
+        make()
+    assert caught.value.field == field
+    assert "eyJ" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "source", [static_token("s3cr3t"), api_key("s3cr3t")], ids=["static_token", "api_key"]
+)
+def test_a_source_shows_no_secret_and_is_not_pickled(source: TokenSource) -> None:
+    """Neither printed nor stored by accident."""
+    assert "s3cr3t" not in repr(source) + str(source)
+    with pytest.raises(TypeError):
+        pickle.dumps(source)
