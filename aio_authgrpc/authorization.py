@@ -67,14 +67,18 @@ class Authorizer:
         Raises:
             ChannelClosedError, WrongEventLoopError: As their names say.
         """
-        if self._open_on is not asyncio.get_running_loop():
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if self._open_on is not running or running is None:
             self._raise_unusable()
 
     def _raise_unusable(self) -> NoReturn:
         if self._closed:
             raise ChannelClosedError("The channel was closed.", hint="Open a new one; a closed one stays closed.")
         raise WrongEventLoopError(
-            "The channel belongs to another event loop.",
+            "The channel belongs to another event loop, or was called where none runs.",
             hint="Open it on the loop, and in the process, that uses it: after a fork, not before.",
         )
 

@@ -72,16 +72,17 @@ class AuthorizedCall(grpc.aio.Call):
         self._end: BaseException | None = None  # why there will never be a real call
         self._refused: Any = None  # the real call whose replay is being prepared
         self._callbacks: list[DoneCallback] = []
+        # Kept here, because an intercepted call of grpc.aio does not know its own.
+        self._deadline = None if timeout is None else monotonic() + timeout
         authorization = authorizer.current()
         if authorization is None:
-            self._wait_for_token(timeout)
+            self._wait_for_token()
         else:
             self._start_real_call(authorization, timeout)
 
     # From waiting to started
 
-    def _wait_for_token(self, timeout: float | None) -> None:
-        self._deadline = None if timeout is None else monotonic() + timeout
+    def _wait_for_token(self) -> None:
         self._authorizer.waiting.add(self)
         self.waiting_task = asyncio.create_task(self._start_with_token(), name="aio_authgrpc waiting call")
         # Not a `finally` in the coroutine: a task cancelled before its first step never enters it.
@@ -151,7 +152,7 @@ class AuthorizedCall(grpc.aio.Call):
             return False
         self._may_replay = False
         self._refused, self._call = call, None
-        self._wait_for_token(call.time_remaining())
+        self._wait_for_token()
         return True
 
     def _was_replaced(self, call: Any) -> bool:
@@ -199,8 +200,6 @@ class AuthorizedCall(grpc.aio.Call):
 
     def time_remaining(self) -> float | None:
         """See `grpc.aio.Call.time_remaining`; it counts from when the stub was called."""
-        if self._call is not None:
-            return cast("float | None", self._call.time_remaining())
         return self._seconds_left()
 
     def add_done_callback(self, callback: DoneCallback) -> None:

@@ -95,9 +95,8 @@ def threads_before() -> int:
 class NumberedTokens:
     """A source that returns token-1, token-2, …; `hold()` makes it wait, `fail()` makes it fail."""
 
-    def __init__(self, clock: FakeClock) -> None:
+    def __init__(self) -> None:
         self.fetches = 0
-        self._clock = clock
         self._gate: Gate | None = None
         self._error: Exception | None = None
 
@@ -111,20 +110,20 @@ class NumberedTokens:
         self._error = error
 
     async def fetch(self, request: TokenRequest) -> Token:
-        """Return the next token, good for an hour of the fake clock."""
+        """Return the next token, good for an hour of whoever asks."""
         self.fetches += 1
         number = self.fetches
         if self._gate is not None:
             await self._gate.pass_through()
         if self._error is not None:
             raise self._error
-        return Token(f"token-{number}", expires_at=self._clock.time() + 3600)
+        return Token(f"token-{number}", expires_at=request.time + 3600)
 
 
 @pytest.fixture
-async def tokens(fake_clock: FakeClock) -> NumberedTokens:
+async def tokens() -> NumberedTokens:
     """Give the source of the `cache` and `channel` fixtures."""
-    return NumberedTokens(fake_clock)
+    return NumberedTokens()
 
 
 @pytest.fixture

@@ -53,11 +53,13 @@ class RecordedCall:
         method: The method's name, such as "UnaryUnary".
         metadata: What the client sent, in order, gRPC's own keys included.
         time_remaining: The seconds that were left of the deadline on arrival; None without one.
+        peer: The address that the connection came from, as gRPC writes it: another port, another connection.
     """
 
     method: str
     metadata: tuple[tuple[str, str | bytes], ...] = field(repr=False)
     time_remaining: float | None
+    peer: str
 
     def values(self, key: str) -> tuple[str | bytes, ...]:
         """Return every value that was sent under `key`, which is in lower case."""
@@ -202,7 +204,12 @@ class EchoServer(LoopbackGrpcServer):
     async def _receive(self, method: str, context: _Context) -> _Refusal | _NoRefusal:
         metadata = tuple((key, value) for key, value in context.invocation_metadata() or ())
         self.calls.append(
-            RecordedCall(method=method, metadata=metadata, time_remaining=context.time_remaining())
+            RecordedCall(
+                method=method,
+                metadata=metadata,
+                time_remaining=context.time_remaining(),
+                peer=context.peer(),
+            )
         )
         for wait in self._waits.take_all(method):
             await wait()

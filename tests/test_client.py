@@ -1,0 +1,489 @@
+"""connect(): typed stubs from one line, everything that its arguments promise, and orderly ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from aio_authgrpc import (
+    ChannelClosedError,
+    ConfigurationError,
+    ConnectionNotReadyError,
+    TokenDeadlineExceededError,
+    TokenRefusedError,
+    TokenState,
+    api_key,
+    connect,
+    service_account,
+    service_account_jwt,
+    static_token,
+)
+from aio_authgrpc.bookstore import Book, BookstoreStub, CreateBookRequest, Empty, GetBookRequest
+from aio_authgrpc.testing import Authority, BookstoreServer, EchoServer, EchoStub
+
+SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
+TOKEN = static_token("abc")
+
+
+@pytest.fixture
+async def info(authority: Authority) -> dict[str, str]:
+    return await authority.service_account_info()
+
+
+# The main job
+
+
+async def test_a_service_account_lists_the_shelves(
+    authority: Authority, bookstore_server: BookstoreServer, info: dict[str, str], tmp_path: Path
+) -> None:
+    """A key file, a real exchange, a real token, a server that refuses everyone else."""
+    file = tmp_path / "key.json"
+    file.write_text(json.dumps(info))
+    async with connect(
+        bookstore_server.target,
+        BookstoreStub,
+        credentials=service_account(file, scopes=SCOPES),
+        ssl_credentials=bookstore_server.ssl_credentials,
+    ) as bookstore:
+        shelves = await bookstore.ListShelves(Empty())
+        request = CreateBookRequest(shelf=shelves.shelves[0].id, book=Book(author="A", title="T"))
+        made = await bookstore.CreateBook(request)
+        assert await bookstore.GetBook(GetBookRequest(shelf=shelves.shelves[0].id, book=made.id)) == made
+    assert [shelf.theme for shelf in shelves.shelves] == ["Fiction", "Fantasy"]
+    assert (authority.token_requests, bookstore_server.calls, bookstore_server.refused) == (1, 3, 0)
+
+
+async def test_an_endpoints_jwt_and_an_api_key_open_the_bookstore(
+    authority: Authority, info: dict[str, str]
+) -> None:
+    """Seed 001: signed by the account's own key, no token request."""
+    async with (
+        BookstoreServer(authority, accept=[info["client_email"]], api_keys={"key"}) as server,
+        connect(
+            server.target,
+            BookstoreStub,
+            credentials=service_account_jwt(info),
+            api_key="key",
+            ssl_credentials=server.ssl_credentials,
+        ) as bookstore,
+    ):
+        assert (await bookstore.ListShelves(Empty(), timeout=10)).shelves
+    assert authority.token_requests == 0
+
+
+async def test_a_token_for_someone_else_is_refused(
+    authority: Authority, bookstore_server: BookstoreServer
+) -> None:
+    """PERMISSION_DENIED for another audience; nothing is sent again."""
+    token = authority.issue_id_token(audience="https://elsewhere")
+    async with connect(
+        bookstore_server.target,
+        BookstoreStub,
+        credentials=static_token(token),
+        ssl_credentials=bookstore_server.ssl_credentials,
+    ) as bookstore:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await bookstore.ListShelves(Empty())
+    assert (caught.value.code(), bookstore_server.refused) == (grpc.StatusCode.PERMISSION_DENIED, 1)
+
+
+async def test_a_thousand_cold_calls_make_one_token_request_and_one_thread(
+    authority: Authority, bookstore_server: BookstoreServer, info: dict[str, str], threads_before: int
+) -> None:
+    """The first is cancelled, the others succeed on the same request."""
+    gate = authority.hold()
+    async with connect(
+        bookstore_server.target,
+        BookstoreStub,
+        credentials=service_account(info, scopes=SCOPES),
+        ssl_credentials=bookstore_server.ssl_credentials,
+        ready_timeout=None,
+    ) as bookstore:
+        before = set(threading.enumerate())
+        first, *others = [bookstore.ListShelves(Empty()) for _ in range(1_000)]
+        await gate.arrived.wait()
+        new = [thread.name for thread in set(threading.enumerate()) - before]
+        first.cancel()
+        gate.release()
+        outcomes = await asyncio.gather(*others, return_exceptions=True)
+    assert [type(outcome).__name__ for outcome in outcomes] == ["ListShelvesResponse"] * 999
+    assert (authority.token_requests, len(new) <= 1) == (1, True), new
+
+
+async def test_a_slow_token_endpoint_costs_a_call_its_timeout_and_no_more(
+    authority: Authority, bookstore_server: BookstoreServer, info: dict[str, str]
+) -> None:
+    """DEADLINE_EXCEEDED that names the token; one refresh under way, whose token the next call uses."""
+    gate = authority.hold()
+    async with connect(
+        bookstore_server.target,
+        BookstoreStub,
+        credentials=service_account(info, scopes=SCOPES),
+        ssl_credentials=bookstore_server.ssl_credentials,
+    ) as bookstore:
+        started = asyncio.get_running_loop().time()
+        with pytest.raises(TokenDeadlineExceededError, match="waited for an access token"):
+            await bookstore.ListShelves(Empty(), timeout=0.2)
+        assert 0.2 <= asyncio.get_running_loop().time() - started < 1
+        await gate.arrived.wait()
+        gate.release()
+        assert (await bookstore.ListShelves(Empty())).shelves
+    assert authority.token_requests == 1
+
+
+async def test_an_account_that_was_revoked_is_unauthenticated(
+    authority: Authority, bookstore_server: BookstoreServer, info: dict[str, str]
+) -> None:
+    """Not UNAVAILABLE, with a hint; nothing reaches the server."""
+    authority.revoke(info["client_email"])
+    async with connect(
+        bookstore_server.target,
+        BookstoreStub,
+        credentials=service_account(info, scopes=SCOPES),
+        ssl_credentials=bookstore_server.ssl_credentials,
+    ) as bookstore:
+        with pytest.raises(TokenRefusedError, match="invalid_grant") as caught:
+            await bookstore.ListShelves(Empty())
+    assert (caught.value.retryable, bool(caught.value.hint), bookstore_server.calls) == (False, True, 0)
+
+
+# The stubs
+
+
+@pytest.mark.parametrize("number", [2, 3, 4, 5])
+async def test_several_stubs_share_a_channel(echo_server: EchoServer, number: int) -> None:
+    """They come as a tuple."""
+    stubs: Any = [EchoStub, BookstoreStub, EchoStub, BookstoreStub, EchoStub][:number]
+    connection: Any = connect(
+        echo_server.target, *stubs, credentials=TOKEN, ssl_credentials=echo_server.ssl_credentials
+    )
+    async with connection as made:
+        assert [type(stub) for stub in made] == stubs
+        await made[0].UnaryUnary(b"x")
+
+
+def message_class(channel: grpc.aio.Channel) -> Empty:
+    return Empty()
+
+
+@pytest.mark.parametrize(
+    "stub", [Empty, str, BookstoreServer, message_class, None, "BookstoreStub", BookstoreStub.__init__]
+)
+def test_what_is_no_stub_class_is_refused_at_the_call(stub: Any) -> None:
+    """A message, a server, an instance, a name: the error says so."""
+    with pytest.raises(ConfigurationError, match="is no stub") as caught:
+        connect("host", stub, credentials=TOKEN)
+    assert caught.value.field == "stubs"
+
+
+def test_no_stub_at_all_is_refused_at_the_call() -> None:
+    """With what to pass."""
+    with pytest.raises(ConfigurationError, match="generated class"):
+        connect("host", credentials=TOKEN)  # type: ignore[call-overload]  # the mistake
+
+
+# What its arguments do
+
+
+async def connected(server: EchoServer, **arguments: Any) -> dict[str, tuple[Any, ...]]:
+    """Make one call and return what the server got."""
+    if "plaintext" not in arguments:
+        arguments.setdefault("ssl_credentials", server.ssl_credentials)
+    arguments.setdefault("credentials", TOKEN)
+    async with connect(server.target, EchoStub, **arguments) as stub:
+        await stub.UnaryUnary(b"x")
+    (call,) = server.calls
+    return {key: call.values(key) for key, _ in call.metadata}
+
+
+@pytest.mark.parametrize("header", ["x-serverless-authorization", "Proxy-Authorization"])
+async def test_the_token_goes_to_the_header_asked_for(echo_server: EchoServer, header: str) -> None:
+    """Cloud Run and IAP leave authorization to the application."""
+    received = await connected(echo_server, header=header)
+    assert received[header.lower()] == ("Bearer abc",)
+    assert "authorization" not in received
+
+
+async def test_an_api_key_alone_goes_to_its_own_header(echo_server: EchoServer) -> None:
+    """Without a bearer."""
+    received = await connected(echo_server, credentials=api_key("key"))
+    assert received["x-api-key"] == ("key",)
+    assert "authorization" not in received
+
+
+@pytest.mark.parametrize("metadata", [{"X-Team": "blue"}, [("x-team", "blue")]])
+async def test_fixed_metadata_goes_along(echo_server: EchoServer, metadata: Any) -> None:
+    """With the API key and the quota project, once each."""
+    received = await connected(
+        echo_server, metadata=metadata, api_key="key", quota_project_id="payer", credentials=TOKEN
+    )
+    assert (received["x-team"], received["x-api-key"], received["x-goog-user-project"]) == (
+        ("blue",),
+        ("key",),
+        ("payer",),
+    )
+
+
+async def test_the_channels_quota_project_stands_above_the_credentials(
+    echo_server: EchoServer, authority: Authority, info: dict[str, str]
+) -> None:
+    """One header, not two."""
+    credentials = service_account(info, scopes=SCOPES, quota_project_id="theirs")
+    received = await connected(echo_server, credentials=credentials, quota_project_id="ours")
+    assert received["x-goog-user-project"] == ("ours",)
+
+
+async def test_plaintext_to_this_machine_is_possible() -> None:
+    """Seed 001's insecure client."""
+    async with EchoServer(tls=False) as server:
+        assert (await connected(server, plaintext=True))["authorization"] == ("Bearer abc",)
+
+
+async def test_an_authority_is_sent(echo_server: EchoServer) -> None:
+    """Where it is not the target's: the certificate has localhost, the server is dialled by address."""
+    async with connect(
+        f"127.0.0.1:{echo_server.port}",
+        EchoStub,
+        credentials=TOKEN,
+        authority="localhost",
+        ssl_credentials=echo_server.ssl_credentials,
+    ) as stub:
+        assert await stub.UnaryUnary(b"x") == b"x"
+
+
+async def test_an_audience_reaches_the_source(echo_server: EchoServer, info: dict[str, str]) -> None:
+    """Else it is the target's host."""
+    import jwt
+
+    for audience in (None, "https://service"):
+        echo_server.calls.clear()
+        received = await connected(echo_server, credentials=service_account_jwt(info), audience=audience)
+        token = str(received["authorization"][0]).removeprefix("Bearer ")
+        claims = jwt.decode(token, options={"verify_signature": False})
+        assert claims["aud"] == (audience or f"https://{echo_server.target}")
+
+
+async def test_a_pool_uses_its_connections_in_turn(arity: Any) -> None:
+    """Three connections, six calls of each arity, two on each."""
+    async with (
+        EchoServer() as server,
+        connect(
+            server.target, EchoStub, credentials=TOKEN, ssl_credentials=server.ssl_credentials, pool_size=3
+        ) as stub,
+    ):
+        for _ in range(6):
+            assert await arity.finish(arity.begin(stub)) == arity.responses
+        peers = [call.peer for call in server.calls]
+    assert sorted(peers.count(peer) for peer in set(peers)) == [2, 2, 2]
+
+
+async def test_a_pool_is_ready_when_all_of_it_is(echo_server: EchoServer) -> None:
+    """Its state is that of its readiest connection."""
+    connection = connect(
+        echo_server.target,
+        EchoStub,
+        credentials=TOKEN,
+        ssl_credentials=echo_server.ssl_credentials,
+        pool_size=2,
+        ready_timeout=10,
+    )
+    async with connection:
+        assert connection.channel.get_state() is grpc.ChannelConnectivity.READY
+
+
+async def test_a_pools_state_can_be_watched(echo_server: EchoServer) -> None:
+    """Until it differs from the one that was seen."""
+    connection = connect(
+        echo_server.target,
+        EchoStub,
+        credentials=TOKEN,
+        ssl_credentials=echo_server.ssl_credentials,
+        pool_size=2,
+    )
+    async with connection:
+        channel = connection.channel
+        watching = asyncio.ensure_future(channel.wait_for_state_change(grpc.ChannelConnectivity.IDLE))
+        await channel.channel_ready()
+        await watching
+        assert channel.get_state() is not grpc.ChannelConnectivity.IDLE
+
+
+# ready_timeout
+
+
+async def test_ready_means_that_the_token_is_there_and_the_server_connected(
+    echo_server: EchoServer, tokens: Any
+) -> None:
+    """Before the stubs are yielded."""
+    connection = connect(
+        echo_server.target,
+        EchoStub,
+        credentials=tokens,
+        ssl_credentials=echo_server.ssl_credentials,
+        ready_timeout=10,
+    )
+    async with connection:
+        assert connection.auth.status().generation == 1
+        assert connection.channel.get_state() is grpc.ChannelConnectivity.READY
+
+
+async def test_without_ready_timeout_nothing_is_asked_on_entry(echo_server: EchoServer, tokens: Any) -> None:
+    """Cheap to open, for services that may never call."""
+    connection = connect(
+        echo_server.target, EchoStub, credentials=tokens, ssl_credentials=echo_server.ssl_credentials
+    )
+    async with connection:
+        assert connection.auth.status().state is TokenState.EXPIRED
+        assert connection.channel.get_state() is grpc.ChannelConnectivity.IDLE
+    assert tokens.fetches == 0
+
+
+async def test_not_ready_says_that_the_token_did_not_come(echo_server: EchoServer, tokens: Any) -> None:
+    """And that the server would have been there."""
+    tokens.hold()
+    with pytest.raises(TokenDeadlineExceededError, match=r"ready_timeout=0\.5 s; .* was reached"):
+        async with connect(
+            echo_server.target,
+            EchoStub,
+            credentials=tokens,
+            ssl_credentials=echo_server.ssl_credentials,
+            ready_timeout=0.5,
+        ):
+            pytest.fail("it was not ready")
+
+
+async def test_not_ready_says_that_the_server_did_not_connect(tokens: Any) -> None:
+    """And that the token would have been there. Nothing listens on the port."""
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    server.close()
+    with pytest.raises(ConnectionNotReadyError, match=r"not reached .* token was fetched"):
+        async with connect(f"127.0.0.1:{port}", EchoStub, credentials=tokens, ready_timeout=0.1):
+            pytest.fail("it was not ready")
+
+
+async def test_not_ready_says_why_the_token_failed(echo_server: EchoServer, tokens: Any) -> None:
+    """At once, without waiting for the rest of the time."""
+    tokens.fail(KeyError("a bug"))
+    with pytest.raises(TokenRefusedError, match="a bug"):
+        async with connect(
+            echo_server.target,
+            EchoStub,
+            credentials=tokens,
+            ssl_credentials=echo_server.ssl_credentials,
+            ready_timeout=19,
+        ):
+            pytest.fail("it was not ready")
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_a_ready_timeout_that_is_none_is_refused(seconds: float) -> None:
+    """None is what means that nobody waits."""
+    with pytest.raises(ConfigurationError, match="ready_timeout"):
+        connect("host", EchoStub, credentials=TOKEN, ready_timeout=seconds)
+
+
+# Opening and closing
+
+
+async def test_a_connection_can_be_opened_again(echo_server: EchoServer) -> None:
+    """After it was closed; while it is open it is one error."""
+    connection = connect(
+        echo_server.target, EchoStub, credentials=TOKEN, ssl_credentials=echo_server.ssl_credentials
+    )
+    for _ in range(2):
+        async with connection as stub:
+            assert await stub.UnaryUnary(b"x") == b"x"
+            with pytest.raises(ConfigurationError, match="open already"):
+                await connection.__aenter__()
+    with pytest.raises(ConfigurationError, match="not open"):
+        connection.channel  # noqa: B018 - the access is what raises
+    with pytest.raises(ChannelClosedError):
+        stub.UnaryUnary(b"x")
+
+
+async def test_two_who_open_one_connection_at_once_get_one_error(
+    echo_server: EchoServer, tokens: Any
+) -> None:
+    """Check and set stand together."""
+    connection = connect(
+        echo_server.target, EchoStub, credentials=TOKEN, ssl_credentials=echo_server.ssl_credentials
+    )
+    outcomes = await asyncio.gather(connection.__aenter__(), connection.__aenter__(), return_exceptions=True)
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["ConfigurationError", "EchoStub"]
+    await connection.__aexit__(None, None, None)
+
+
+async def test_opening_that_is_cancelled_closes_what_it_had_opened(
+    echo_server: EchoServer, tokens: Any
+) -> None:
+    """The guards see a task or a session that is left."""
+    gate = tokens.hold()
+    connection = connect(
+        echo_server.target,
+        EchoStub,
+        credentials=tokens,
+        ssl_credentials=echo_server.ssl_credentials,
+        ready_timeout=10,
+    )
+    opening = asyncio.ensure_future(connection.__aenter__())
+    await gate.arrived.wait()
+    opening.cancel()
+    await asyncio.wait({opening})
+    assert opening.cancelled()
+    assert "closed" in repr(connection)
+
+
+async def test_a_file_that_cannot_be_used_is_an_error_on_entry(tmp_path: Path) -> None:
+    """Before any RPC, with the path, and never replaced by another identity."""
+    connection = connect("host", EchoStub, credentials=service_account(tmp_path / "missing.json"))
+    with pytest.raises(ConfigurationError, match=r"missing\.json"):
+        await connection.__aenter__()
+
+
+async def test_the_loop_never_sees_the_key_file_read(
+    echo_server: EchoServer, info: dict[str, str], tmp_path: Path
+) -> None:
+    """blockbuster, in conftest.py, raises on a file opened on the loop by this package."""
+    file = tmp_path / "key.json"
+    file.write_text(json.dumps(info))
+    assert (await connected(echo_server, credentials=service_account_jwt(file)))["authorization"]
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        pytest.param({"target": "https://host"}, "target", id="a-scheme"),
+        pytest.param({"pool_size": 0}, "pool_size", id="no-pool"),
+        pytest.param({"header": "x y"}, "header", id="a-blank-in-the-header"),
+        pytest.param({"metadata": {"authorization": "Bearer x"}}, "metadata", id="our-header"),
+        pytest.param({"metadata": {"x-a": "é"}}, "metadata", id="not-ascii"),
+        pytest.param({"metadata": {"x-a": 5}}, "metadata", id="no-text"),
+        pytest.param({"api_key": ""}, "metadata", id="an-empty-api-key"),
+        pytest.param(
+            {"plaintext": True, "ssl_credentials": grpc.ssl_channel_credentials()}, "plaintext", id="both"
+        ),
+        pytest.param(
+            {"ssl_credentials": grpc.ssl_channel_credentials(), "client_cert_callback": lambda: (b"", b"")},
+            "ssl_credentials",
+            id="certificate-twice",
+        ),
+        pytest.param({"credentials": "eyJhbGciOi"}, "credentials", id="a-token"),
+    ],
+)
+def test_a_mistake_is_an_error_at_the_call(arguments: dict[str, Any], field: str) -> None:
+    """Before anything is opened; `field` names the argument."""
+    given: dict[str, Any] = {"target": "host", "credentials": TOKEN} | arguments
+    with pytest.raises(ConfigurationError) as caught:
+        connect(given.pop("target"), EchoStub, **given)
+    assert caught.value.field == field
