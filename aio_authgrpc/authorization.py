@@ -76,7 +76,9 @@ class Authorizer:
 
     def _raise_unusable(self) -> NoReturn:
         if self._closed:
-            raise ChannelClosedError("The channel was closed.", hint="Open a new one; a closed one stays closed.")
+            raise ChannelClosedError(
+                "The channel was closed.", hint="Open a new one; a closed one stays closed."
+            )
         raise WrongEventLoopError(
             "The channel belongs to another event loop, or was called where none runs.",
             hint="Open it on the loop, and in the process, that uses it: after a fork, not before.",

@@ -219,11 +219,9 @@ class TokenCache:
         if self._last_error is not None and self._clock.monotonic() < self._next_attempt_at:
             raise self._last_error.copy()
         try:
-            async with asyncio.timeout(timeout) as deadline:
+            async with asyncio.timeout(timeout):
                 outcome = await self._flight.join()
-        except TimeoutError:
-            if not deadline.expired():
-                raise
+        except TimeoutError:  # of this scope: a flight returns its failures
             raise TokenDeadlineExceededError(
                 f"The call's {timeout:.3g} s were over while it waited for an access token.",
                 hint="The token endpoint is slow; the refresh goes on and later calls will use it.",
@@ -296,7 +294,9 @@ class TokenCache:
 
     def _check_usable(self) -> None:
         if self._closed:
-            raise ChannelClosedError("The channel was closed.", hint="Open a new one; a closed one stays closed.")
+            raise ChannelClosedError(
+                "The channel was closed.", hint="Open a new one; a closed one stays closed."
+            )
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
@@ -311,13 +311,15 @@ class TokenCache:
 
     async def _refresh(self) -> Token | AuthRpcError:
         """Fetch one token and keep it; the body of the flight. A failure is returned, not raised."""
+        budget = asyncio.timeout(self._refresh_timeout)
         try:
-            async with asyncio.timeout(self._refresh_timeout) as deadline:
+            async with budget:
                 token = await self._source.fetch(self._token_request())
             return self._keep(token)
         except TimeoutError as error:
-            text = f"{self._refresh_timeout:g} s were not enough" if deadline.expired() else "time-out"
-            return self._record(token_error(TimeoutError(text).with_traceback(error.__traceback__)))
+            if budget.expired():
+                error = TimeoutError(f"{self._refresh_timeout:g} s were not enough")
+            return self._record(token_error(error))
         except Exception as error:  # noqa: BLE001 - a source is users' code: whatever it raises is the outcome
             return self._record(token_error(error))
 
@@ -325,7 +327,8 @@ class TokenCache:
         fetched: object = token
         if not isinstance(fetched, Token):
             raise ConfigurationError(
-                f"the source returned {type(fetched).__name__}, not an aio_authgrpc.Token.", field="credentials"
+                f"the source returned {type(fetched).__name__}, not an aio_authgrpc.Token.",
+                field="credentials",
             )
         now = self._clock.time()
         stale_at, expired_at = limits(now=now, expires_at=token.expires_at, jitter=self._jitter)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from time import monotonic
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -26,7 +26,6 @@ from aio_authgrpc.errors import AuthRpcError
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
-RealCall = TypeVar("RealCall", bound=grpc.aio.Call)
 T = TypeVar("T")
 
 DoneCallback = Callable[[Any], None]
@@ -265,26 +264,26 @@ class AuthorizedCall(grpc.aio.Call):
         return f"<{type(self).__name__} {'waiting for its token' if self._end is None else 'ended without an RPC'}>"
 
 
-class UnaryResponseCall(Generic[Request, Response], AuthorizedCall):
+class UnaryResponseCall(AuthorizedCall):
     """A call that is awaited for its one response."""
 
-    def __await__(self) -> Generator[Any, None, Response]:
+    def __await__(self) -> Generator[Any, None, Any]:
         """Return the response. As with a real call, cancelling who awaits it cancels the RPC."""
         return self._response().__await__()
 
-    async def _response(self) -> Response:
+    async def _response(self) -> Any:
         while True:
             call = self._call
             if call is None:
                 call = await self._real_call_or_cancel()
             try:
-                return cast("Response", await call)
+                return await call
             except grpc.aio.AioRpcError:
                 if not self._was_replaced(call):
                     raise
 
 
-class StreamResponseCall(Generic[Request, Response], AuthorizedCall):
+class StreamResponseCall(AuthorizedCall):
     """A call whose responses are iterated or read.
 
     A refusal before the first message may be replayed, one after it may not. Only whoever reads knows
@@ -301,7 +300,7 @@ class StreamResponseCall(Generic[Request, Response], AuthorizedCall):
         *,
         may_replay: bool,
     ) -> None:
-        self._iterator: AsyncIterator[Response] | None = None
+        self._iterator: AsyncIterator[Any] | None = None
         self._opened = False  # whether the first message, or the end, was delivered
         self._reading = False
         self._style = ""
@@ -317,33 +316,34 @@ class StreamResponseCall(Generic[Request, Response], AuthorizedCall):
             raise grpc.aio.UsageError("The iterator and read/write APIs may not be mixed on a single RPC.")
         self._style = style
 
-    def __aiter__(self) -> AsyncIterator[Response]:
+    def __aiter__(self) -> AsyncIterator[Any]:
         """Iterate over the responses. Cancelling who iterates cancels the RPC, as with a real call."""
         self._use("iterate")
         if self._iterator is None:
             self._iterator = self._iterate()
         return self._iterator
 
-    async def _iterate(self) -> AsyncIterator[Response]:
+    async def _iterate(self) -> AsyncIterator[Any]:
         message = await self._open(_next_message)
         if message is grpc.aio.EOF:
             return
-        yield cast("Response", message)
+        yield message
         async for message in self._call:
             yield message
 
-    async def read(self) -> object:
+    async def read(self) -> Any:
         """Return the next response, or `grpc.aio.EOF`."""
         if self.done() and self._call is None:
             self._raise_end()
         self._use("read")
         if self._opened:
-            return cast("Response", await self._call.read())
+            return await self._call.read()  # pyright: ignore[reportOptionalMemberAccess]  # opened is started
         return await self._open(_read_message)
 
     async def _open(self, read: Callable[[Any], Awaitable[T]]) -> T:
         """Read the first message, or the end; see the class for what is decided here."""
-        refused, refusal = None, None
+        refused: Any = None
+        refusal: grpc.aio.AioRpcError | None = None
         while True:
             call = await self._real_call_or_cancel()
             if refusal is not None and call is refused:
@@ -364,7 +364,7 @@ class StreamResponseCall(Generic[Request, Response], AuthorizedCall):
                     self._on_done(call)
 
 
-class StreamRequestCall(Generic[Request, Response], AuthorizedCall):
+class StreamRequestCall(AuthorizedCall):
     """A call whose requests are written. It is made only where the token has to be waited for."""
 
     def __init__(
@@ -383,7 +383,7 @@ class StreamRequestCall(Generic[Request, Response], AuthorizedCall):
         if self._has_iterator:
             raise grpc.aio.UsageError("The iterator and read/write APIs may not be mixed on a single RPC.")
 
-    async def write(self, request: Request) -> None:
+    async def write(self, request: Any) -> None:
         """Send a request, once the call is started."""
         self._check_style()
         if self.done() and self._call is None:
@@ -399,25 +399,25 @@ class StreamRequestCall(Generic[Request, Response], AuthorizedCall):
             await self._call.done_writing()
 
 
-class UnaryUnaryCall(UnaryResponseCall[Request, Response], grpc.aio.UnaryUnaryCall[Request, Response]):
+class UnaryUnaryCall(UnaryResponseCall, grpc.aio.UnaryUnaryCall[Request, Response]):
     """One request, one response."""
 
 
-class UnaryStreamCall(StreamResponseCall[Request, Response], grpc.aio.UnaryStreamCall[Request, Response]):
+class UnaryStreamCall(StreamResponseCall, grpc.aio.UnaryStreamCall[Request, Response]):
     """One request, many responses."""
 
 
 class StreamUnaryCall(
-    StreamRequestCall[Request, Response],
-    UnaryResponseCall[Request, Response],
+    StreamRequestCall,
+    UnaryResponseCall,
     grpc.aio.StreamUnaryCall[Request, Response],
 ):
     """Many requests, one response, waiting for the token."""
 
 
 class StreamStreamCall(
-    StreamRequestCall[Request, Response],
-    StreamResponseCall[Request, Response],
+    StreamRequestCall,
+    StreamResponseCall,
     grpc.aio.StreamStreamCall[Request, Response],
 ):
     """Many requests, many responses, waiting for the token."""

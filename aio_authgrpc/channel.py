@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import warnings
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
@@ -62,6 +61,8 @@ class AuthorizedChannel(grpc.aio.Channel):
     ) -> None:
         self._closed = True  # until it is complete, so that __del__ has nothing to say
         self._channel = channel
+        # Generated stubs pass `_registered_method`, which the type stubs of grpc.aio.Channel lack.
+        self._untyped_channel: Any = channel
         self._auth = auth
         self._owns_auth = owns_auth
         self._authorizer = Authorizer(auth, header=checked_header(header), metadata=metadata)
@@ -80,11 +81,8 @@ class AuthorizedChannel(grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> UnaryUnaryMultiCallable[Request, Response]:
         """See `grpc.aio.Channel.unary_unary`."""
-        inner: grpc.aio.UnaryUnaryMultiCallable[Request, Response] = self._channel.unary_unary(
-            method,
-            request_serializer,
-            response_deserializer,
-            _registered_method,  # type: ignore[call-arg]  # what generated stubs pass; the stubs lack it
+        inner: grpc.aio.UnaryUnaryMultiCallable[Request, Response] = self._untyped_channel.unary_unary(
+            method, request_serializer, response_deserializer, _registered_method
         )
         return UnaryUnaryMultiCallable(inner, self._authorizer)
 
@@ -96,11 +94,8 @@ class AuthorizedChannel(grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> UnaryStreamMultiCallable[Request, Response]:
         """See `grpc.aio.Channel.unary_stream`."""
-        inner: grpc.aio.UnaryStreamMultiCallable[Request, Response] = self._channel.unary_stream(
-            method,
-            request_serializer,
-            response_deserializer,
-            _registered_method,  # type: ignore[call-arg]  # what generated stubs pass; the stubs lack it
+        inner: grpc.aio.UnaryStreamMultiCallable[Request, Response] = self._untyped_channel.unary_stream(
+            method, request_serializer, response_deserializer, _registered_method
         )
         return UnaryStreamMultiCallable(inner, self._authorizer)
 
@@ -112,11 +107,8 @@ class AuthorizedChannel(grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> StreamUnaryMultiCallable[Request, Response]:
         """See `grpc.aio.Channel.stream_unary`."""
-        inner: grpc.aio.StreamUnaryMultiCallable[Request, Response] = self._channel.stream_unary(
-            method,
-            request_serializer,
-            response_deserializer,
-            _registered_method,  # type: ignore[call-arg]  # what generated stubs pass; the stubs lack it
+        inner: grpc.aio.StreamUnaryMultiCallable[Request, Response] = self._untyped_channel.stream_unary(
+            method, request_serializer, response_deserializer, _registered_method
         )
         return StreamUnaryMultiCallable(inner, self._authorizer)
 
@@ -128,11 +120,8 @@ class AuthorizedChannel(grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> StreamStreamMultiCallable[Request, Response]:
         """See `grpc.aio.Channel.stream_stream`."""
-        inner: grpc.aio.StreamStreamMultiCallable[Request, Response] = self._channel.stream_stream(
-            method,
-            request_serializer,
-            response_deserializer,
-            _registered_method,  # type: ignore[call-arg]  # what generated stubs pass; the stubs lack it
+        inner: grpc.aio.StreamStreamMultiCallable[Request, Response] = self._untyped_channel.stream_stream(
+            method, request_serializer, response_deserializer, _registered_method
         )
         return StreamStreamMultiCallable(inner, self._authorizer)
 
@@ -180,7 +169,9 @@ class AuthorizedChannel(grpc.aio.Channel):
 
     def __del__(self) -> None:
         if not self._closed:
-            warnings.warn("An AuthorizedChannel was never closed.", ResourceWarning, source=self, stacklevel=2)
+            warnings.warn(
+                "An AuthorizedChannel was never closed.", ResourceWarning, source=self, stacklevel=2
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -202,7 +202,9 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
     ready_timeout = cast("float | None", settings_arguments.pop("ready_timeout", None))
     credentials = cast("CredentialsType", settings_arguments.pop("credentials", None))
     if ready_timeout is not None and not ready_timeout > 0:
-        raise ConfigurationError(f"{ready_timeout!r} is not a positive number of seconds.", field="ready_timeout")
+        raise ConfigurationError(
+            f"{ready_timeout!r} is not a positive number of seconds.", field="ready_timeout"
+        )
     settings = channel_settings(target, credentials, **cast("Any", settings_arguments))
     _check_stubs(stubs)
     return Connection(settings, stubs, ready_timeout)
@@ -211,7 +213,9 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
 def _check_stubs(stubs: Sequence[object]) -> None:
     """Refuse what is no stub class now, not at the first RPC: a stub asks its channel for methods."""
     if not stubs:
-        raise ConfigurationError("none was given.", field="stubs", hint="Pass a generated class, such as BookstoreStub.")
+        raise ConfigurationError(
+            "none was given.", field="stubs", hint="Pass a generated class, such as BookstoreStub."
+        )
     for stub in stubs:
         probe = _MethodCounter()
         problem = "is no class"
@@ -225,7 +229,9 @@ def _check_stubs(stubs: Sequence[object]) -> None:
         if not probe.methods:
             name = getattr(stub, "__name__", type(stub).__name__)
             raise ConfigurationError(
-                f"{name} is no stub: it {problem}.", field="stubs", hint="Pass the generated ...Stub class itself."
+                f"{name} is no stub: it {problem}.",
+                field="stubs",
+                hint="Pass the generated ...Stub class itself.",
             )
 
 
@@ -245,7 +251,7 @@ async def _make_ready(channel: AuthorizedChannel, address: str, timeout: float) 
     """Fetch the token and connect at the same time; say which of the two failed."""
     token = asyncio.create_task(channel.auth.get(), name="aio_authgrpc ready: token")
     connected = asyncio.create_task(channel.channel_ready(), name="aio_authgrpc ready: connection")
-    tasks = {token, connected}
+    tasks: set[asyncio.Task[Any]] = {token, connected}
     try:
         await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_EXCEPTION)
         if token.done():

@@ -155,7 +155,9 @@ def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcE
 
 def redacted(text: str) -> str:
     """Return `text` with everything that looks like a token, a key or an assertion cut out."""
-    return _SECRETS.sub(lambda found: (found[found.lastgroup] if found.lastgroup else "") + "[redacted]", text)
+    return _SECRETS.sub(
+        lambda found: (found[found.lastgroup] if found.lastgroup else "") + "[redacted]", text
+    )
 
 
 # JWTs (also cut short), Google's opaque tokens, PEM blocks, bearer headers, and the values of the

@@ -172,7 +172,9 @@ class AiohttpRequest(google.auth.transport.Request):
         except NoEventLoopError:
             pass  # a thread of google-auth's own: nobody can cancel it
         context = _ssl_context(verify, cert)
-        return from_thread.run(self._send_with, url, method, body, headers, timeout, context, token=self._loop_token)
+        return from_thread.run(
+            self._send_with, url, method, body, headers, timeout, context, token=self._loop_token
+        )
 
     async def _send_with(
         self,

@@ -56,7 +56,7 @@ class UnaryUnaryMultiCallable(UnaryUnaryBase[Request, Response]):
         credentials: grpc.CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
-    ) -> UnaryUnaryCall[Request, Response]:
+    ) -> grpc.aio.UnaryUnaryCall[Request, Response]:
         """Start the RPC; see `grpc.aio.UnaryUnaryMultiCallable`.
 
         Raises:
@@ -66,7 +66,11 @@ class UnaryUnaryMultiCallable(UnaryUnaryBase[Request, Response]):
         authorizer = self._authorizer
         authorizer.check_usable()
         start = partial(
-            self._inner, request, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression
+            self._inner,
+            request,
+            credentials=credentials,
+            wait_for_ready=wait_for_ready,
+            compression=compression,
         )
         own = () if metadata is None else authorizer.checked(metadata)
         return UnaryUnaryCall(authorizer, start, timeout, own, may_replay=True)
@@ -90,12 +94,16 @@ class UnaryStreamMultiCallable(UnaryStreamBase[Request, Response]):
         credentials: grpc.CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
-    ) -> UnaryStreamCall[Request, Response]:
+    ) -> grpc.aio.UnaryStreamCall[Request, Response]:
         """Start the RPC; see `grpc.aio.UnaryStreamMultiCallable` and `UnaryUnaryMultiCallable` here."""
         authorizer = self._authorizer
         authorizer.check_usable()
         start = partial(
-            self._inner, request, credentials=credentials, wait_for_ready=wait_for_ready, compression=compression
+            self._inner,
+            request,
+            credentials=credentials,
+            wait_for_ready=wait_for_ready,
+            compression=compression,
         )
         own = () if metadata is None else authorizer.checked(metadata)
         return UnaryStreamCall(authorizer, start, timeout, own, may_replay=True)
@@ -138,9 +146,7 @@ class StreamUnaryMultiCallable(StreamUnaryBase[Request, Response]):
             call = start(timeout=timeout, metadata=own + authorization.metadata)
             call.add_done_callback(partial(reject_if_refused, authorizer, authorization.token))
             return call
-        return StreamUnaryCall(
-            authorizer, start, timeout, own, has_iterator=request_iterator is not None
-        )
+        return StreamUnaryCall(authorizer, start, timeout, own, has_iterator=request_iterator is not None)
 
 
 class StreamStreamMultiCallable(StreamStreamBase[Request, Response]):
@@ -177,9 +183,7 @@ class StreamStreamMultiCallable(StreamStreamBase[Request, Response]):
             call = start(timeout=timeout, metadata=own + authorization.metadata)
             call.add_done_callback(partial(reject_if_refused, authorizer, authorization.token))
             return call
-        return StreamStreamCall(
-            authorizer, start, timeout, own, has_iterator=request_iterator is not None
-        )
+        return StreamStreamCall(authorizer, start, timeout, own, has_iterator=request_iterator is not None)
 
 
 def reject_if_refused(authorizer: Authorizer, token: Token, call: grpc.aio.Call) -> None:

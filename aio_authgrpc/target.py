@@ -39,14 +39,20 @@ def parse_target(target: str) -> Target:
     """
     given: object = target
     if not isinstance(given, str):
-        raise ConfigurationError(f"expected a str such as 'host:443', not {type(given).__name__}.", field="target")
+        raise ConfigurationError(
+            f"expected a str such as 'host:443', not {type(given).__name__}.", field="target"
+        )
     if not target or target != target.strip():
-        raise ConfigurationError("it is empty or has blanks around it.", field="target", hint="Write 'host' or 'host:port'.")
+        raise ConfigurationError(
+            "it is empty or has blanks around it.", field="target", hint="Write 'host' or 'host:port'."
+        )
     url = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", target)
     if url and url[1] not in _SCHEMES:
         bare = target[url.end() :].split("/")[0]
         raise ConfigurationError(
-            f"gRPC targets have no {url[0]} scheme.", field="target", hint=f"Write {bare!r} instead of {target!r}."
+            f"gRPC targets have no {url[0]} scheme.",
+            field="target",
+            hint=f"Write {bare!r} instead of {target!r}.",
         )
     scheme, colon, rest = target.partition(":")
     if colon and scheme in ("unix", "unix-abstract"):
@@ -74,12 +80,16 @@ def _with_scheme(target: str, scheme: str, rest: str) -> Target:
 def _host_and_port(text: str) -> tuple[str, int]:
     if text.count(":") > 1 and "[" not in text:
         raise ConfigurationError(
-            f"{text!r} is ambiguous.", field="target", hint=f"Write an IPv6 address in brackets: '[{text}]:443'."
+            f"{text!r} is ambiguous.",
+            field="target",
+            hint=f"Write an IPv6 address in brackets: '[{text}]:443'.",
         )
     match = _HOST.match(text)
     if match is None:
         raise ConfigurationError(
-            f"{text!r} is not a host or host:port.", field="target", hint="Write 'host' or 'host:port', without a path."
+            f"{text!r} is not a host or host:port.",
+            field="target",
+            hint="Write 'host' or 'host:port', without a path.",
         )
     port = match["port"]
     if port is not None and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):

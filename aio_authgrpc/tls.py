@@ -77,7 +77,9 @@ async def channel_credentials(
         if inspect.iscoroutinefunction(client_cert_callback):
             cert, key = await client_cert_callback()
         else:
-            cert, key = await bridge_to_thread(cast("Callable[[], tuple[bytes, bytes]]", client_cert_callback))
+            cert, key = await bridge_to_thread(
+                cast("Callable[[], tuple[bytes, bytes]]", client_cert_callback)
+            )
     except Exception as error:
         raise google.auth.exceptions.MutualTLSChannelError(
             f"client_cert_callback failed: {type(error).__name__}"
@@ -92,6 +94,6 @@ async def channel_credentials(
 def _is_insecure(credentials: grpc.ChannelCredentials) -> bool:
     # grpc has no public way to ask; the type of the core object is the only difference.
     insecure = grpc.experimental.insecure_channel_credentials()
-    return type(getattr(credentials, "_credentials", None)) is type(getattr(insecure, "_credentials", credentials))
-
-
+    return type(getattr(credentials, "_credentials", None)) is type(
+        getattr(insecure, "_credentials", credentials)
+    )

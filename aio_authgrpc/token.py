@@ -48,9 +48,7 @@ class Token:
                 hint="Strip what was read from a file.",
             )
         expires_at: object = self.expires_at
-        if expires_at is not None and not (
-            isinstance(expires_at, int | float) and math.isfinite(expires_at)
-        ):
+        if expires_at is not None and not (isinstance(expires_at, int | float) and math.isfinite(expires_at)):
             raise ConfigurationError(
                 f"expected seconds since the epoch or None, not {type(expires_at).__name__}.",
                 field="expires_at",

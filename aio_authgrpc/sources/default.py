@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import google.auth
 import google.auth.credentials
@@ -46,11 +47,12 @@ class DefaultCredentialsSource:
 
     async def _look_up(self, http: AiohttpRequest) -> google.auth.credentials.Credentials:
         def look_up() -> google.auth.credentials.Credentials:
+            untyped_default: Any = google.auth.default
             with _lookup_lock:
-                credentials, _ = google.auth.default(
+                found: tuple[google.auth.credentials.Credentials, str | None] = untyped_default(
                     scopes=self._scopes or None, request=http, quota_project_id=self._quota_project_id
                 )
-            return credentials
+            return found[0]
 
         try:
             async with asyncio.timeout(_LOOKUP_TIMEOUT):
@@ -63,7 +65,9 @@ class DefaultCredentialsSource:
             raise ConfigurationError(text, field="credentials", hint=_HINT) from error
         except (OSError, ValueError, AttributeError) as error:  # what broken files raise inside google-auth
             raise ConfigurationError(
-                f"the default credentials cannot be used: {type(error).__name__}.", field="credentials", hint=_HINT
+                f"the default credentials cannot be used: {type(error).__name__}.",
+                field="credentials",
+                hint=_HINT,
             ) from None
 
     def __repr__(self) -> str:
@@ -76,7 +80,9 @@ _HINT = (
 )
 
 
-def default(scopes: Sequence[str] | None = None, *, quota_project_id: str | None = None) -> DefaultCredentialsSource:
+def default(
+    scopes: Sequence[str] | None = None, *, quota_project_id: str | None = None
+) -> DefaultCredentialsSource:
     """Use Application Default Credentials: `google.auth.default()`, in a worker thread, over aiohttp.
 
     They are looked up when the channel is opened.

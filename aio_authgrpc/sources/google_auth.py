@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import sys
+from functools import partial
+from typing import Any
 
 import google.auth.aio.credentials
 import google.auth.credentials
@@ -128,7 +130,8 @@ async def refresh(credentials: google.auth.credentials.Credentials, http: Aiohtt
     """
     observed = _ObservedRequest(http)
     try:
-        await bridge_to_thread(lambda: credentials.refresh(observed), http)
+        untyped_credentials: Any = credentials
+        await bridge_to_thread(partial(untyped_credentials.refresh, observed), http)
     except Exception as error:
         raise token_error(error, http_status=observed.status) from error
 
@@ -156,7 +159,9 @@ def _token_of(credentials: google.auth.credentials.Credentials) -> Token:
     return _token_from(headers, credentials.token, credentials.expiry)
 
 
-def _token_from(headers: dict[str, str], value: str | bytes | None, expiry: datetime.datetime | None) -> Token:
+def _token_from(
+    headers: dict[str, str], value: str | bytes | None, expiry: datetime.datetime | None
+) -> Token:
     """Make a token of what `apply` put into the headers.
 
     An API key, and an anonymous credential, put nothing into `authorization`: then the rest is all.

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from aio_authgrpc.errors import ConfigurationError
 from aio_authgrpc.http import bridge_to_thread, import_off_loop
@@ -96,7 +96,9 @@ class KeyLoader:
         return "..." if self._path is None else repr(str(self._path))
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("A service account source is not pickled: it would put the private key into the pickle.")
+        raise TypeError(
+            "A service account source is not pickled: it would put the private key into the pickle."
+        )
 
 
 class ServiceAccountSource:
@@ -182,7 +184,9 @@ def service_account(
     """
     given: object = scopes
     if isinstance(given, str):
-        raise ConfigurationError("expected a list of str, not one str.", field="scopes", hint=f"Write [{given!r}].")
+        raise ConfigurationError(
+            "expected a list of str, not one str.", field="scopes", hint=f"Write [{given!r}]."
+        )
     signs = not scopes and subject is None if self_signed is None else self_signed
     if signs and subject is not None:
         raise ConfigurationError("a self-signed JWT cannot act for another.", field="subject")
@@ -210,7 +214,9 @@ def _read_file(path: Path) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError:  # `from None`: the exception would carry the content
-        raise ConfigurationError(f"{path} is not UTF-8 text.", field="file_or_info", hint=_NEEDS_JSON) from None
+        raise ConfigurationError(
+            f"{path} is not UTF-8 text.", field="file_or_info", hint=_NEEDS_JSON
+        ) from None
 
 
 def _parse(text: str, origin: str) -> Mapping[str, object]:
@@ -219,12 +225,16 @@ def _parse(text: str, origin: str) -> Mapping[str, object]:
     try:
         info = json.loads(text)
     except ValueError as error:
-        where = f"line {error.lineno} column {error.colno}" if isinstance(error, json.JSONDecodeError) else "a number"
+        where = (
+            f"line {error.lineno} column {error.colno}"
+            if isinstance(error, json.JSONDecodeError)
+            else "a number"
+        )
     except RecursionError:
         where = "nesting"
     else:
         if isinstance(info, dict):
-            return info
+            return cast("dict[str, object]", info)
         where = f"a {type(info).__name__} at the top, not an object"
     # Outside of the handler: the JSON error holds the whole text, and with it the key.
     raise ConfigurationError(
@@ -247,11 +257,15 @@ def _checked_fields(info: Mapping[str, object], origin: str) -> Mapping[str, obj
     for name in ("client_email", "private_key", "token_uri"):
         value = info.get(name)
         if not isinstance(value, str) or not value:
-            problem = "lacks it" if value is None else f"has a {type(value).__name__}" if value else "has it empty"
+            problem = (
+                "lacks it" if value is None else f"has a {type(value).__name__}" if value else "has it empty"
+            )
             raise ConfigurationError(f"{origin} {problem}.", field=name, hint=_NEEDS_JSON)
     for name in ("private_key_id", "project_id", "universe_domain"):
         if not isinstance(info.get(name), str | None):
-            raise ConfigurationError(f"{origin} has a {type(info[name]).__name__}.", field=name, hint=_NEEDS_JSON)
+            raise ConfigurationError(
+                f"{origin} has a {type(info[name]).__name__}.", field=name, hint=_NEEDS_JSON
+            )
     if not str(info["token_uri"]).startswith(("https://", "http://")):
         raise ConfigurationError(f"{origin} has no http(s) URL.", field="token_uri", hint=_NEEDS_JSON)
     return info
@@ -270,7 +284,9 @@ def _make_key(info: Mapping[str, object], origin: str) -> ServiceAccountKey:
             str(info["private_key"]).encode(), password=None, unsafe_skip_rsa_key_validation=True
         )
         if isinstance(key, rsa.RSAPrivateKey):
-            key.public_key().verify(key.sign(b"", padding.PKCS1v15(), SHA256()), b"", padding.PKCS1v15(), SHA256())
+            key.public_key().verify(
+                key.sign(b"", padding.PKCS1v15(), SHA256()), b"", padding.PKCS1v15(), SHA256()
+            )
     except Exception:  # noqa: BLE001 - OpenSSL's errors have no common base, and may quote the key
         key = None
     if not isinstance(key, rsa.RSAPrivateKey):

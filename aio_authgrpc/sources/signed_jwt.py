@@ -44,7 +44,9 @@ class ServiceAccountJwtSource:
         audience = request.audience if self._audience is None else self._audience
         if not audience:
             raise ConfigurationError(
-                "the target has no host to make one from.", field="audience", hint="Pass audience='https://...'."
+                "the target has no host to make one from.",
+                field="audience",
+                hint="Pass audience='https://...'.",
             )
         from google.auth import jwt  # noqa: PLC0415 - loaded off the loop, with the key
 
@@ -91,7 +93,9 @@ def service_account_jwt(
             file shows when the channel is opened.
     """
     if not 1 <= lifetime <= _MAX_LIFETIME:
-        raise ConfigurationError(f"{lifetime!r} is not within 1 and {_MAX_LIFETIME} seconds.", field="lifetime")
+        raise ConfigurationError(
+            f"{lifetime!r} is not within 1 and {_MAX_LIFETIME} seconds.", field="lifetime"
+        )
     return ServiceAccountJwtSource(
         KeyLoader(file_or_info),
         issuer=issuer,

@@ -64,7 +64,11 @@ def token_source(async_callable: Callable[[], Awaitable[str | Token]]) -> TokenS
         raise ConfigurationError(
             f"expected a coroutine function, not {type(function).__name__}.", field="async_callable"
         )
-    if inspect.isfunction(function) and not inspect.iscoroutinefunction(function) and function.__name__ != "<lambda>":
+    if (
+        inspect.isfunction(function)
+        and not inspect.iscoroutinefunction(function)
+        and function.__name__ != "<lambda>"
+    ):
         raise ConfigurationError(
             f"{function.__qualname__} is not a coroutine function.",
             field="async_callable",

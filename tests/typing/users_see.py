@@ -1,0 +1,103 @@
+"""What a type checker tells users: asserted here, checked by `tox -e typing`, never run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import assert_type
+
+import google.oauth2.credentials
+import grpc
+import grpc.aio
+
+import aio_authgrpc
+from aio_authgrpc.bookstore import BookstoreStub, Empty, ListShelvesResponse, Shelf
+from aio_authgrpc.testing import EchoStub
+
+
+async def one_stub_is_yielded_as_itself() -> None:
+    async with aio_authgrpc.connect("host", BookstoreStub) as bookstore:
+        shelves = await bookstore.ListShelves(Empty(), timeout=1.0, metadata=(("x-a", "b"),))
+        assert_type(shelves, ListShelvesResponse)
+        assert_type(shelves.shelves[0], Shelf)
+
+
+async def several_stubs_are_yielded_as_a_tuple() -> None:
+    async with aio_authgrpc.connect("host", EchoStub, EchoStub) as two:
+        assert_type(two, tuple[EchoStub, EchoStub])
+    async with aio_authgrpc.connect("host", EchoStub, EchoStub, EchoStub) as three:
+        assert_type(three, tuple[EchoStub, EchoStub, EchoStub])
+    async with aio_authgrpc.connect("host", EchoStub, EchoStub, EchoStub, EchoStub) as four:
+        assert_type(four, tuple[EchoStub, EchoStub, EchoStub, EchoStub])
+    async with aio_authgrpc.connect("host", EchoStub, EchoStub, EchoStub, EchoStub, EchoStub) as five:
+        assert_type(five, tuple[EchoStub, EchoStub, EchoStub, EchoStub, EchoStub])
+
+
+async def bookstore_and_echo(channel_credentials: grpc.ChannelCredentials) -> None:
+    async with aio_authgrpc.connect(
+        "host",
+        BookstoreStub,
+        EchoStub,
+        credentials=aio_authgrpc.service_account("key.json", scopes=["scope"]),
+        ssl_credentials=channel_credentials,
+        ready_timeout=5.0,
+        pool_size=2,
+    ) as (bookstore, echo):
+        assert_type(await bookstore.ListShelves(Empty()), ListShelvesResponse)
+        assert_type(await echo.UnaryUnary(b""), bytes)
+
+
+async def the_connection_has_its_channel(connection: aio_authgrpc.Connection[EchoStub]) -> None:
+    async with connection as stub:
+        assert_type(stub, EchoStub)
+        assert_type(connection.channel, aio_authgrpc.AuthorizedChannel)
+        assert_type(connection.auth.status(), aio_authgrpc.TokenStatus)
+        assert_type(connection.auth.status().state, aio_authgrpc.TokenState)
+
+
+async def the_seeds_factory_is_awaited_or_entered(credentials: google.oauth2.credentials.Credentials) -> None:
+    channel = await aio_authgrpc.secure_authorized_channel(credentials, None, "host")
+    assert_type(channel, aio_authgrpc.AuthorizedChannel)
+    async with aio_authgrpc.secure_authorized_channel(
+        credentials, aio_authgrpc.AiohttpRequest(), "host", options=[("grpc.keepalive_time_ms", 1)]
+    ) as entered:
+        assert_type(entered, aio_authgrpc.AuthorizedChannel)
+    async with aio_authgrpc.insecure_authorized_channel(credentials, "localhost:1") as insecure:
+        assert_type(insecure, aio_authgrpc.AuthorizedChannel)
+
+
+def an_authorized_channel_is_a_channel(channel: aio_authgrpc.AuthorizedChannel) -> grpc.aio.Channel:
+    return channel
+
+
+async def an_object_with_fetch_is_a_source() -> None:
+    class Mine:
+        async def fetch(self, request: aio_authgrpc.TokenRequest) -> aio_authgrpc.Token:
+            response = await request.http.send("https://host/token")
+            assert_type(response.status, int)
+            return aio_authgrpc.Token("abc", expires_at=request.time + 60)
+
+    source: aio_authgrpc.TokenSource = Mine()
+    async with aio_authgrpc.connect("host", EchoStub, credentials=source) as stub:
+        assert_type(stub, EchoStub)
+
+
+async def functions_and_texts_are_sources() -> AsyncIterator[aio_authgrpc.TokenSource]:
+    async def text() -> str:
+        return "abc"
+
+    async def token() -> aio_authgrpc.Token:
+        return aio_authgrpc.Token("abc")
+
+    yield aio_authgrpc.token_source(text)
+    yield aio_authgrpc.token_source(token)
+    yield aio_authgrpc.static_token("abc")
+    yield aio_authgrpc.api_key("abc")
+    yield aio_authgrpc.service_account({"type": "service_account"})
+    yield aio_authgrpc.service_account_jwt("key.json", lifetime=600)
+    yield aio_authgrpc.default(["scope"])
+
+
+def errors_carry_what_they_say(error: aio_authgrpc.AuthRpcError) -> None:
+    assert_type(error.code(), grpc.StatusCode)
+    assert_type(error.hint, str)
+    assert_type(error.retryable, bool)
