@@ -8,6 +8,7 @@ import logging
 import random
 import sys
 from dataclasses import dataclass
+from typing import Self
 
 from aio_authgrpc.clock import Clock, SystemClock
 from aio_authgrpc.errors import (
@@ -282,7 +283,7 @@ class TokenCache:
             if self._owns_http:
                 await self._http.aclose()
 
-    async def __aenter__(self) -> TokenCache:
+    async def __aenter__(self) -> Self:
         await self.load()
         return self
 
@@ -317,9 +318,8 @@ class TokenCache:
                 token = await self._source.fetch(self._token_request())
             return self._keep(token)
         except TimeoutError as error:
-            if budget.expired():
-                error = TimeoutError(f"{self._refresh_timeout:g} s were not enough")
-            return self._record(token_error(error))
+            text = f"{self._refresh_timeout:g} s were not enough" if budget.expired() else str(error)
+            return self._record(token_error(TimeoutError(text)))
         except Exception as error:  # noqa: BLE001 - a source is users' code: whatever it raises is the outcome
             return self._record(token_error(error))
 
@@ -359,10 +359,7 @@ class TokenCache:
     async def _refresh_when_stale(self) -> None:
         """The body of the `keep_warm` task: sleep until a refresh is due, start it, and so on."""
         while True:
-            if self._entry is None:
-                due_in = 0.0
-            else:
-                due_in = self._entry.stale_at - self._clock.time()
+            due_in = 0.0 if self._entry is None else self._entry.stale_at - self._clock.time()
             due_in = max(due_in, self._next_attempt_at - self._clock.monotonic())
             if due_in > 0:
                 await self._clock.sleep(min(due_in, _BACKOFF_CAP))  # a suspended machine notices in a minute

@@ -23,7 +23,6 @@ import grpc.aio
 from aio_authgrpc.authorization import Authorization, Authorizer, CallerMetadata
 from aio_authgrpc.errors import AuthRpcError
 
-
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 T = TypeVar("T")
@@ -261,7 +260,8 @@ class AuthorizedCall(grpc.aio.Call):
     def __repr__(self) -> str:
         if self._call is not None:
             return f"<{type(self).__name__} of {self._call!r}>"
-        return f"<{type(self).__name__} {'waiting for its token' if self._end is None else 'ended without an RPC'}>"
+        state = "waiting for its token" if self._end is None else "ended without an RPC"
+        return f"<{type(self).__name__} {state}>"
 
 
 class UnaryResponseCall(AuthorizedCall):

@@ -225,8 +225,9 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
     header = checked_header(getattr(source, "header", header))
     given: object = request
     if given is not None and not isinstance(given, AiohttpRequest):
+        kind = f"{type(given).__module__}.{type(given).__qualname__}"
         raise ConfigurationError(
-            f"expected an aio_authgrpc.AiohttpRequest, not {type(given).__module__}.{type(given).__qualname__}.",
+            f"expected an aio_authgrpc.AiohttpRequest, not {kind}.",
             field="request",
             hint="Pass AiohttpRequest(session), or None for one of the channel's own.",
         )
@@ -361,7 +362,7 @@ def secure_authorized_channel(
     client_cert_callback: ClientCertCallback | None = None,
     **kwargs: Unpack[ChannelArguments],
 ) -> OpeningChannel:
-    """Open a channel over TLS: `google.auth.transport.grpc.secure_authorized_channel`, for asyncio (seed 000).
+    """Open a channel over TLS: google-auth's function of this name, for asyncio (seed 000).
 
     Either `channel = await secure_authorized_channel(...)`, closed by whoever awaits it, or `async
     with secure_authorized_channel(...) as channel:`.

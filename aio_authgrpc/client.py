@@ -159,7 +159,9 @@ def connect(
     **arguments: Unpack[ConnectArguments],
 ) -> Connection[tuple[S1, S2, S3, S4, S5]]: ...
 def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectArguments]) -> Connection[Any]:
-    """Connect to a guarded gRPC service: `async with connect(target, Stub) as stub: await stub.Method(...)`.
+    """Open a channel to a guarded gRPC service, and yield typed stubs on it.
+
+    `async with connect(target, BookstoreStub) as bookstore: await bookstore.ListShelves(Empty())`
 
     One stub class yields its instance, several yield a tuple, all on one channel. The token is fetched
     at the first RPC, once however many wait for it, refreshed behind them, and added to every RPC.
@@ -168,9 +170,9 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
     Args:
         target: `host` (port 443), `host:port`, `[v6]:port`, `unix:path`, or with one of gRPC's schemes.
         *stubs: One to five generated stub classes.
-        **arguments: As follows.
+        **arguments: See below.
 
-    Keyword arguments:
+    The keyword arguments are:
         credentials: A google-auth credential (also of google.auth.aio), a `TokenSource` such as
             `service_account(...)`, or None for Application Default Credentials.
         audience: For whom tokens are, where the source asks; `https://<host>` of the target if None.
@@ -264,7 +266,7 @@ async def _make_ready(channel: AuthorizedChannel, address: str, timeout: float) 
             )
         if not connected.done():
             raise ConnectionNotReadyError(
-                f"{address} was not reached within ready_timeout={timeout:g} s; the access token was fetched.",
+                f"{address} was not reached within ready_timeout={timeout:g} s; the token was fetched.",
                 hint="Check the address, and that the server's certificate is one that the client trusts.",
             )
         connected.result()

@@ -145,7 +145,7 @@ def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcE
     if retryable:
         translated: AuthRpcError = TokenUnavailableError(
             f"No token could be fetched: {description}",
-            hint="The token endpoint could not be reached or is overloaded; the next attempt is made by itself.",
+            hint="The token endpoint is out of reach or overloaded; a later call tries again by itself.",
         )
     else:
         translated = TokenRefusedError(f"No token could be fetched: {description}", hint=_hint(description))

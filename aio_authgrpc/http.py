@@ -15,6 +15,7 @@ import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -138,7 +139,7 @@ class AiohttpRequest(google.auth.transport.Request):
 
         self._loop_token = current_token()
 
-    def __call__(  # noqa: PLR0913 - google-auth's signature
+    def __call__(
         self,
         url: str,
         method: str = "GET",
@@ -152,7 +153,11 @@ class AiohttpRequest(google.auth.transport.Request):
         """Send one request from a worker thread, blocking it: what google-auth calls.
 
         Args:
-            url: See `send`; so for `method`, `body`, `headers` and `timeout`.
+            url: See `send`.
+            method: See `send`.
+            body: See `send`.
+            headers: See `send`.
+            timeout: See `send`.
             verify: As in requests: a CA bundle's path, or False.
             cert: As in requests: the path of a client certificate with its key, or both paths.
 
@@ -167,10 +172,8 @@ class AiohttpRequest(google.auth.transport.Request):
                 "AiohttpRequest was called on the event loop, where it would wait for itself: "
                 "await request.send(...), or call the credential in a worker thread."
             )
-        try:
+        with suppress(NoEventLoopError):  # a thread of google-auth's own: nobody can cancel it
             from_thread.check_cancelled()
-        except NoEventLoopError:
-            pass  # a thread of google-auth's own: nobody can cancel it
         context = _ssl_context(verify, cert)
         return from_thread.run(
             self._send_with, url, method, body, headers, timeout, context, token=self._loop_token
@@ -255,10 +258,8 @@ async def import_off_loop(*modules: str) -> None:
                 _imported.add(name)
         except BaseException as raised:  # noqa: BLE001 - raised again on the loop
             error = raised
-        try:
+        with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits
             loop.call_soon_threadsafe(finish, error)
-        except RuntimeError:
-            pass  # the loop was closed meanwhile: nobody waits
 
     threading.Thread(target=run, name="aio_authgrpc import", daemon=True).start()
     await imported

@@ -29,13 +29,17 @@ else:
         def __class_getitem__(cls, _: object) -> type:
             return cls
 
-    class UnaryUnaryBase(_Subscriptable, grpc.aio.UnaryUnaryMultiCallable): ...
+    class UnaryUnaryBase(_Subscriptable, grpc.aio.UnaryUnaryMultiCallable):
+        """See `_Subscriptable`."""
 
-    class UnaryStreamBase(_Subscriptable, grpc.aio.UnaryStreamMultiCallable): ...
+    class UnaryStreamBase(_Subscriptable, grpc.aio.UnaryStreamMultiCallable):
+        """See `_Subscriptable`."""
 
-    class StreamUnaryBase(_Subscriptable, grpc.aio.StreamUnaryMultiCallable): ...
+    class StreamUnaryBase(_Subscriptable, grpc.aio.StreamUnaryMultiCallable):
+        """See `_Subscriptable`."""
 
-    class StreamStreamBase(_Subscriptable, grpc.aio.StreamStreamMultiCallable): ...
+    class StreamStreamBase(_Subscriptable, grpc.aio.StreamStreamMultiCallable):
+        """See `_Subscriptable`."""
 
 
 class UnaryUnaryMultiCallable(UnaryUnaryBase[Request, Response]):

@@ -48,7 +48,7 @@ def parse_target(target: str) -> Target:
         )
     url = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", target)
     if url and url[1] not in _SCHEMES:
-        bare = target[url.end() :].split("/")[0]
+        bare = target[url.end() :].split("/", maxsplit=1)[0]
         raise ConfigurationError(
             f"gRPC targets have no {url[0]} scheme.",
             field="target",

@@ -32,7 +32,7 @@ def check_tls_arguments(
         raise ConfigurationError(
             "it excludes client_cert_callback, and both were given.",
             field="ssl_credentials",
-            hint="Put the client certificate into grpc.ssl_channel_credentials(), or pass the callback alone.",
+            hint="Pass the callback alone, or grpc.ssl_channel_credentials() with the certificate in it.",
         )
     if plaintext and (ssl_credentials is not None or client_cert_callback is not None):
         raise ConfigurationError("it excludes TLS arguments, and both were given.", field="plaintext")

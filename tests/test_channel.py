@@ -1,4 +1,4 @@
-"""The channel and its factories: the seed's signature, what is checked, what is sent in the clear, who closes what."""
+"""The channel and its factories: signatures, checks, plaintext, certificates, and who closes what."""
 
 from __future__ import annotations
 
@@ -161,10 +161,10 @@ async def test_the_channels_state_can_be_watched(channel: AuthorizedChannel) -> 
 async def test_a_forgotten_channel_speaks_up(echo_server: EchoServer, cache: TokenCache) -> None:
     """With a ResourceWarning, when it is collected."""
     inner = grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials)
-    channel = AuthorizedChannel(inner, cache)
+    forgotten = [AuthorizedChannel(inner, cache)]
+    gc.collect()
     with pytest.warns(ResourceWarning, match="never closed"):
-        del channel
-        gc.collect()
+        forgotten.clear()
     await inner.close()
 
 
@@ -195,7 +195,7 @@ async def test_insecure_channel_credentials_are_refused_before_anything_is_opene
     """The token would cross the network in the clear; the listener sees no connection."""
     connections: list[object] = []
     server = await asyncio.start_server(lambda *pair: connections.append(pair), "127.0.0.1", 0)
-    target = "127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+    target = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     with pytest.raises(ConfigurationError, match="in the clear") as caught:
         secure_authorized_channel(TOKEN, None, target, grpc.experimental.insecure_channel_credentials())
     server.close()
@@ -212,7 +212,7 @@ async def test_tls_to_a_plaintext_server_sends_no_token() -> None:
         writer.close()
 
     server = await asyncio.start_server(read, "127.0.0.1", 0)
-    target = "127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+    target = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with secure_authorized_channel(TOKEN, None, target) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await EchoStub(channel).UnaryUnary(b"x", timeout=10)

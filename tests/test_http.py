@@ -1,4 +1,4 @@
-"""The HTTP transport: google-auth's Request on the loop, and blocking code in threads that can be cancelled."""
+"""The HTTP transport: google-auth's Request on the loop, and blocking code in threads."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def test_a_session_that_was_handed_in_stays_open(authority: Authority) -> 
 async def test_a_netrc_entry_does_not_replace_the_authorization(
     request_: AiohttpRequest, authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path
 ) -> None:  # type: ignore[no-untyped-def]  # tmp_path
-    """requests and aiohttp would send Basic, or raise, with trust_env."""
+    """Requests and aiohttp would send Basic, or raise, with trust_env."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login me password wrong")
     monkeypatch.setenv("NETRC", str(netrc))

@@ -47,9 +47,9 @@ class DefaultCredentialsSource:
 
     async def _look_up(self, http: AiohttpRequest) -> google.auth.credentials.Credentials:
         def look_up() -> google.auth.credentials.Credentials:
-            untyped_default: Any = google.auth.default
+            untyped_google_auth: Any = google.auth
             with _lookup_lock:
-                found: tuple[google.auth.credentials.Credentials, str | None] = untyped_default(
+                found: tuple[google.auth.credentials.Credentials, str | None] = untyped_google_auth.default(
                     scopes=self._scopes or None, request=http, quota_project_id=self._quota_project_id
                 )
             return found[0]

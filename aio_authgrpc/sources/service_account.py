@@ -72,9 +72,9 @@ class KeyLoader:
         elif isinstance(given, str | os.PathLike) and os.fspath(given):
             self._path = Path(given)
         else:
+            kind = "an empty str" if given == "" else type(given).__name__
             raise ConfigurationError(
-                f"expected a path, JSON text or a dict, not {type(given).__name__ if given != '' else 'an empty str'}.",
-                field="file_or_info",
+                f"expected a path, JSON text or a dict, not {kind}.", field="file_or_info"
             )
 
     async def load(self) -> ServiceAccountKey:

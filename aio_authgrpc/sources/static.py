@@ -33,7 +33,7 @@ class _CallableTokenSource:
 
 
 def static_token(token: str | Token) -> TokenSource:
-    """Use one token for ever, such as one from `gcloud auth print-identity-token`, or seed 001's `--auth_token`.
+    """Use one token for ever, such as seed 001's `--auth_token`, or one that gcloud printed.
 
     Args:
         token: The bearer token, or a `Token` with an expiry. A bare str counts as never expiring.

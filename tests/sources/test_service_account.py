@@ -1,4 +1,4 @@
-"""Service account keys from files, text and dicts: the exchange, the signing, and every way to be malformed."""
+"""Service account keys: the exchange, the signing, and every way to be malformed."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ async def test_a_lifetime_over_an_hour_is_refused(info: dict[str, str], lifetime
 
 
 def damaged(key: str, part: float) -> str:
-    """Return a PEM with a line reversed: the modulus comes first, the exponent in the middle, the primes last."""
+    """Return a PEM with a line reversed: modulus first, then the exponent, the primes last."""
     lines = key.splitlines()
     place = int(len(lines) * part)
     lines[place] = lines[place][::-1]
