@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import grpc
 import grpc.aio
@@ -16,33 +16,8 @@ from aio_authgrpc.token import Token
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
-if TYPE_CHECKING:
-    from grpc.aio import StreamStreamMultiCallable as StreamStreamBase
-    from grpc.aio import StreamUnaryMultiCallable as StreamUnaryBase
-    from grpc.aio import UnaryStreamMultiCallable as UnaryStreamBase
-    from grpc.aio import UnaryUnaryMultiCallable as UnaryUnaryBase
-else:
 
-    class _Subscriptable:
-        """grpc.aio's multi-callables can be written with their types at run time only since grpcio 1.84."""
-
-        def __class_getitem__(cls, _: object) -> type:
-            return cls
-
-    class UnaryUnaryBase(_Subscriptable, grpc.aio.UnaryUnaryMultiCallable):
-        """See `_Subscriptable`."""
-
-    class UnaryStreamBase(_Subscriptable, grpc.aio.UnaryStreamMultiCallable):
-        """See `_Subscriptable`."""
-
-    class StreamUnaryBase(_Subscriptable, grpc.aio.StreamUnaryMultiCallable):
-        """See `_Subscriptable`."""
-
-    class StreamStreamBase(_Subscriptable, grpc.aio.StreamStreamMultiCallable):
-        """See `_Subscriptable`."""
-
-
-class UnaryUnaryMultiCallable(UnaryUnaryBase[Request, Response]):
+class UnaryUnaryMultiCallable(grpc.aio.UnaryUnaryMultiCallable[Request, Response]):
     """Calls an RPC with one request and one response."""
 
     def __init__(
@@ -80,7 +55,7 @@ class UnaryUnaryMultiCallable(UnaryUnaryBase[Request, Response]):
         return UnaryUnaryCall(authorizer, start, timeout, own, may_replay=True)
 
 
-class UnaryStreamMultiCallable(UnaryStreamBase[Request, Response]):
+class UnaryStreamMultiCallable(grpc.aio.UnaryStreamMultiCallable[Request, Response]):
     """Calls an RPC with one request and many responses."""
 
     def __init__(
@@ -113,7 +88,7 @@ class UnaryStreamMultiCallable(UnaryStreamBase[Request, Response]):
         return UnaryStreamCall(authorizer, start, timeout, own, may_replay=True)
 
 
-class StreamUnaryMultiCallable(StreamUnaryBase[Request, Response]):
+class StreamUnaryMultiCallable(grpc.aio.StreamUnaryMultiCallable[Request, Response]):
     """Calls an RPC with many requests and one response."""
 
     def __init__(
@@ -153,7 +128,7 @@ class StreamUnaryMultiCallable(StreamUnaryBase[Request, Response]):
         return StreamUnaryCall(authorizer, start, timeout, own, has_iterator=request_iterator is not None)
 
 
-class StreamStreamMultiCallable(StreamStreamBase[Request, Response]):
+class StreamStreamMultiCallable(grpc.aio.StreamStreamMultiCallable[Request, Response]):
     """Calls an RPC with many requests and many responses."""
 
     def __init__(

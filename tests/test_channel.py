@@ -55,7 +55,7 @@ async def test_the_channels_keyword_arguments_reach_grpc(echo_server: EchoServer
 
     class Interceptor(grpc.aio.UnaryUnaryClientInterceptor):
         async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
-            seen.append(dict(details.metadata)["authorization"])
+            seen.append(details.metadata["authorization"])
             return await continuation(details, request)
 
     async with secure_authorized_channel(
