@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import get_running_loop
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, Protocol
@@ -68,11 +69,11 @@ class Authorizer:
             ChannelClosedError, WrongEventLoopError: As their names say.
         """
         try:
-            running = asyncio.get_running_loop()
-        except RuntimeError:
-            running = None
-        if self._open_on is not running or running is None:
-            self._raise_unusable()
+            if get_running_loop() is self._open_on:
+                return
+        except RuntimeError:  # none runs here
+            pass
+        self._raise_unusable()
 
     def _raise_unusable(self) -> NoReturn:
         if self._closed:
@@ -86,7 +87,9 @@ class Authorizer:
 
     def current(self) -> Authorization | None:
         """Return what to send now, or None where a call has to wait. Never waits."""
-        token = self._cache.current()
+        token, known = self._cache.current(), self._authorization
+        if known is not None and known.token is token:
+            return known
         return None if token is None else self._of(token)
 
     async def get(self, timeout: float | None) -> Authorization:
@@ -95,13 +98,13 @@ class Authorizer:
 
     def _of(self, token: Token) -> Authorization:
         known = self._authorization
-        if known is None or known.token is not token:
-            # What the user fixed for the channel stands above what the credential brings along.
-            fixed = {key for key, _ in self._metadata}
-            brought = (entry for entry in token.as_metadata(self._header) if entry[0] not in fixed)
-            metadata = (*self._metadata, *brought)
-            known = self._authorization = Authorization(token, metadata)
-        return known
+        if known is not None and known.token is token:
+            return known
+        # What the user fixed for the channel stands above what the credential brings along.
+        fixed = {key for key, _ in self._metadata}
+        brought = (entry for entry in token.as_metadata(self._header) if entry[0] not in fixed)
+        self._authorization = Authorization(token, (*self._metadata, *brought))
+        return self._authorization
 
     def reject(self, token: Token) -> bool:
         """Take a refused token back; see `TokenCache.reject`."""

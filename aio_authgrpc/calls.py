@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from time import monotonic
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -34,12 +34,8 @@ _UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 _CANCELLED_DETAILS = "Locally cancelled by application!"  # what a real call says
 
 
-class StartCall(Protocol):
-    """Starts the real call: a grpc.aio multi-callable with everything but these two filled in."""
-
-    def __call__(self, *, timeout: float | None, metadata: Any) -> Any:
-        """Return the real call."""
-        ...
+CallArguments = tuple[Any, grpc.CallCredentials | None, bool | None, grpc.Compression | None]
+"""The request or the iterator of requests, credentials, wait_for_ready and compression."""
 
 
 class AuthorizedCall(grpc.aio.Call):
@@ -47,31 +43,38 @@ class AuthorizedCall(grpc.aio.Call):
 
     Args:
         authorizer: Gives the token.
-        start: Starts the real call.
+        inner: The grpc.aio multi-callable that starts the real call.
+        arguments: What the stub was called with, beside the next two.
         timeout: The RPC's, in seconds; None for none.
         metadata: The caller's own.
         may_replay: Whether the request can be sent a second time.
     """
 
+    # What most calls never change is a default of the class: an attribute costs time at every call.
+    _call: Any = None  # the real call, of the arity's own type
+    _end: BaseException | None = None  # why there will never be a real call
+    _refused: Any = None  # the real call whose replay is being prepared
+    _callbacks: tuple[DoneCallback, ...] = ()
+    # Kept here, because an intercepted call of grpc.aio does not know its own.
+    _deadline: float | None = None
+
     def __init__(
         self,
         authorizer: Authorizer,
-        start: StartCall,
+        inner: Callable[..., Any],
+        arguments: CallArguments,
         timeout: float | None,
         metadata: CallerMetadata,
         *,
         may_replay: bool,
     ) -> None:
         self._authorizer = authorizer
-        self._start = start
+        self._inner = inner
+        self._arguments = arguments
         self._metadata = metadata
         self._may_replay = may_replay
-        self._call: Any = None  # the real call, of the arity's own type
-        self._end: BaseException | None = None  # why there will never be a real call
-        self._refused: Any = None  # the real call whose replay is being prepared
-        self._callbacks: list[DoneCallback] = []
-        # Kept here, because an intercepted call of grpc.aio does not know its own.
-        self._deadline = None if timeout is None else monotonic() + timeout
+        if timeout is not None:
+            self._deadline = monotonic() + timeout
         authorization = authorizer.current()
         if authorization is None:
             self._wait_for_token()
@@ -105,7 +108,15 @@ class AuthorizedCall(grpc.aio.Call):
     def _start_real_call(self, authorization: Authorization, timeout: float | None) -> None:
         self._authorization = authorization
         metadata = self._metadata + authorization.metadata if self._metadata else authorization.metadata
-        self._call = call = self._start(timeout=timeout, metadata=metadata)
+        request, credentials, wait_for_ready, compression = self._arguments
+        self._call = call = self._inner(
+            request,
+            timeout=timeout,
+            metadata=metadata,
+            credentials=credentials,
+            wait_for_ready=wait_for_ready,
+            compression=compression,
+        )
         call.add_done_callback(self._on_done)
 
     def _seconds_left(self) -> float | None:
@@ -163,7 +174,7 @@ class AuthorizedCall(grpc.aio.Call):
             self._finish()
 
     def _finish(self) -> None:
-        callbacks, self._callbacks = self._callbacks, []
+        callbacks, self._callbacks = self._callbacks, ()
         for callback in callbacks:
             callback(self)
 
@@ -205,7 +216,7 @@ class AuthorizedCall(grpc.aio.Call):
         if self.done():
             callback(self)
         else:
-            self._callbacks.append(callback)
+            self._callbacks = (*self._callbacks, callback)
 
     async def initial_metadata(self) -> grpc.aio.Metadata:
         """See `grpc.aio.Call.initial_metadata`."""
@@ -294,7 +305,8 @@ class StreamResponseCall(AuthorizedCall):
     def __init__(
         self,
         authorizer: Authorizer,
-        start: StartCall,
+        inner: Callable[..., Any],
+        arguments: CallArguments,
         timeout: float | None,
         metadata: CallerMetadata,
         *,
@@ -304,7 +316,7 @@ class StreamResponseCall(AuthorizedCall):
         self._opened = False  # whether the first message, or the end, was delivered
         self._reading = False
         self._style = ""
-        super().__init__(authorizer, start, timeout, metadata, may_replay=may_replay)
+        super().__init__(authorizer, inner, arguments, timeout, metadata, may_replay=may_replay)
 
     def _on_done(self, call: Any) -> None:
         if not self._reading:
@@ -370,14 +382,13 @@ class StreamRequestCall(AuthorizedCall):
     def __init__(
         self,
         authorizer: Authorizer,
-        start: StartCall,
+        inner: Callable[..., Any],
+        arguments: CallArguments,
         timeout: float | None,
         metadata: CallerMetadata,
-        *,
-        has_iterator: bool,
     ) -> None:
-        self._has_iterator = has_iterator
-        super().__init__(authorizer, start, timeout, metadata, may_replay=False)
+        self._has_iterator = arguments[0] is not None
+        super().__init__(authorizer, inner, arguments, timeout, metadata, may_replay=False)
 
     def _check_style(self) -> None:
         if self._has_iterator:

@@ -44,15 +44,9 @@ class UnaryUnaryMultiCallable(grpc.aio.UnaryUnaryMultiCallable[Request, Response
         """
         authorizer = self._authorizer
         authorizer.check_usable()
-        start = partial(
-            self._inner,
-            request,
-            credentials=credentials,
-            wait_for_ready=wait_for_ready,
-            compression=compression,
-        )
         own = () if metadata is None else authorizer.checked(metadata)
-        return UnaryUnaryCall(authorizer, start, timeout, own, may_replay=True)
+        arguments = (request, credentials, wait_for_ready, compression)
+        return UnaryUnaryCall(authorizer, self._inner, arguments, timeout, own, may_replay=True)
 
 
 class UnaryStreamMultiCallable(grpc.aio.UnaryStreamMultiCallable[Request, Response]):
@@ -77,15 +71,9 @@ class UnaryStreamMultiCallable(grpc.aio.UnaryStreamMultiCallable[Request, Respon
         """Start the RPC; see `grpc.aio.UnaryStreamMultiCallable` and `UnaryUnaryMultiCallable` here."""
         authorizer = self._authorizer
         authorizer.check_usable()
-        start = partial(
-            self._inner,
-            request,
-            credentials=credentials,
-            wait_for_ready=wait_for_ready,
-            compression=compression,
-        )
         own = () if metadata is None else authorizer.checked(metadata)
-        return UnaryStreamCall(authorizer, start, timeout, own, may_replay=True)
+        arguments = (request, credentials, wait_for_ready, compression)
+        return UnaryStreamCall(authorizer, self._inner, arguments, timeout, own, may_replay=True)
 
 
 class StreamUnaryMultiCallable(grpc.aio.StreamUnaryMultiCallable[Request, Response]):
@@ -113,19 +101,20 @@ class StreamUnaryMultiCallable(grpc.aio.StreamUnaryMultiCallable[Request, Respon
         authorizer = self._authorizer
         authorizer.check_usable()
         own = () if metadata is None else authorizer.checked(metadata)
-        start = partial(
-            self._inner,
-            request_iterator,
-            credentials=credentials,
-            wait_for_ready=wait_for_ready,
-            compression=compression,
-        )
         authorization = authorizer.current()
         if authorization is not None:
-            call = start(timeout=timeout, metadata=own + authorization.metadata)
+            call = self._inner(
+                request_iterator,
+                timeout=timeout,
+                metadata=own + authorization.metadata,
+                credentials=credentials,
+                wait_for_ready=wait_for_ready,
+                compression=compression,
+            )
             call.add_done_callback(partial(reject_if_refused, authorizer, authorization.token))
             return call
-        return StreamUnaryCall(authorizer, start, timeout, own, has_iterator=request_iterator is not None)
+        arguments = (request_iterator, credentials, wait_for_ready, compression)
+        return StreamUnaryCall(authorizer, self._inner, arguments, timeout, own)
 
 
 class StreamStreamMultiCallable(grpc.aio.StreamStreamMultiCallable[Request, Response]):
@@ -150,19 +139,20 @@ class StreamStreamMultiCallable(grpc.aio.StreamStreamMultiCallable[Request, Resp
         authorizer = self._authorizer
         authorizer.check_usable()
         own = () if metadata is None else authorizer.checked(metadata)
-        start = partial(
-            self._inner,
-            request_iterator,
-            credentials=credentials,
-            wait_for_ready=wait_for_ready,
-            compression=compression,
-        )
         authorization = authorizer.current()
         if authorization is not None:
-            call = start(timeout=timeout, metadata=own + authorization.metadata)
+            call = self._inner(
+                request_iterator,
+                timeout=timeout,
+                metadata=own + authorization.metadata,
+                credentials=credentials,
+                wait_for_ready=wait_for_ready,
+                compression=compression,
+            )
             call.add_done_callback(partial(reject_if_refused, authorizer, authorization.token))
             return call
-        return StreamStreamCall(authorizer, start, timeout, own, has_iterator=request_iterator is not None)
+        arguments = (request_iterator, credentials, wait_for_ready, compression)
+        return StreamStreamCall(authorizer, self._inner, arguments, timeout, own)
 
 
 def reject_if_refused(authorizer: Authorizer, token: Token, call: grpc.aio.Call) -> None:
