@@ -1,0 +1,83 @@
+"""`aio-authgrpc demo`: open the stage, make every check, report each one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from aio_authgrpc.cli.demo.checks import CHECKS, Check
+from aio_authgrpc.cli.demo.report import JsonReport, Report, TextReport
+from aio_authgrpc.cli.demo.result import CheckResult, failed
+from aio_authgrpc.cli.demo.stage import Stage, open_stage
+
+# Each check takes five seconds at most; one that hangs is a failed line, not a demo that hangs.
+_TIME_LIMIT = 15.0
+
+_NOT_PROXIED = "localhost,127.0.0.1"
+
+
+def run(*, as_json: bool) -> int:
+    """Perform the demo, print it, and return the exit code. Ctrl-C closes the servers first."""
+    _bypass_proxies()
+    report: Report = JsonReport() if as_json else TextReport()
+    started_at = time.perf_counter()
+    results = asyncio.run(perform(report.add))
+    report.finish(results, seconds=time.perf_counter() - started_at)
+    return exit_code(results)
+
+
+def exit_code(results: Sequence[CheckResult]) -> int:
+    """Return 0 if every check passed, else 1."""
+    return 0 if all(result.passed for result in results) else 1
+
+
+async def perform(
+    report: Callable[[CheckResult], None],
+    *,
+    stage: Callable[[], AbstractAsyncContextManager[Stage]] = open_stage,
+    checks: Mapping[str, Check] = CHECKS,
+    time_limit: float = _TIME_LIMIT,
+) -> list[CheckResult]:
+    """Make the checks in order, one at a time, so that none disturbs the figures of another.
+
+    A check that raises or hangs has failed, and the others are made all the same. If the servers
+    cannot be opened or closed, that is a failed result named `servers`.
+
+    Args:
+        report: Called with each result as soon as it is there.
+        stage: Opens what the checks play on.
+        checks: The checks by name.
+        time_limit: Seconds that each may take.
+    """
+    results: list[CheckResult] = []
+
+    def add(result: CheckResult) -> None:
+        results.append(result)
+        report(result)
+
+    try:
+        async with stage() as opened:
+            for name, check in checks.items():
+                add(await _outcome(name, check, opened, time_limit))
+    except Exception as error:  # noqa: BLE001 - whatever it was, it is told in a line
+        add(failed("servers", error))
+    return results
+
+
+async def _outcome(name: str, check: Check, stage: Stage, time_limit: float) -> CheckResult:
+    deadline = asyncio.timeout(time_limit)
+    try:
+        async with deadline:
+            return await check(stage)
+    except Exception as error:  # noqa: BLE001 - as above
+        hung = TimeoutError(f"it took more than {time_limit:g} s")
+        return failed(name, hung if deadline.expired() else error)
+
+
+def _bypass_proxies() -> None:
+    """Reach the loopback interface directly: gRPC would send even `localhost` to `https_proxy`."""
+    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    os.environ["no_proxy"] = f"{given},{_NOT_PROXIED}" if given else _NOT_PROXIED

@@ -1,0 +1,187 @@
+"""What the checks play on: an authority, a guarded Bookstore that knows its callers, and two instruments."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+import grpc.aio
+
+from aio_authgrpc import Connection, connect, service_account
+from aio_authgrpc.bookstore import BookstoreStub, Empty, InMemoryBookstore, ListShelvesResponse
+from aio_authgrpc.testing import Authority, BookstoreServer, endpoint_user_info
+from aio_authgrpc.testing.lifecycle import Lifecycle
+
+# The server takes a token for so long after its end. `exp` is in whole seconds, so it may lie up to one
+# second before the end that the client was told; half a second more is for the call's way.
+SKEW = 1.5
+
+_SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
+# Fine enough for stalls of some milliseconds, at less than 5 % of one core.
+_TICK = 0.001
+_SCHEDSTAT = Path("/proc/thread-self/schedstat")
+
+
+class WitnessBookstore(InMemoryBookstore):
+    """A Bookstore that remembers who listed its shelves, by what the guard in front of it let through.
+
+    Attributes:
+        last_caller: The email of the last one; empty where nobody had to show a token.
+        token_ids: The `jti` of every token.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last_caller = ""
+        self.token_ids: set[str] = set()
+
+    async def ListShelves(
+        self,
+        request: Empty,
+        context: grpc.aio.ServicerContext[Empty, Awaitable[ListShelvesResponse]],
+    ) -> ListShelvesResponse:
+        """Return every shelf, and remember the caller."""
+        payload = endpoint_user_info()
+        if payload is not None:
+            self.last_caller = str(payload.get("email"))
+            self.token_ids.add(str(payload.get("jti")))
+        return await super().ListShelves(request, context)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Open servers, and an account that they know.
+
+    Attributes:
+        authority: Issues tokens.
+        server: Demands them.
+        witness: The service behind the server's guard.
+        account: The key file of a service account, as a dict.
+    """
+
+    authority: Authority
+    server: BookstoreServer
+    witness: WitnessBookstore
+    account: Mapping[str, str] = field(repr=False)
+
+    def connect(self) -> Connection[BookstoreStub]:
+        """Return a cold client: no token, no connection."""
+        return connect(
+            self.server.target,
+            BookstoreStub,
+            credentials=service_account(self.account, scopes=_SCOPES),
+            ssl_credentials=self.server.ssl_credentials,
+        )
+
+
+@asynccontextmanager
+async def open_stage() -> AsyncGenerator[Stage]:
+    """Start the servers on the loopback interface, and stop them."""
+    witness = WitnessBookstore()
+    async with (
+        Authority() as authority,
+        BookstoreServer(authority, skew=SKEW, service=witness) as server,
+    ):
+        account = await authority.service_account_info()
+        yield Stage(authority=authority, server=server, witness=witness, account=account)
+
+
+class LoopWatch:
+    """Measure how long this process kept its event loop from working, inside `async with`.
+
+    While the machine runs other processes this loop stands still too. On Linux, which tells how long
+    that was, it is not counted.
+
+    Attributes:
+        longest: The longest stall so far, in seconds.
+    """
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self._ticker: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._ticker = asyncio.create_task(self._tick(), name="demo ticker")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._ticker is not None:
+            self._ticker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._ticker
+
+    async def _tick(self) -> None:
+        while True:
+            queued, due_at = _time_in_queue(), time.perf_counter() + _TICK
+            await asyncio.sleep(_TICK)
+            stall = time.perf_counter() - due_at - (_time_in_queue() - queued)
+            self.longest = max(self.longest, stall)
+
+
+def _time_in_queue() -> float:
+    """Return the seconds for which this thread could have run and had no processor; 0.0 if unknown."""
+    try:
+        # https://docs.kernel.org/scheduler/sched-stats.html: the second figure, in nanoseconds.
+        return int(_SCHEDSTAT.read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
+class CountingListener(Lifecycle):
+    """Listen on a free port of 127.0.0.1, answer nothing, and count what arrives.
+
+    Attributes:
+        connections: How many were made.
+        bytes: How much they brought.
+    """
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.bytes = 0
+        self._transports: list[asyncio.BaseTransport] = []
+        self._server: asyncio.Server | None = None
+
+    @property
+    def target(self) -> str:
+        """What a channel connects to: address and port."""
+        if self._server is None:
+            raise self._not_open()
+        host, port = self._server.sockets[0].getsockname()
+        return f"{host}:{port}"
+
+    def made(self, transport: asyncio.BaseTransport) -> None:
+        """Count a connection. For its protocol."""
+        self.connections += 1
+        self._transports.append(transport)
+
+    async def _open(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Counting(self), "127.0.0.1", 0)
+
+    async def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            for transport in self._transports:
+                transport.close()
+            await self._server.wait_closed()
+
+
+class _Counting(asyncio.Protocol):
+    def __init__(self, listener: CountingListener) -> None:
+        self._listener = listener
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._listener.made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._listener.bytes += len(data)

@@ -1,0 +1,221 @@
+"""The `aio-authgrpc` command, as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aio_authgrpc
+from aio_authgrpc.cli.demo.checks import CHECKS
+from aio_authgrpc.cli.demo.report import sentence
+from aio_authgrpc.cli.demo.result import CheckResult
+
+# -P: the installed package, not the directory that pytest was started in.
+COMMAND = (sys.executable, "-P", "-m", "aio_authgrpc.cli")
+# What makes rich and typer colour a pipe.
+COLOURING = ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS", "TTY_COMPATIBLE")
+NEEDS_EXTRA = "aio-authgrpc needs its extra: pip install 'aio-authgrpc[cli]'\n"
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in COLOURING} | more
+
+
+def run(*arguments: str, command: tuple[str, ...] = COMMAND, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, check=False, env=environment(**more)
+    )
+
+
+def without(module: str) -> tuple[str, ...]:
+    """Give the command in an interpreter where `module` cannot be imported."""
+    code = f"import sys; sys.modules[{module!r}] = None; from aio_authgrpc.cli import main; main()"
+    return (sys.executable, "-P", "-c", code)
+
+
+@pytest.fixture(scope="module")
+def demo() -> subprocess.CompletedProcess[str]:
+    """Run the demo where proxies are configured that nobody listens at: it must go past them."""
+    command = (sys.executable, "-P", "-W", "default::ResourceWarning", "-m", "aio_authgrpc.cli")
+    nobody = "http://127.0.0.1:9"
+    return run("demo", "--json", command=command, http_proxy=nobody, https_proxy=nobody, no_proxy="")
+
+
+@pytest.fixture
+def report(demo: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    return dict(json.loads(demo.stdout))
+
+
+@pytest.fixture
+def figures(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: check["figures"] for name, check in report["checks"].items()}
+
+
+# The demo
+
+
+def test_demo_in_which_everything_happened_exits_with_0(demo: subprocess.CompletedProcess[str]) -> None:
+    """The exit code is 0."""
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+
+
+def test_demo_leaves_stderr_empty(demo: subprocess.CompletedProcess[str]) -> None:
+    """Nothing is warned of, nothing is left open."""
+    assert demo.stderr == ""
+
+
+def test_demo_makes_every_check(report: dict[str, Any]) -> None:
+    """The JSON object has each check, and each passed."""
+    assert {name: check["passed"] for name, check in report["checks"].items()} == dict.fromkeys(CHECKS, True)
+    assert report["passed"] is True
+
+
+def test_demo_lists_shelves_with_one_exchanged_token(figures: dict[str, dict[str, Any]]) -> None:
+    """The server saw the service account, and its token was exchanged once."""
+    assert figures["shelves"] == {
+        "shelves": 2,
+        "token_requests": 1,
+        "caller": "tester@project.iam.gserviceaccount.com",
+    }
+
+
+def test_demo_reads_back_the_book_it_made(figures: dict[str, dict[str, Any]]) -> None:
+    """The book is the second on the first shelf."""
+    assert figures["book"] == {"shelf": 1, "book": 2, "author": "Mary Shelley", "title": "Frankenstein"}
+
+
+def test_demo_serves_a_thousand_cold_calls_with_one_token_request(figures: dict[str, dict[str, Any]]) -> None:
+    """However many wait, one request is made and no call fails."""
+    cold = figures["cold_start"]
+    assert (cold["calls"], cold["token_requests"], cold["failed_calls"]) == (1000, 1, 0)
+    assert cold["seconds"] > 0
+
+
+def test_demo_rotates_tokens_under_traffic_without_a_failure(figures: dict[str, dict[str, Any]]) -> None:
+    """Several tokens were served, no call failed, and no refresh stood in the loop's way."""
+    rotation = figures["rotation"]
+    assert rotation["tokens"] >= 2
+    assert (rotation["failed_calls"], rotation["calls"] > 100) == (0, True)
+    assert rotation["longest_stall_ms"] < rotation["token_request_ms"]
+
+
+def test_demo_shows_the_status_code_of_each_refusal(figures: dict[str, dict[str, Any]]) -> None:
+    """The good token alone reached the service."""
+    assert figures["refusals"] == {
+        "good_token": "OK",
+        "no_token": "UNAUTHENTICATED",
+        "wrong_audience": "PERMISSION_DENIED",
+        "expired": "UNAUTHENTICATED",
+        "foreign_key": "UNAUTHENTICATED",
+        "served": 1,
+    }
+
+
+def test_demo_sends_no_byte_in_the_clear(figures: dict[str, dict[str, Any]]) -> None:
+    """The socket saw neither a connection nor a byte."""
+    assert figures["plaintext"] == {"refusal": "ConfigurationError", "connections": 0, "bytes": 0}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_each_line_of_the_demo_shows_its_figures(figures: dict[str, dict[str, Any]], name: str) -> None:
+    """The sentence of a check that passed names what was found."""
+    line = sentence(CheckResult(name=name, passed=True, figures=figures[name]))
+    shown = {key: figure for key, figure in figures[name].items() if key not in ("good_token", "served")}
+    assert [key for key, figure in shown.items() if str(figure)[:1] not in line] == []
+
+
+# The demo in which something is wrong: service accounts cannot be had
+
+
+def test_demo_with_a_step_that_raises_exits_with_1_and_makes_the_others() -> None:
+    """What could not be done is a failed check; the rest is done all the same."""
+    process = run("demo", "--json", command=without("google.oauth2.service_account"))
+    checks = json.loads(process.stdout)["checks"]
+    assert process.returncode == 1
+    assert [name for name, check in checks.items() if check["passed"]] == ["refusals", "plaintext"]
+    assert "google.oauth2.service_account" in checks["shelves"]["problem"]
+
+
+def test_demo_with_a_step_that_raises_prints_lines_of_plain_text() -> None:
+    """A line each and one for all, without colour, and no traceback."""
+    process = run("demo", command=without("google.oauth2.service_account"))
+    marks = re.findall(r"^(ok|FAILED|2 of 6) ", process.stdout, re.MULTILINE)
+    assert marks == [*["FAILED"] * 4, "ok", "ok", "2 of 6"]
+    assert "\x1b" not in process.stdout
+    assert (process.returncode, process.stderr) == (1, "")
+
+
+# The demo, interrupted
+
+
+@pytest.fixture
+def running_demo() -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [*COMMAND, "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_ctrl_c_ends_the_demo_with_130(running_demo: subprocess.Popen[str]) -> None:
+    """It says so in one line, without a traceback."""
+    assert running_demo.stdout is not None
+    assert running_demo.stdout.readline().startswith("ok ")
+    running_demo.send_signal(signal.SIGINT)
+    _, stderr = running_demo.communicate()
+    assert (running_demo.returncode, stderr) == (130, "Interrupted.\n")
+
+
+# Beside the demo
+
+
+def test_version_is_the_package_s() -> None:
+    """`--version` prints it."""
+    process = run("--version")
+    assert (process.returncode, process.stdout) == (0, f"aio-authgrpc {aio_authgrpc.__version__}\n")
+
+
+def test_help_names_the_commands() -> None:
+    """`--help` lists the demo, with its first sentence."""
+    process = run("--help")
+    assert process.returncode == 0
+    assert "demo" in process.stdout
+    assert "Show on this machine" in process.stdout
+
+
+def test_no_argument_shows_the_help() -> None:
+    """Without a command there is nothing to do, and the help says what there is."""
+    process = run()
+    assert "Show on this machine" in process.stdout + process.stderr
+
+
+def test_script_of_the_package_is_the_command() -> None:
+    """`aio-authgrpc` is installed beside the interpreter."""
+    script = Path(sys.executable).with_name("aio-authgrpc")
+    assert run("--version", command=(str(script),)).stdout == run("--version").stdout
+
+
+@pytest.mark.parametrize("module", ["typer", "rich", "jwt", "trustme"])
+def test_missing_extra_is_told_in_one_line(module: str) -> None:
+    """Without a part of the extra the command says what to install, and exits with 2."""
+    process = run("demo", command=without(module))
+    assert (process.returncode, process.stdout, process.stderr) == (2, "", NEEDS_EXTRA)
+
+
+def test_missing_module_of_something_else_keeps_its_traceback() -> None:
+    """A broken installation is not taken for a missing extra."""
+    process = run("demo", command=without("aio_authgrpc.cli.demo.checks"))
+    assert process.returncode == 1
+    assert "ModuleNotFoundError" in process.stderr
+    assert NEEDS_EXTRA not in process.stderr
