@@ -16,6 +16,15 @@ from aio_authgrpc.testing.lifecycle import Lifecycle
 _GRACE = 0.1
 
 
+_OPTIONS = (
+    # Otherwise another process can be given the same port.
+    ("grpc.so_reuseport", 0),
+    # gRPC's servers begin to drop calls at random when a thousand wait to be accepted. A test may make more.
+    ("grpc.server.max_pending_requests", 100_000),
+    ("grpc.server.max_pending_requests_hard_limit", 100_000),
+)
+
+
 class LoopbackGrpcServer(Lifecycle):
     """Listen on a free port of 127.0.0.1, with TLS unless told otherwise.
 
@@ -94,8 +103,7 @@ class LoopbackGrpcServer(Lifecycle):
         return self._ca
 
     async def _open(self) -> None:
-        # Without so_reuseport=0 another process can be given the same port.
-        self._server = grpc.aio.server(interceptors=self._interceptors, options=(("grpc.so_reuseport", 0),))
+        self._server = grpc.aio.server(interceptors=self._interceptors, options=_OPTIONS)
         self._register(self._server)
         if self._tls:
             credentials = await asyncio.to_thread(self._make_credentials)
