@@ -97,12 +97,12 @@ async def test_the_calls_own_arguments_reach_grpc(
     assert 0 <= call.time_remaining() <= 30
 
 
-async def test_a_thousand_cold_calls_make_one_fetch(
+async def test_many_cold_calls_make_one_fetch(
     stub: EchoStub, echo_server: EchoServer, tokens: Any
 ) -> None:
     """And all of them succeed."""
-    assert await asyncio.gather(*(stub.UnaryUnary(b"x") for _ in range(1_000))) == [b"x"] * 1_000
-    assert (tokens.fetches, len(echo_server.calls)) == (1, 1_000)
+    assert await asyncio.gather(*(stub.UnaryUnary(b"x") for _ in range(200))) == [b"x"] * 200
+    assert (tokens.fetches, len(echo_server.calls)) == (1, 200)
 
 
 async def test_the_first_of_many_cold_calls_is_cancelled_and_the_others_succeed(
@@ -110,14 +110,14 @@ async def test_the_first_of_many_cold_calls_is_cancelled_and_the_others_succeed(
 ) -> None:
     """On the same single fetch."""
     gate = tokens.hold()
-    first, *others = [stub.UnaryUnary(b"x") for _ in range(1_000)]
+    first, *others = [stub.UnaryUnary(b"x") for _ in range(200)]
     await gate.arrived.wait()
     first.cancel()
     gate.release()
-    assert await asyncio.gather(*others) == [b"x"] * 999
+    assert await asyncio.gather(*others) == [b"x"] * 199
     with pytest.raises(asyncio.CancelledError):
         await first
-    assert (tokens.fetches, len(echo_server.calls)) == (1, 999)
+    assert (tokens.fetches, len(echo_server.calls)) == (1, 199)
 
 
 # Waiting for the token
