@@ -30,14 +30,18 @@ class DefaultCredentialsSource:
         self._quota_project_id = quota_project_id
         self._source: GoogleCredentialsSource | None = None
 
-    async def load(self, request: TokenRequest) -> None:
+    async def load(self, request: TokenRequest, *, timeout: float = _LOOKUP_TIMEOUT) -> None:
         """Look the credentials up, in google-auth's order.
+
+        Args:
+            request: Carries the HTTP transport.
+            timeout: Seconds that the look-up may take. Its thread is left to end by itself.
 
         Raises:
             ConfigurationError: None were found in time, or what was found cannot be used.
         """
         if self._source is None:
-            self._source = GoogleCredentialsSource(await self._look_up(request.http))
+            self._source = GoogleCredentialsSource(await self._look_up(request.http, timeout))
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return a token of the credentials that were found."""
@@ -45,7 +49,7 @@ class DefaultCredentialsSource:
         assert self._source is not None, "load() sets it or raises"
         return await self._source.fetch(request)
 
-    async def _look_up(self, http: AiohttpRequest) -> google.auth.credentials.Credentials:
+    async def _look_up(self, http: AiohttpRequest, timeout: float) -> google.auth.credentials.Credentials:
         def look_up() -> google.auth.credentials.Credentials:
             untyped_google_auth: Any = google.auth
             with _lookup_lock:
@@ -55,15 +59,15 @@ class DefaultCredentialsSource:
             return found[0]
 
         try:
-            async with asyncio.timeout(_LOOKUP_TIMEOUT):
+            async with asyncio.timeout(timeout):
                 return await bridge_to_thread(look_up, http)
         except TimeoutError as error:
-            problem = f"the look-up took more than {_LOOKUP_TIMEOUT:g} s (is there a metadata server?)"
+            problem = f"the look-up took more than {timeout:g} s (is there a metadata server?)"
             raise ConfigurationError(f"{problem}.", field="credentials", hint=_HINT) from error
         except google.auth.exceptions.GoogleAuthError as error:
             text = redacted(str(error.args[0] if error.args else error))
             raise ConfigurationError(text, field="credentials", hint=_HINT) from error
-        except (OSError, ValueError, AttributeError) as error:  # what broken files raise inside google-auth
+        except Exception as error:  # noqa: BLE001 - what broken files raise inside google-auth is anything
             raise ConfigurationError(
                 f"the default credentials cannot be used: {type(error).__name__}.",
                 field="credentials",
