@@ -22,6 +22,9 @@ CallerMetadata = tuple[tuple[str, str | bytes], ...]
 """The same, checked."""
 
 
+_API_KEY_HEADERS = ("x-api-key", "x-goog-api-key")
+
+
 class WaitingCall(Protocol):
     """A call that has not got its token yet, as the channel sees it when it closes."""
 
@@ -58,8 +61,11 @@ class Authorizer:
         self._metadata = metadata
         self._authorization: Authorization | None = None
         # The loop, or None once closed: one comparison on the hot path finds out both.
-        self._open_on: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-        self._closed = False
+        cache.check_usable()
+        self._open_on: asyncio.AbstractEventLoop | None = get_running_loop()
+        self.closed = False
+        # What a caller may not send beside it: the token's header, and that of an API key.
+        self._reserved = {header, *(key for key, _ in metadata if key in _API_KEY_HEADERS)}
         self.waiting: set[WaitingCall] = set()
 
     def check_usable(self) -> None:
@@ -76,7 +82,7 @@ class Authorizer:
         self._raise_unusable()
 
     def _raise_unusable(self) -> NoReturn:
-        if self._closed:
+        if self.closed:
             raise ChannelClosedError(
                 "The channel was closed.", hint="Open a new one; a closed one stays closed."
             )
@@ -102,6 +108,11 @@ class Authorizer:
             return known
         # What the user fixed for the channel stands above what the credential brings along.
         fixed = {key for key, _ in self._metadata}
+        if any(key == self._header for key, _ in token.metadata):
+            raise ConfigurationError(
+                f"the token's own metadata holds {self._header!r}, which the token itself goes to.",
+                field="credentials",
+            )
         brought = (entry for entry in token.as_metadata(self._header) if entry[0] not in fixed)
         self._authorization = Authorization(token, (*self._metadata, *brought))
         return self._authorization
@@ -114,13 +125,20 @@ class Authorizer:
         """Return a caller's own metadata.
 
         Raises:
-            ConfigurationError: It holds the header that the channel fills: the server would get two.
+            ConfigurationError: It is no metadata, or holds a header that the channel fills.
         """
         entries = tuple(metadata)
-        for key, _ in entries:
-            if key.lower() == self._header:
+        for entry in entries:
+            if not (isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str)):
                 raise ConfigurationError(
-                    f"the channel fills {self._header!r} itself, and the server would get two.",
+                    "expected pairs of a key and a value.",
+                    field="metadata",
+                    hint="Write (('key', 'value'),).",
+                )
+        for key, _ in entries:
+            if key.lower() in self._reserved:
+                raise ConfigurationError(
+                    f"the channel fills {key.lower()!r} itself, and the server would get two.",
                     field="metadata",
                     hint="Leave it out, or use a plain grpc.aio channel for this call.",
                 )
@@ -128,7 +146,7 @@ class Authorizer:
 
     def refuse_new_calls(self) -> None:
         """Let no further call begin; those that wait go on."""
-        self._open_on, self._closed = None, True
+        self._open_on, self.closed = None, True
 
     async def wait_for_waiting_calls(self, timeout: float) -> None:
         """Wait, `timeout` seconds at most, until no call waits for its token any more."""

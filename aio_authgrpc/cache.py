@@ -7,6 +7,7 @@ import enum
 import logging
 import random
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -173,13 +174,11 @@ class TokenCache:
         Raises:
             ConfigurationError: The source cannot be used.
         """
-        self._check_usable()
+        self.check_usable()
         if isinstance(self._source, LoadableTokenSource):
             await self._source.load(self._token_request())
-        if self._keep_warm and self._warmer is None:
-            self._warmer = asyncio.get_running_loop().create_task(
-                self._refresh_when_stale(), name="aio_authgrpc keep_warm"
-            )
+            self.check_usable()  # it may have been closed meanwhile
+        self._start_warmer()
 
     def current(self) -> Token | None:
         """Return the token if it can be used now, and start a refresh behind it if it is stale.
@@ -213,7 +212,8 @@ class TokenCache:
             ChannelClosedError: The cache was closed.
             WrongEventLoopError: The cache was first used on another loop.
         """
-        self._check_usable()
+        self.check_usable()
+        self._start_warmer()
         token = self.current()
         if token is not None:
             return token
@@ -224,11 +224,11 @@ class TokenCache:
                 outcome = await self._flight.join()
         except TimeoutError:  # of this scope: a flight returns its failures
             raise TokenDeadlineExceededError(
-                f"The call's {timeout:.3g} s were over while it waited for an access token.",
+                f"The call's time ran out: for {timeout:.3g} s it waited for an access token.",
                 hint="The token endpoint is slow; the refresh goes on and later calls will use it.",
             ) from None
         except FlightCancelledError:
-            self._check_usable()
+            self.check_usable()
             raise TokenUnavailableError("The token refresh was cancelled from outside.") from None
         if isinstance(outcome, AuthRpcError):
             raise outcome.copy()
@@ -293,7 +293,12 @@ class TokenCache:
     def __repr__(self) -> str:
         return f"<TokenCache of {type(self._source).__name__}: {self.status()}>"
 
-    def _check_usable(self) -> None:
+    def check_usable(self) -> None:
+        """Raise unless the cache is open and this is its loop; the first loop to ask becomes it.
+
+        Raises:
+            ChannelClosedError, WrongEventLoopError: As their names say.
+        """
         if self._closed:
             raise ChannelClosedError(
                 "The channel was closed.", hint="Open a new one; a closed one stays closed."
@@ -305,6 +310,12 @@ class TokenCache:
             raise WrongEventLoopError(
                 "The channel belongs to another event loop.",
                 hint="Open it on the loop, and in the process, that uses it: after a fork, not before.",
+            )
+
+    def _start_warmer(self) -> None:
+        if self._keep_warm and self._warmer is None:
+            self._warmer = asyncio.get_running_loop().create_task(
+                self._refresh_when_stale(), name="aio_authgrpc keep_warm"
             )
 
     def _token_request(self) -> TokenRequest:
@@ -320,6 +331,12 @@ class TokenCache:
         except TimeoutError as error:
             text = f"{self._refresh_timeout:g} s were not enough" if budget.expired() else str(error)
             return self._record(token_error(TimeoutError(text)))
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody cancelled this task: the source let a cancellation of its own escape.
+            return self._record(TokenUnavailableError("The source was cancelled from inside."))
         except Exception as error:  # noqa: BLE001 - a source is users' code: whatever it raises is the outcome
             return self._record(token_error(error))
 
@@ -358,13 +375,11 @@ class TokenCache:
 
     async def _refresh_when_stale(self) -> None:
         """The body of the `keep_warm` task: sleep until a refresh is due, start it, and so on."""
-        while True:
+        while not self._closed:
             due_in = 0.0 if self._entry is None else self._entry.stale_at - self._clock.time()
             due_in = max(due_in, self._next_attempt_at - self._clock.monotonic())
             if due_in > 0:
                 await self._clock.sleep(min(due_in, _BACKOFF_CAP))  # a suspended machine notices in a minute
                 continue
-            try:
+            with suppress(FlightCancelledError):
                 await self._flight.join()
-            except FlightCancelledError:
-                return

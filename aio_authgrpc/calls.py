@@ -34,8 +34,8 @@ _UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 _CANCELLED_DETAILS = "Locally cancelled by application!"  # what a real call says
 
 
-CallArguments = tuple[Any, grpc.CallCredentials | None, bool | None, grpc.Compression | None]
-"""The request or the iterator of requests, credentials, wait_for_ready and compression."""
+CallArguments = tuple[Any, bool | None, grpc.Compression | None]
+"""The request or the iterator of requests, wait_for_ready and compression."""
 
 
 class AuthorizedCall(grpc.aio.Call):
@@ -53,7 +53,7 @@ class AuthorizedCall(grpc.aio.Call):
     # What most calls never change is a default of the class: an attribute costs time at every call.
     _call: Any = None  # the real call, of the arity's own type
     _end: BaseException | None = None  # why there will never be a real call
-    _refused: Any = None  # the real call whose replay is being prepared
+    _refused: Any = None  # the real call that was refused; whether to send it again is decided once
     _callbacks: tuple[DoneCallback, ...] = ()
     # Kept here, because an intercepted call of grpc.aio does not know its own.
     _deadline: float | None = None
@@ -97,6 +97,8 @@ class AuthorizedCall(grpc.aio.Call):
     async def _start_with_token(self) -> None:
         try:
             authorization = await self._authorizer.get(self._seconds_left())
+            if self._end is not None:
+                return
             if self._refused is not None and authorization.token.value == self._authorization.token.value:
                 self._call = self._refused  # the source has no other token: the refusal stands
                 self._finish()
@@ -108,12 +110,11 @@ class AuthorizedCall(grpc.aio.Call):
     def _start_real_call(self, authorization: Authorization, timeout: float | None) -> None:
         self._authorization = authorization
         metadata = self._metadata + authorization.metadata if self._metadata else authorization.metadata
-        request, credentials, wait_for_ready, compression = self._arguments
+        request, wait_for_ready, compression = self._arguments
         self._call = call = self._inner(
             request,
             timeout=timeout,
             metadata=metadata,
-            credentials=credentials,
             wait_for_ready=wait_for_ready,
             compression=compression,
         )
@@ -154,13 +155,14 @@ class AuthorizedCall(grpc.aio.Call):
         """Decide whether the real call, which is done, is sent again; if so it is under way on return."""
         # Check and set without an await between them: whoever sees the end first decides, once.
         call = self._call
-        if final_code(call) is not _UNAUTHENTICATED:
+        if call is self._refused or final_code(call) is not _UNAUTHENTICATED:
             return False
+        self._refused = call
         worth_it = self._authorizer.reject(self._authorization.token)
-        if not (worth_it and self._may_replay):
+        if not (worth_it and self._may_replay) or self._authorizer.closed:
             return False
         self._may_replay = False
-        self._refused, self._call = call, None
+        self._call = None
         self._wait_for_token()
         return True
 
@@ -176,12 +178,16 @@ class AuthorizedCall(grpc.aio.Call):
     def _finish(self) -> None:
         callbacks, self._callbacks = self._callbacks, ()
         for callback in callbacks:
-            callback(self)
+            try:
+                callback(self)
+            except Exception as error:  # noqa: BLE001 - users' code, which must not keep others from their end
+                context = {"message": f"A done callback of {self!r} raised", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)
 
     def abandon(self, error: AuthRpcError) -> None:
         """End a call that waits for its token with this error: the channel is closing."""
-        self._end_without_call(error)
         self.waiting_task.cancel()
+        self._end_without_call(error)
 
     # grpc.aio.Call
 
@@ -191,8 +197,8 @@ class AuthorizedCall(grpc.aio.Call):
             return bool(self._call.cancel())
         if self._end is not None:
             return False
-        self._end_without_call(asyncio.CancelledError())
         self.waiting_task.cancel()
+        self._end_without_call(asyncio.CancelledError())
         return True
 
     def cancelled(self) -> bool:
@@ -258,8 +264,12 @@ class AuthorizedCall(grpc.aio.Call):
                 await asyncio.wait({self.waiting_task})
             call = self._call
             answer = await question(call)
-            if self._call is call:
+            if self._call is call and not await self._wait_for_reader():
                 return answer
+
+    async def _wait_for_reader(self) -> bool:
+        """Wait until the call is not undecided; return whether it was. Only responses that stream are."""
+        return False
 
     def _end_status(self) -> tuple[grpc.StatusCode, str]:
         if isinstance(self._end, grpc.aio.AioRpcError):
@@ -314,13 +324,30 @@ class StreamResponseCall(AuthorizedCall):
     ) -> None:
         self._iterator: AsyncIterator[Any] | None = None
         self._opened = False  # whether the first message, or the end, was delivered
-        self._reading = False
+        self._first_read: asyncio.Event | None = None  # set when the first read, now under way, has ended
         self._style = ""
         super().__init__(authorizer, inner, arguments, timeout, metadata, may_replay=may_replay)
 
     def _on_done(self, call: Any) -> None:
-        if not self._reading:
+        if self._first_read is None:
             super()._on_done(call)
+
+    def _undecided(self) -> bool:
+        """Whether the real call was refused, and the first read has not said yet if it will be sent again."""
+        call: Any = self._call
+        if call is None or self._first_read is None or not self._may_replay:
+            return False
+        return call.done() and final_code(call) is _UNAUTHENTICATED
+
+    async def _wait_for_reader(self) -> bool:
+        if self._first_read is None or not self._undecided():
+            return False
+        await self._first_read.wait()
+        return True
+
+    def done(self) -> bool:
+        """See `grpc.aio.Call.done`."""
+        return super().done() and not self._undecided()
 
     def _use(self, style: str) -> None:
         """Hold to one of iterating and reading, as a real call does, from before it is started."""
@@ -360,7 +387,7 @@ class StreamResponseCall(AuthorizedCall):
             call = await self._real_call_or_cancel()
             if refusal is not None and call is refused:
                 raise refusal  # it stands; the iterator of a real call raises once only
-            self._reading = True
+            first_read = self._first_read = asyncio.Event()
             try:
                 message = await read(call)
                 self._opened = True
@@ -371,9 +398,10 @@ class StreamResponseCall(AuthorizedCall):
                     raise
                 refused, refusal = call, error
             finally:
-                self._reading = False
+                self._first_read = None
                 if self._call is call and call.done():
                     self._on_done(call)
+                first_read.set()
 
 
 class StreamRequestCall(AuthorizedCall):

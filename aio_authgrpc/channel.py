@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypedDict, TypeVar, Unpack
@@ -65,7 +65,9 @@ class AuthorizedChannel(grpc.aio.Channel):
         self._untyped_channel: Any = channel
         self._auth = auth
         self._owns_auth = owns_auth
-        self._authorizer = Authorizer(auth, header=checked_header(header), metadata=metadata)
+        header = checked_header(header)
+        fixed = _fixed_metadata(header, None, None, metadata)
+        self._authorizer = Authorizer(auth, header=header, metadata=fixed)
         self._closed = False
 
     @property
@@ -147,14 +149,15 @@ class AuthorizedChannel(grpc.aio.Channel):
         if self._closed:
             return
         self._closed = True
-        ends_at = monotonic() + (grace or 0.0)
+        ends_at, left = monotonic() + (grace or 0.0), 0.0
         self._authorizer.refuse_new_calls()
         try:
             await self._authorizer.wait_for_waiting_calls(grace or 0.0)
-        finally:
+            left = max(0.0, ends_at - monotonic())
+        finally:  # whoever cancels the wait gets no more of it
             self._authorizer.abandon_waiting_calls()
             try:
-                await self._channel.close(max(0.0, ends_at - monotonic()) or None)
+                await self._channel.close(left or None)
             finally:
                 if self._owns_auth:
                     await self._auth.aclose()
@@ -182,7 +185,7 @@ class ChannelSettings:
     source: TokenSource
     audience: str
     header: str
-    metadata: Metadata
+    metadata: Metadata = field(repr=False)
     ssl_credentials: grpc.ChannelCredentials | None
     client_cert_callback: ClientCertCallback | None
     plaintext: bool
@@ -335,15 +338,21 @@ class OpeningChannel:
 
     def __init__(self, settings: ChannelSettings) -> None:
         self._settings = settings
+        self._opening = False
         self._channel: AuthorizedChannel | None = None
 
     def __await__(self) -> Generator[Any, None, AuthorizedChannel]:
         return open_channel(self._settings).__await__()
 
     async def __aenter__(self) -> AuthorizedChannel:
-        if self._channel is not None:
+        # Check and set without an await between them.
+        if self._opening or self._channel is not None:
             raise ConfigurationError("it is open already.", field="channel")
-        self._channel = await open_channel(self._settings)
+        self._opening = True
+        try:
+            self._channel = await open_channel(self._settings)
+        finally:
+            self._opening = False
         return self._channel
 
     async def __aexit__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Generic, TypedDict, TypeVar, Unpack, cast, overload
+from typing import Any, Generic, NoReturn, TypedDict, TypeVar, Unpack, cast, overload
 
 import grpc
 import grpc.aio
@@ -86,6 +86,9 @@ class Connection(Generic[T]):
         channel, self._channel = self._channel, None
         if channel is not None:
             await channel.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A Connection is not pickled: it would put its keys into the pickle.")
 
     def __repr__(self) -> str:
         state = "closed" if self._channel is None else "open"

@@ -20,6 +20,7 @@ from elsewhere pass `redacted()` first.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import ClassVar, Self
 
@@ -155,25 +156,34 @@ def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcE
 
 def redacted(text: str) -> str:
     """Return `text` with everything that looks like a token, a key or an assertion cut out."""
-    return _SECRETS.sub(
+    return _secrets().sub(
         lambda found: (found[found.lastgroup] if found.lastgroup else "") + "[redacted]", text
     )
 
 
-# JWTs (also cut short), Google's opaque tokens, PEM blocks, bearer headers, and the values of the
-# fields in which OAuth carries secrets, as JSON or a Python dict, and as a form.
-_SECRETS = re.compile(
-    r"eyJ[\w-]{8,}(?:\.[\w-]*){0,2}"
-    r"|ya29\.[\w.-]+|1//[\w-]{8,}"
-    r"|-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)"
-    r"|(?P<bearer>\b[Bb]earer )(?!realm=)[\w.~+/-]+=*"
-    r"|(?P<key>[\"'](?:\w*[Tt]oken|\w*secret|assertion|private_key)[\"']\s*:\s*[\"'])[^\"']+"
-    r"|(?P<form>(?:^|[&?\s\"'])(?:\w*token|\w*secret|assertion)=)[^&\s\"']+",
-    re.DOTALL,
-)
+@functools.cache  # compiled when first needed: at import it would be a tenth of the package's time
+def _secrets() -> re.Pattern[str]:
+    """Match JWTs (also cut short), opaque tokens and keys of known shapes, PEM blocks, headers, and fields.
 
-# A message is for people: what a server sends as an error page is cut.
+    The fields are those in which OAuth and its kin carry secrets: in JSON, also quoted once more, in a
+    Python dict, in a form, also quoted.
+    """
+    name = r"(?:\w*token|\w*secret\w*|\w*password|assertion|private_?key|signed_?(?:jwt|blob)|api_?key)"
+    return re.compile(
+        r"eyJ[\w-]{8,}(?:\.[\w-]*){0,2}"
+        r"|ya29\.[\w.-]+|1//[\w-]{8,}|AIza[\w-]{20,}|GOCSPX-[\w-]+"
+        r"|-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)"
+        r"|(?P<header>\b(?:bearer|basic) )(?!realm=)[\w.~+/-]{6,}=*"
+        rf"|(?P<quoted>\\?[\"']{name}\\?[\"']\s*:\s*b?\\?[\"'])[^\"']+"
+        rf"|(?P<form>(?:^|[&?\s\"']){name}(?:=|%3D))[^&\s\"'\[(]+",
+        re.DOTALL | re.IGNORECASE,
+    )
+
+
+# A message is for people: of what a server sends as an error page the beginning is enough, and more
+# would hold the loop while it is searched for secrets.
 _MAX_DESCRIPTION = 500
+_MAX_SEARCHED = 4_000
 
 _HINTS = {
     "invalid_grant": "The assertion or the refresh token was refused: check that the key or the grant was "
@@ -188,21 +198,32 @@ def _is_retryable_status(status: int) -> bool:
     return status in (408, 429) or status >= 500
 
 
-def _is_retryable(error: BaseException | None) -> bool:
+def _is_retryable(error: Exception) -> bool:
     """Decide without a response. google-auth wraps transport errors, so the causes are asked too."""
-    if error is None:
-        return False
-    if isinstance(error, google.auth.exceptions.GoogleAuthError) and error.retryable:
-        return True
-    if isinstance(error, ConfigurationError):
-        return False
     network = (google.auth.exceptions.TransportError, aiohttp.ClientError, OSError, TimeoutError)
-    return isinstance(error, network) or _is_retryable(error.__cause__)
+    for link in _chain(error):
+        if isinstance(link, ConfigurationError):
+            return False
+        if isinstance(link, network) or (
+            isinstance(link, google.auth.exceptions.GoogleAuthError) and link.retryable
+        ):
+            return True
+    return False
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return the error and what it came from, each once: `raise error from error` makes a ring."""
+    links: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in links:
+        links.append(link)
+        link = link.__cause__ or link.__context__
+    return links
 
 
 def _describe(error: Exception) -> str:
     """Say what happened: google-auth's first argument is the message, the second the whole response."""
-    message = str(error.args[0]) if error.args else ""
+    message = str(error.args[0])[:_MAX_SEARCHED] if error.args else ""
     named = message if isinstance(error, google.auth.exceptions.GoogleAuthError) and message else None
     text = named or f"{type(error).__name__}: {message}".rstrip(": ")
     return redacted(" ".join(text.split()))[:_MAX_DESCRIPTION]
@@ -213,13 +234,11 @@ def _hint(description: str) -> str:
 
 
 def _without_secrets(error: Exception, description: str) -> BaseException:
-    """Return the error itself as a cause, or a copy of its text where it repeats a secret."""
-    chain: BaseException | None = error
-    while chain is not None:
-        texts = repr(chain) + str(chain)
-        if redacted(texts) != texts:
+    """Return the error itself as a cause, or a copy of its text where it, or its cause, shows a secret."""
+    for link in _chain(error):
+        shown = repr(link) + str(link)
+        if len(shown) > _MAX_SEARCHED or redacted(shown) != shown:
             return google.auth.exceptions.GoogleAuthError(f"{type(error).__name__}: {description}")
-        chain = chain.__cause__ or chain.__context__
     return error
 
 

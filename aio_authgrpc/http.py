@@ -14,10 +14,10 @@ import ssl
 import threading
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import aiohttp
 import google.auth.transport
@@ -81,6 +81,8 @@ class AiohttpRequest(google.auth.transport.Request):
         self._owns_session = session is None
         self._timeout = timeout
         self._loop_token: EventLoopToken | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
 
     async def send(
         self,
@@ -123,11 +125,24 @@ class AiohttpRequest(google.auth.transport.Request):
                 return HttpResponse(response.status, response.headers, await _read(response, url))
         except TimeoutError as error:
             raise TransportError(f"{_place(url)} did not answer within {total:g} s.") from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except aiohttp.InvalidURL:
+            raise TransportError(f"{_place(url)} is no URL.") from None  # aiohttp's text has its query
+        except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
             raise TransportError(f"{_place(url)}: {type(error).__name__}: {error}") from error
 
     def session(self) -> aiohttp.ClientSession:
-        """Return the session, made now if there is none; on the loop only."""
+        """Return the session, made now if there is none; on the loop only.
+
+        Raises:
+            google.auth.exceptions.TransportError: This object was closed, or belongs to another loop.
+        """
+        if self._closed:
+            raise TransportError("The AiohttpRequest was closed.")
+        loop = asyncio.get_running_loop()
+        if self._owns_session and self._loop is not loop:
+            if self._session is not None:
+                raise TransportError("The AiohttpRequest belongs to another event loop: make one for each.")
+            self._loop = loop
         if self._session is None:
             # No trust_env: with a matching netrc entry aiohttp would send Basic beside the bearer.
             self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
@@ -148,6 +163,8 @@ class AiohttpRequest(google.auth.transport.Request):
         timeout: float | None = None,
         verify: bool | str | None = None,
         cert: str | tuple[str, str] | None = None,
+        *,
+        sending: ThreadRequest | None = None,
         **_: object,
     ) -> HttpResponse:
         """Send one request from a worker thread, blocking it: what google-auth calls.
@@ -160,39 +177,30 @@ class AiohttpRequest(google.auth.transport.Request):
             timeout: See `send`.
             verify: As in requests: a CA bundle's path, or False.
             cert: As in requests: the path of a client certificate with its key, or both paths.
+            sending: Can end the request; for the bridge.
 
         Raises:
             google.auth.exceptions.TransportError: No response.
             RuntimeError: Called on the loop's own thread, where it would wait for itself.
         """
-        from anyio import NoEventLoopError, from_thread  # noqa: PLC0415 - see bind()
+        from anyio import from_thread  # noqa: PLC0415 - see bind()
 
         if _loop_is_running_here():
             raise RuntimeError(
                 "AiohttpRequest was called on the event loop, where it would wait for itself: "
                 "await request.send(...), or call the credential in a worker thread."
             )
-        with suppress(NoEventLoopError):  # a thread of google-auth's own: nobody can cancel it
-            from_thread.check_cancelled()
         context = _ssl_context(verify, cert)
-        return from_thread.run(
-            self._send_with, url, method, body, headers, timeout, context, token=self._loop_token
-        )
 
-    async def _send_with(
-        self,
-        url: str,
-        method: str,
-        body: bytes | str | None,
-        headers: Mapping[str, str | bytes] | None,
-        timeout: float | None,
-        context: ssl.SSLContext | bool,
-    ) -> HttpResponse:
-        return await self.send(url, method, body, headers, timeout, ssl_context=context)
+        async def send() -> HttpResponse:
+            response = self.send(url, method, body, headers, timeout, ssl_context=context)
+            return await response if sending is None else await sending.send(response)
+
+        return from_thread.run(send, token=self._loop_token)
 
     async def aclose(self) -> None:
         """Close the session if it was made here. Calling it again does nothing."""
-        session = self._session
+        session, self._closed = self._session, True
         if self._owns_session and session is not None:
             self._session = None
             await session.close()
@@ -212,19 +220,74 @@ class AiohttpRequest(google.auth.transport.Request):
         return self
 
 
-async def bridge_to_thread(function: Callable[[], T], request: AiohttpRequest | None = None) -> T:
-    """Run a blocking function, such as google-auth's, in a worker thread, where it may call `request`.
+class ThreadRequest(google.auth.transport.Request):
+    """The transport as one blocking function sees it: it remembers the last status, and can be cut off.
 
-    Cancelling it returns at once: a request under way is cancelled; a `time.sleep` or a subprocess
-    inside google-auth is left to end by itself, and its outcome is dropped.
+    google-auth's exceptions do not tell the status. And a function that nobody waits for any more
+    must not go on sending: a thread cannot be stopped, but its requests can.
     """
+
+    def __init__(self, request: AiohttpRequest) -> None:
+        self._request = request
+        self._sending: set[asyncio.Task[object]] = set()
+        self._cut_off = False
+        self.status: int | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> HttpResponse:
+        """See `AiohttpRequest.__call__`."""
+        self.status = None  # no response is no status, whatever came before
+        response = self._request(*args, sending=self, **kwargs)
+        self.status = response.status
+        return response
+
+    async def send(self, sending: Coroutine[None, None, HttpResponse]) -> HttpResponse:
+        """Await a request on the loop, where `cut_off` finds it."""
+        task = asyncio.current_task()
+        if self._cut_off or task is None:
+            sending.close()
+            raise TransportError("Nobody waits for this request any more.")
+        self._sending.add(task)
+        try:
+            return await sending
+        finally:
+            self._sending.discard(task)
+
+    def bind(self) -> None:
+        """See `AiohttpRequest.bind`."""
+        self._request.bind()
+
+    def cut_off(self) -> None:
+        """End the request that is under way, and refuse any other. On the loop only."""
+        self._cut_off = True
+        for task in self._sending:
+            task.cancel()
+
+    def __deepcopy__(self, memo: object) -> Self:
+        # google-auth copies the request for look-ups in its own threads; a session has no copy.
+        return self
+
+
+async def run_in_thread(function: Callable[[], T]) -> T:
+    """Run a blocking function in a worker thread. Cancelling it returns at once and abandons the thread."""
     await import_off_loop("anyio.to_thread", "anyio._backends._asyncio")
     from anyio import CapacityLimiter, to_thread  # noqa: PLC0415 - see bind()
 
-    if request is not None:
-        request.bind()
     # A limiter for this call alone: abandoned threads do not use up the application's.
     return await to_thread.run_sync(function, abandon_on_cancel=True, limiter=CapacityLimiter(1))
+
+
+async def bridge_to_thread(function: Callable[[], T], request: ThreadRequest) -> T:
+    """Run a blocking function of google-auth's, which sends with `request`, in a worker thread.
+
+    Cancelling it returns at once: a request under way is cancelled and no other is sent. A
+    `time.sleep` or a subprocess inside google-auth is left to end by itself, its outcome dropped.
+    """
+    await import_off_loop("anyio.to_thread", "anyio._backends._asyncio")
+    request.bind()
+    try:
+        return await run_in_thread(function)
+    finally:
+        request.cut_off()
 
 
 # sys.modules holds a module before it is complete; to import it again would wait for its lock.
@@ -310,5 +373,8 @@ def _text(value: str | bytes) -> str:
 
 def _place(url: str) -> str:
     """Return the URL without its query, which may hold what is nobody's business."""
-    parts = urllib.parse.urlsplit(url)
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        return "The address"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import grpc
 import grpc.aio
 
 from aio_authgrpc.authorization import Authorizer, CallMetadata
 from aio_authgrpc.calls import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall, final_code
+from aio_authgrpc.errors import ConfigurationError
 from aio_authgrpc.token import Token
 
 Request = TypeVar("Request")
@@ -39,13 +40,16 @@ class UnaryUnaryMultiCallable(grpc.aio.UnaryUnaryMultiCallable[Request, Response
         """Start the RPC; see `grpc.aio.UnaryUnaryMultiCallable`.
 
         Raises:
-            ConfigurationError: `metadata` holds the header that the channel fills.
+            ConfigurationError: `metadata` holds a header that the channel fills, or `credentials` are
+                given: they would add a second identity to the channel's.
             ChannelClosedError, WrongEventLoopError: The channel cannot be used here.
         """
         authorizer = self._authorizer
         authorizer.check_usable()
+        if credentials is not None:
+            refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
-        arguments = (request, credentials, wait_for_ready, compression)
+        arguments = (request, wait_for_ready, compression)
         return UnaryUnaryCall(authorizer, self._inner, arguments, timeout, own, may_replay=True)
 
 
@@ -71,8 +75,10 @@ class UnaryStreamMultiCallable(grpc.aio.UnaryStreamMultiCallable[Request, Respon
         """Start the RPC; see `grpc.aio.UnaryStreamMultiCallable` and `UnaryUnaryMultiCallable` here."""
         authorizer = self._authorizer
         authorizer.check_usable()
+        if credentials is not None:
+            refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
-        arguments = (request, credentials, wait_for_ready, compression)
+        arguments = (request, wait_for_ready, compression)
         return UnaryStreamCall(authorizer, self._inner, arguments, timeout, own, may_replay=True)
 
 
@@ -100,6 +106,8 @@ class StreamUnaryMultiCallable(grpc.aio.StreamUnaryMultiCallable[Request, Respon
         """
         authorizer = self._authorizer
         authorizer.check_usable()
+        if credentials is not None:
+            refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
         authorization = authorizer.current()
         if authorization is not None:
@@ -107,13 +115,12 @@ class StreamUnaryMultiCallable(grpc.aio.StreamUnaryMultiCallable[Request, Respon
                 request_iterator,
                 timeout=timeout,
                 metadata=own + authorization.metadata,
-                credentials=credentials,
                 wait_for_ready=wait_for_ready,
                 compression=compression,
             )
             call.add_done_callback(partial(reject_if_refused, authorizer, authorization.token))
             return call
-        arguments = (request_iterator, credentials, wait_for_ready, compression)
+        arguments = (request_iterator, wait_for_ready, compression)
         return StreamUnaryCall(authorizer, self._inner, arguments, timeout, own)
 
 
@@ -138,6 +145,8 @@ class StreamStreamMultiCallable(grpc.aio.StreamStreamMultiCallable[Request, Resp
         """Start the RPC; see `grpc.aio.StreamStreamMultiCallable` and `StreamUnaryMultiCallable` here."""
         authorizer = self._authorizer
         authorizer.check_usable()
+        if credentials is not None:
+            refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
         authorization = authorizer.current()
         if authorization is not None:
@@ -145,14 +154,22 @@ class StreamStreamMultiCallable(grpc.aio.StreamStreamMultiCallable[Request, Resp
                 request_iterator,
                 timeout=timeout,
                 metadata=own + authorization.metadata,
-                credentials=credentials,
                 wait_for_ready=wait_for_ready,
                 compression=compression,
             )
             call.add_done_callback(partial(reject_if_refused, authorizer, authorization.token))
             return call
-        arguments = (request_iterator, credentials, wait_for_ready, compression)
+        arguments = (request_iterator, wait_for_ready, compression)
         return StreamStreamCall(authorizer, self._inner, arguments, timeout, own)
+
+
+def refuse_call_credentials() -> NoReturn:
+    """Refuse credentials of one call's own: the server would get two tokens."""
+    raise ConfigurationError(
+        "the channel authenticates every call itself, and the server would get two tokens.",
+        field="credentials",
+        hint="Leave them out, or use a plain grpc.aio channel for this call.",
+    )
 
 
 def reject_if_refused(authorizer: Authorizer, token: Token, call: grpc.aio.Call) -> None:

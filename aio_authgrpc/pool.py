@@ -68,7 +68,9 @@ class ChannelPool(grpc.aio.Channel):
                 for channel in self._channels
             ]
             try:
-                await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
+                changed, _ = await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
+                for change in changed:
+                    change.result()  # a closed channel raises here
             finally:
                 for change in changes:
                     change.cancel()

@@ -60,7 +60,7 @@ def parse_target(target: str) -> Target:
     if colon and scheme in _SCHEMES:
         return _with_scheme(target, scheme, rest)
     host, port = _host_and_port(target)
-    return Target(address=f"{host}:{port}", audience=_audience(host, port), is_local=_is_local(host))
+    return Target(address=f"{host}:{port}", audience=_audience(host, port), is_local=is_loopback(host))
 
 
 def _with_scheme(target: str, scheme: str, rest: str) -> Target:
@@ -73,7 +73,7 @@ def _with_scheme(target: str, scheme: str, rest: str) -> Target:
     return Target(
         address=target.removesuffix(name) + dialled,
         audience=_audience(*addresses[0]),
-        is_local=all(_is_local(host) for host, _ in addresses),
+        is_local=all(is_loopback(host) for host, _ in addresses),
     )
 
 
@@ -101,7 +101,8 @@ def _audience(host: str, port: int) -> str:
     return f"https://{host}" if port == 443 else f"https://{host}:{port}"
 
 
-def _is_local(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or an address, in brackets or not, is this machine."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

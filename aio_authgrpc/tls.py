@@ -8,10 +8,9 @@ from typing import cast
 
 import google.auth.exceptions
 import grpc
-import grpc.experimental
 
 from aio_authgrpc.errors import ConfigurationError
-from aio_authgrpc.http import bridge_to_thread
+from aio_authgrpc.http import run_in_thread
 
 ClientCertCallback = Callable[[], tuple[bytes, bytes]] | Callable[[], Awaitable[tuple[bytes, bytes]]]
 """Returns the client's certificate chain and its key, both PEM; a plain or a coroutine function."""
@@ -49,6 +48,12 @@ def check_tls_arguments(
             field="ssl_credentials",
             hint="Leave them out for TLS, or pass plaintext=True if that is what you want.",
         )
+    if isinstance(given, grpc.ChannelCredentials) and _has_call_credentials(given):
+        raise ConfigurationError(
+            "these are composite credentials: the server would get their token beside the channel's.",
+            field="ssl_credentials",
+            hint="Pass the channel credentials alone, and the identity as credentials=.",
+        )
     callback: object = client_cert_callback
     if callback is not None and not callable(callback):
         raise ConfigurationError(
@@ -74,12 +79,12 @@ async def channel_credentials(
     if client_cert_callback is None:
         return grpc.ssl_channel_credentials()
     try:
-        if inspect.iscoroutinefunction(client_cert_callback):
-            cert, key = await client_cert_callback()
-        else:
-            cert, key = await bridge_to_thread(
-                cast("Callable[[], tuple[bytes, bytes]]", client_cert_callback)
-            )
+        # An object with an async __call__ comes back from the thread with its coroutine.
+        on_loop = inspect.iscoroutinefunction(client_cert_callback)
+        callback = cast("Callable[[], object]", client_cert_callback)
+        returned = callback() if on_loop else await run_in_thread(callback)
+        awaited = await returned if inspect.isawaitable(returned) else returned
+        cert, key = cast("tuple[bytes, bytes]", awaited)
     except Exception as error:
         raise google.auth.exceptions.MutualTLSChannelError(
             f"client_cert_callback failed: {type(error).__name__}"
@@ -91,9 +96,24 @@ async def channel_credentials(
     return grpc.ssl_channel_credentials(private_key=key, certificate_chain=cert)
 
 
+# grpc has no public way to ask what is inside of channel credentials: the names of the core's types, and
+# of the parts that composite and xDS credentials hold, are all there is.
+_PARTS = ("_channel_credentials", "_fallback_credentials")
+
+
+def _core_names(credentials: object) -> set[str]:
+    core = getattr(credentials, "_credentials", credentials)
+    names = {type(core).__name__}
+    for part in _PARTS:
+        inner = getattr(core, part, None)
+        if inner is not None:
+            names |= _core_names(inner)
+    return names
+
+
 def _is_insecure(credentials: grpc.ChannelCredentials) -> bool:
-    # grpc has no public way to ask; the type of the core object is the only difference.
-    insecure = grpc.experimental.insecure_channel_credentials()
-    return type(getattr(credentials, "_credentials", None)) is type(
-        getattr(insecure, "_credentials", credentials)
-    )
+    return "InsecureChannelCredentials" in _core_names(credentials)
+
+
+def _has_call_credentials(credentials: grpc.ChannelCredentials) -> bool:
+    return "CompositeChannelCredentials" in _core_names(credentials)

@@ -97,9 +97,7 @@ async def test_the_calls_own_arguments_reach_grpc(
     assert 0 <= call.time_remaining() <= 30
 
 
-async def test_many_cold_calls_make_one_fetch(
-    stub: EchoStub, echo_server: EchoServer, tokens: Any
-) -> None:
+async def test_many_cold_calls_make_one_fetch(stub: EchoStub, echo_server: EchoServer, tokens: Any) -> None:
     """And all of them succeed."""
     assert await asyncio.gather(*(stub.UnaryUnary(b"x") for _ in range(200))) == [b"x"] * 200
     assert (tokens.fetches, len(echo_server.calls)) == (1, 200)

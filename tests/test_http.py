@@ -15,7 +15,7 @@ import pytest
 from google.auth.exceptions import TransportError
 
 from aio_authgrpc import AiohttpRequest
-from aio_authgrpc.http import bridge_to_thread, import_off_loop
+from aio_authgrpc.http import ThreadRequest, bridge_to_thread, import_off_loop, run_in_thread
 from aio_authgrpc.testing import TOKEN_PATH, Authority
 
 
@@ -141,7 +141,7 @@ async def test_no_proxy_exempts_a_host(
 
 async def test_a_thread_sends_its_request_on_the_loop(request_: AiohttpRequest, authority: Authority) -> None:
     """google-auth calls it so."""
-    response = await bridge_to_thread(lambda: request_(authority.jwks_url), request_)
+    response = await bridge_to_thread(lambda: request_(authority.jwks_url), ThreadRequest(request_))
     assert response.status == 200
 
 
@@ -185,10 +185,10 @@ async def test_verify_and_cert_are_understood(
     """As requests has them: a path that is not there is an error, in the thread."""
     call: Callable[[], object] = lambda: request_(authority.jwks_url, verify=verify, cert=cert)  # noqa: E731 - shown as google-auth calls it
     if cert is None and verify is False:
-        assert await bridge_to_thread(call, request_)
+        assert await bridge_to_thread(call, ThreadRequest(request_))
     else:
         with pytest.raises(OSError, match="No such file"):
-            await bridge_to_thread(call, request_)
+            await bridge_to_thread(call, ThreadRequest(request_))
 
 
 async def test_google_auth_refreshes_through_it(request_: AiohttpRequest, authority: Authority) -> None:
@@ -196,7 +196,7 @@ async def test_google_auth_refreshes_through_it(request_: AiohttpRequest, author
     info = await authority.service_account_info()
     make = google.oauth2.service_account.Credentials.from_service_account_info
     credentials = await asyncio.to_thread(make, info, scopes=["scope"])
-    await bridge_to_thread(lambda: credentials.refresh(request_), request_)
+    await bridge_to_thread(lambda: credentials.refresh(request_), ThreadRequest(request_))
     assert (credentials.valid, authority.token_requests) == (True, 1)
 
 
@@ -206,7 +206,7 @@ async def test_cancelling_the_bridge_cancels_the_request(
     """At once, and the thread comes back."""
     gate = authority.hold()
     task = asyncio.create_task(
-        bridge_to_thread(lambda: request_(authority.token_uri, "POST", b"x"), request_)
+        bridge_to_thread(lambda: request_(authority.token_uri, "POST", b"x"), ThreadRequest(request_))
     )
     await gate.arrived.wait()
     task.cancel()
@@ -223,7 +223,7 @@ async def test_cancelling_the_bridge_abandons_what_blocks(request_: AiohttpReque
         inside.set()
         leave.wait(10)
 
-    task = asyncio.create_task(bridge_to_thread(block))
+    task = asyncio.create_task(run_in_thread(block))
     await asyncio.to_thread(inside.wait)
     task.cancel()
     await asyncio.wait({task})

@@ -12,8 +12,8 @@ import google.auth.credentials
 import google.auth.exceptions
 
 from aio_authgrpc.errors import ConfigurationError, redacted
-from aio_authgrpc.http import AiohttpRequest, bridge_to_thread
-from aio_authgrpc.sources.google_auth import GoogleCredentialsSource
+from aio_authgrpc.http import AiohttpRequest, ThreadRequest, bridge_to_thread
+from aio_authgrpc.sources.google_auth import GoogleCredentialsSource, checked_scopes
 from aio_authgrpc.token import Token, TokenRequest
 
 # A metadata server that hangs would hold google-auth's look-up for 12 s.
@@ -50,29 +50,27 @@ class DefaultCredentialsSource:
         return await self._source.fetch(request)
 
     async def _look_up(self, http: AiohttpRequest, timeout: float) -> google.auth.credentials.Credentials:
+        request = ThreadRequest(http)
+
         def look_up() -> google.auth.credentials.Credentials:
             untyped_google_auth: Any = google.auth
             with _lookup_lock:
                 found: tuple[google.auth.credentials.Credentials, str | None] = untyped_google_auth.default(
-                    scopes=self._scopes or None, request=http, quota_project_id=self._quota_project_id
+                    scopes=self._scopes or None, request=request, quota_project_id=self._quota_project_id
                 )
             return found[0]
 
         try:
             async with asyncio.timeout(timeout):
-                return await bridge_to_thread(look_up, http)
-        except TimeoutError as error:
-            problem = f"the look-up took more than {timeout:g} s (is there a metadata server?)"
-            raise ConfigurationError(f"{problem}.", field="credentials", hint=_HINT) from error
+                return await bridge_to_thread(look_up, request)
+        except TimeoutError:
+            problem = f"the look-up took more than {timeout:g} s (is there a metadata server?)."
         except google.auth.exceptions.GoogleAuthError as error:
-            text = redacted(str(error.args[0] if error.args else error))
-            raise ConfigurationError(text, field="credentials", hint=_HINT) from error
+            problem = redacted(str(error.args[0] if error.args else error))
         except Exception as error:  # noqa: BLE001 - what broken files raise inside google-auth is anything
-            raise ConfigurationError(
-                f"the default credentials cannot be used: {type(error).__name__}.",
-                field="credentials",
-                hint=_HINT,
-            ) from None
+            problem = f"the default credentials cannot be used: {type(error).__name__}."
+        # Outside of the handlers: those errors can hold the whole of a credential file.
+        raise ConfigurationError(problem, field="credentials", hint=_HINT)
 
     def __repr__(self) -> str:
         return "default()"
@@ -94,5 +92,8 @@ def default(
     Args:
         scopes: OAuth 2.0 scopes. A service account found without any signs its tokens for the target.
         quota_project_id: The project that pays, sent as `x-goog-user-project`.
+
+    Raises:
+        ConfigurationError: The scopes are no list of str.
     """
-    return DefaultCredentialsSource(tuple(scopes or ()), quota_project_id)
+    return DefaultCredentialsSource(checked_scopes(scopes), quota_project_id)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import datetime
 import sys
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import google.auth.aio.credentials
 import google.auth.credentials
-import google.auth.transport
 from google.auth.credentials import TokenState as GoogleTokenState
 
-from aio_authgrpc.errors import token_error
-from aio_authgrpc.http import AiohttpRequest, HttpResponse, bridge_to_thread, import_off_loop
+from aio_authgrpc.errors import ConfigurationError, token_error
+from aio_authgrpc.http import AiohttpRequest, ThreadRequest, bridge_to_thread, import_off_loop
 from aio_authgrpc.token import Token, TokenRequest
 
 
@@ -38,21 +38,21 @@ class GoogleCredentialsSource:
         self._credentials = credentials
         self._sign_without_scopes = sign_without_scopes
         self._signing: dict[str, google.auth.credentials.Credentials] = {}
-        self._handed_out: str | None = None
+        self._handed_out: dict[str, str] = {}
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return the credential's token, refreshed if need be. Cancelling it abandons the thread."""
         credentials = self._for_audience(request.audience)
-        if self._needs_refresh(credentials):
+        if self._needs_refresh(credentials, request.audience):
             await refresh(credentials, request.http)
         token = _token_of(credentials)
-        self._handed_out = token.value
+        self._handed_out[request.audience] = token.value
         return token
 
-    def _needs_refresh(self, credentials: google.auth.credentials.Credentials) -> bool:
+    def _needs_refresh(self, credentials: google.auth.credentials.Credentials, audience: str) -> bool:
         if isinstance(credentials, google.auth.credentials.AnonymousCredentials):
             return False
-        if credentials.token is None or _text(credentials.token) == self._handed_out:
+        if credentials.token is None or _text(credentials.token) == self._handed_out.get(audience):
             return True
         return credentials.token_state is not GoogleTokenState.FRESH
 
@@ -67,12 +67,16 @@ class GoogleCredentialsSource:
 
         if not isinstance(credentials, service_account.Credentials):
             return credentials
-        if credentials.scopes or credentials.default_scopes:
+        # Who acts for another (google-auth has no public name for the subject) has to ask the endpoint.
+        acts_for_another = getattr(credentials, "_subject", None) is not None
+        if credentials.scopes or credentials.default_scopes or acts_for_another:
             return credentials
         if audience not in self._signing:
             from google.auth import jwt  # noqa: PLC0415 - service_account has loaded it
 
-            self._signing[audience] = jwt.Credentials.from_signing_credentials(credentials, f"{audience}/")
+            self._signing[audience] = jwt.Credentials.from_signing_credentials(
+                credentials, f"{audience}/", quota_project_id=credentials.quota_project_id
+            )
         return self._signing[audience]
 
     def __repr__(self) -> str:
@@ -102,7 +106,7 @@ class GoogleAioCredentialsSource:
             await self._refresh(request.http)
         headers: dict[str, str] = {}
         await credentials.apply(headers)
-        token = _token_from(headers, credentials.token, self._expiry())
+        token = _token_from(headers, self._expiry())
         self._handed_out = token.value
         return token
 
@@ -122,54 +126,71 @@ class GoogleAioCredentialsSource:
         return f"<GoogleAioCredentialsSource of {type(self._credentials).__name__}>"
 
 
+def checked_scopes(scopes: Sequence[str] | None) -> tuple[str, ...]:
+    """Return scopes as a tuple.
+
+    Raises:
+        ConfigurationError: They are one str, which would be taken letter by letter, or no str at all.
+    """
+    given: object = scopes
+    if isinstance(given, str):
+        raise ConfigurationError(
+            "expected a list of str, not one str.", field="scopes", hint=f"Write [{given!r}]."
+        )
+    if not isinstance(given, Sequence | None) or not all(isinstance(scope, str) for scope in given or ()):
+        raise ConfigurationError("expected a list of str.", field="scopes")
+    return tuple(scopes or ())
+
+
 async def refresh(credentials: google.auth.credentials.Credentials, http: AiohttpRequest) -> None:
     """Call `credentials.refresh` in a worker thread, its HTTP on the loop.
 
     Raises:
         AuthRpcError: What google-auth raised, translated with the endpoint's last status in view.
     """
-    observed = _ObservedRequest(http)
+    request = await _thread_request(credentials, http)
+    untyped_credentials: Any = credentials
     try:
-        untyped_credentials: Any = credentials
-        await bridge_to_thread(partial(untyped_credentials.refresh, observed), http)
-    except Exception as error:
-        raise token_error(error, http_status=observed.status) from error
+        await bridge_to_thread(partial(untyped_credentials.refresh, request), request)
+        return
+    except Exception as error:  # noqa: BLE001 - third parties' credentials raise anything
+        translated = token_error(error, http_status=request.status)
+    raise translated  # outside of the handler: the original, which may show a secret, is no context
 
 
-class _ObservedRequest(google.auth.transport.Request):
-    """Passes requests on and remembers the last status, which google-auth's exceptions do not tell."""
+async def _thread_request(
+    credentials: google.auth.credentials.Credentials, http: AiohttpRequest
+) -> ThreadRequest:
+    """Return the request for a refresh; GDCH's insists on a `google.auth.transport.requests.Request`."""
+    if type(credentials).__module__ != "google.oauth2.gdch_credentials":
+        return ThreadRequest(http)
+    await import_off_loop("google.auth.transport.requests")
+    from google.auth.transport import requests  # noqa: PLC0415 - 100 ms, loaded off the loop
 
-    def __init__(self, request: AiohttpRequest) -> None:
-        self._request = request
-        self.status: int | None = None
+    # Without that class's __init__ and __del__, which make and close a session of requests.
+    class GdchRequest(ThreadRequest, requests.Request):  # type: ignore[misc]  # untyped upstream
+        def __del__(self) -> None:
+            pass
 
-    def __call__(self, *args: object, **kwargs: object) -> HttpResponse:
-        self.status = None  # no response is no status, whatever came before
-        response = self._request(*args, **kwargs)  # type: ignore[arg-type]  # google-auth's own arguments
-        self.status = response.status
-        return response
-
-    def __deepcopy__(self, memo: object) -> _ObservedRequest:
-        return self
+    return GdchRequest(http)
 
 
 def _token_of(credentials: google.auth.credentials.Credentials) -> Token:
     headers: dict[str, str] = {}
     credentials.apply(headers)
-    return _token_from(headers, credentials.token, credentials.expiry)
+    return _token_from(headers, credentials.expiry)
 
 
-def _token_from(
-    headers: dict[str, str], value: str | bytes | None, expiry: datetime.datetime | None
-) -> Token:
+def _token_from(headers: dict[str, str], expiry: datetime.datetime | None) -> Token:
     """Make a token of what `apply` put into the headers.
 
     An API key, and an anonymous credential, put nothing into `authorization`: then the rest is all.
     """
     headers = {name.lower(): value for name, value in headers.items()}
-    bearer = headers.pop("authorization", None)
+    scheme, _, value = headers.pop("authorization", "").rpartition(" ")
     return Token(
-        _text(value) if bearer is not None and value else "",
+        value,
+        scheme=scheme,
         expires_at=None if expiry is None else _timestamp(expiry),
         metadata=tuple(headers.items()),
     )

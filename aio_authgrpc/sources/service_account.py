@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from aio_authgrpc.errors import ConfigurationError
-from aio_authgrpc.http import bridge_to_thread, import_off_loop
-from aio_authgrpc.sources.google_auth import GoogleCredentialsSource
+from aio_authgrpc.http import import_off_loop, run_in_thread
+from aio_authgrpc.sources.google_auth import GoogleCredentialsSource, checked_scopes
+from aio_authgrpc.target import is_loopback
 from aio_authgrpc.token import Token, TokenRequest
 
 if TYPE_CHECKING:
@@ -81,7 +83,7 @@ class KeyLoader:
         """Return the key, read off the loop at the first call. Cancelling it leaves nothing behind."""
         if self._key is None:
             await import_off_loop(*_HEAVY_MODULES)
-            self._key = await bridge_to_thread(self._read)
+            self._key = await run_in_thread(self._read)
             self._info = None
         return self._key
 
@@ -182,17 +184,12 @@ def service_account(
         ConfigurationError: The arguments, or what is in memory, cannot be used. What is wrong with a
             file shows when the channel is opened. It is never replaced by another identity.
     """
-    given: object = scopes
-    if isinstance(given, str):
-        raise ConfigurationError(
-            "expected a list of str, not one str.", field="scopes", hint=f"Write [{given!r}]."
-        )
     signs = not scopes and subject is None if self_signed is None else self_signed
     if signs and subject is not None:
         raise ConfigurationError("a self-signed JWT cannot act for another.", field="subject")
     return ServiceAccountSource(
         KeyLoader(file_or_info),
-        scopes=tuple(scopes or ()),
+        scopes=checked_scopes(scopes),
         subject=subject,
         self_signed=signs,
         quota_project_id=quota_project_id,
@@ -213,10 +210,10 @@ def _read_file(path: Path) -> str:
         raise ConfigurationError(f"{path} is too large for a key file.", field="file_or_info")
     try:
         return content.decode()
-    except UnicodeDecodeError:  # `from None`: the exception would carry the content
-        raise ConfigurationError(
-            f"{path} is not UTF-8 text.", field="file_or_info", hint=_NEEDS_JSON
-        ) from None
+    except UnicodeDecodeError:
+        pass
+    # Outside of the handler: that error holds the content.
+    raise ConfigurationError(f"{path} is not UTF-8 text.", field="file_or_info", hint=_NEEDS_JSON)
 
 
 def _parse(text: str, origin: str) -> Mapping[str, object]:
@@ -266,9 +263,22 @@ def _checked_fields(info: Mapping[str, object], origin: str) -> Mapping[str, obj
             raise ConfigurationError(
                 f"{origin} has a {type(info[name]).__name__}.", field=name, hint=_NEEDS_JSON
             )
-    if not str(info["token_uri"]).startswith(("https://", "http://")):
-        raise ConfigurationError(f"{origin} has no http(s) URL.", field="token_uri", hint=_NEEDS_JSON)
+    if not _is_safe_url(str(info["token_uri"])):
+        raise ConfigurationError(
+            f"{origin} has no https URL (http is for this machine alone: the assertion is a secret).",
+            field="token_uri",
+            hint=_NEEDS_JSON,
+        )
     return info
+
+
+def _is_safe_url(url: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))
 
 
 def _make_key(info: Mapping[str, object], origin: str) -> ServiceAccountKey:

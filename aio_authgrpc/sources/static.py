@@ -26,7 +26,10 @@ class _CallableTokenSource:
 
     async def fetch(self, request: TokenRequest) -> Token:
         token = await self._function()
-        return token if isinstance(token, Token) else Token(token)
+        made = token if isinstance(token, Token) else Token(token)
+        if not made.value and not made.metadata:
+            raise ConfigurationError("the function returned an empty token.", field="async_callable")
+        return made
 
     def __repr__(self) -> str:
         return f"token_source({getattr(self._function, '__qualname__', type(self._function).__name__)})"
