@@ -19,6 +19,7 @@ from aio_authgrpc.errors import (
     TokenDeadlineExceededError,
     TokenUnavailableError,
     WrongEventLoopError,
+    check_type,
     token_error,
 )
 from aio_authgrpc.http import AiohttpRequest
@@ -148,6 +149,15 @@ class TokenCache:
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
+        if not isinstance(source, TokenSource):
+            raise ConfigurationError(
+                f"expected a TokenSource, not {type(source).__name__}.",
+                field="source",
+                hint="connect() and the channel factories also take google-auth's credentials.",
+            )
+        check_type("audience", audience, str)
+        check_type("request", request, AiohttpRequest, type(None))
+        check_type("refresh_timeout", refresh_timeout, int, float)
         self._source = source
         self._audience = audience
         self._http = AiohttpRequest() if request is None else request

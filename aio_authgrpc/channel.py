@@ -7,14 +7,14 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self, TypedDict, TypeVar, Unpack
+from typing import Any, Self, TypedDict, TypeVar, Unpack, cast
 
 import grpc
 import grpc.aio
 
 from aio_authgrpc.authorization import Authorizer
 from aio_authgrpc.cache import TokenCache
-from aio_authgrpc.errors import ConfigurationError
+from aio_authgrpc.errors import ConfigurationError, check_type
 from aio_authgrpc.http import AiohttpRequest
 from aio_authgrpc.multi_callables import (
     StreamStreamMultiCallable,
@@ -24,10 +24,9 @@ from aio_authgrpc.multi_callables import (
 )
 from aio_authgrpc.pool import ChannelPool
 from aio_authgrpc.sources import CredentialsType, as_token_source
-from aio_authgrpc.sources.api_key import checked_header
 from aio_authgrpc.target import Target, parse_target
 from aio_authgrpc.tls import ClientCertCallback, channel_credentials, check_tls_arguments
-from aio_authgrpc.token import Metadata, TokenSource
+from aio_authgrpc.token import Metadata, TokenSource, checked_header, is_metadata_text
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -210,9 +209,9 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
     quota_project_id: str | None = None,
     metadata: Sequence[tuple[str, str]] | Mapping[str, str] = (),
     header: str = "authorization",
-    options: Options = (),
+    options: Options | None = None,
     compression: grpc.Compression | None = None,
-    interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
+    interceptors: Sequence[grpc.aio.ClientInterceptor] | None = None,
     request: AiohttpRequest | None = None,
     pool_size: int = 1,
     keep_warm: bool = False,
@@ -222,18 +221,22 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
     Raises:
         ConfigurationError: One of them cannot be used; `field` names it.
     """
+    check_type("audience", audience, str, type(None))
+    check_type("plaintext", plaintext, bool)
+    check_type("authority", authority, str, type(None))
+    check_type("api_key", api_key, str, type(None))
+    check_type("quota_project_id", quota_project_id, str, type(None))
+    check_type("header", header, str)
+    check_type("compression", compression, grpc.Compression, type(None))
+    check_type("request", request, AiohttpRequest, type(None))
+    check_type("pool_size", pool_size, int)
+    check_type("keep_warm", keep_warm, bool)
     parsed = parse_target(target)
     check_tls_arguments(ssl_credentials, client_cert_callback, plaintext=plaintext)
     source = as_token_source(credentials)
     header = checked_header(getattr(source, "header", header))
-    given: object = request
-    if given is not None and not isinstance(given, AiohttpRequest):
-        kind = f"{type(given).__module__}.{type(given).__qualname__}"
-        raise ConfigurationError(
-            f"expected an aio_authgrpc.AiohttpRequest, not {kind}.",
-            field="request",
-            hint="Pass AiohttpRequest(session), or None for one of the channel's own.",
-        )
+    options = _pairs("options", options, "[('grpc.keepalive_time_ms', 30_000)]")
+    interceptors = _checked_interceptors(interceptors)
     if pool_size < 1:
         raise ConfigurationError(f"{pool_size!r} is less than 1.", field="pool_size")
     if authority is not None:
@@ -253,9 +256,9 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
         ssl_credentials=ssl_credentials,
         client_cert_callback=client_cert_callback,
         plaintext=plaintext,
-        options=tuple(options),
+        options=options,
         compression=compression,
-        interceptors=tuple(interceptors),
+        interceptors=interceptors,
         request=request,
         pool_size=pool_size,
         keep_warm=keep_warm,
@@ -305,32 +308,66 @@ async def _inner_channel(settings: ChannelSettings) -> grpc.aio.Channel:
     )
 
 
+def _listed(given: Any) -> list[Any]:
+    """Return what was passed as a list; one with None in it where it is no list of anything."""
+    return [None] if isinstance(given, str) or not hasattr(given, "__iter__") else list(given)
+
+
+def _pairs(field: str, given: Any, example: str) -> list[tuple[str, object]]:
+    """Return what was passed as pairs of a name and a value.
+
+    Raises:
+        ConfigurationError: It is something else; `example` says what to write.
+    """
+    given = {} if given is None else given
+    items: Any = given.items() if hasattr(given, "items") else given
+    pairs = _listed(items)
+    if not all(isinstance(pair, tuple) and len(cast("Any", pair)) == 2 for pair in pairs) or not all(
+        isinstance(name, str) for name, _ in pairs
+    ):
+        raise ConfigurationError(
+            "expected pairs of a name and a value.", field=field, hint=f"For example {example}."
+        )
+    return pairs
+
+
+def _checked_interceptors(
+    interceptors: Sequence[grpc.aio.ClientInterceptor] | None,
+) -> Sequence[grpc.aio.ClientInterceptor]:
+    items = _listed(() if interceptors is None else interceptors)
+    if not all(isinstance(item, grpc.aio.ClientInterceptor) for item in items):
+        raise ConfigurationError("expected a list of grpc.aio client interceptors.", field="interceptors")
+    return items
+
+
 def _fixed_metadata(
     header: str,
     api_key: str | None,
     quota_project_id: str | None,
     metadata: Sequence[tuple[str, str]] | Mapping[str, str],
 ) -> Metadata:
-    given = metadata.items() if isinstance(metadata, Mapping) else metadata
-    entries = [(checked_header(key), value) for key, value in given]
+    pairs = _pairs("metadata", metadata, "{'x-team': 'blue'}")
+    entries = [("metadata", checked_header(key, "metadata"), value) for key, value in pairs]
     if api_key is not None:
-        entries.append(("x-api-key", api_key))
+        entries.append(("api_key", "x-api-key", api_key))
     if quota_project_id is not None:
-        entries.append(("x-goog-user-project", quota_project_id))
-    for key, value in entries:
-        if not isinstance(value, str) or not value.isascii() or not value.isprintable() or not value:
-            raise ConfigurationError(f"the value of {key!r} is not printable ASCII text.", field="metadata")
+        entries.append(("quota_project_id", "x-goog-user-project", quota_project_id))
+    fixed: list[tuple[str, str]] = []
+    for argument, key, value in entries:
+        if not isinstance(value, str) or not value or not is_metadata_text(value):
+            raise ConfigurationError(f"the value of {key!r} is not printable ASCII text.", field=argument)
         if key == header:
-            raise ConfigurationError(f"{key!r} is what the token goes to.", field="metadata")
-    return tuple(entries)
+            raise ConfigurationError(f"{key!r} is what the token goes to.", field=argument)
+        fixed.append((key, value))
+    return tuple(fixed)
 
 
 class ChannelArguments(TypedDict, total=False):
     """What the seed's `**kwargs` may hold: they reach `grpc.aio.secure_channel` as they are."""
 
-    options: Options
+    options: Options | None
     compression: grpc.Compression | None
-    interceptors: Sequence[grpc.aio.ClientInterceptor]
+    interceptors: Sequence[grpc.aio.ClientInterceptor] | None
 
 
 class OpeningChannel:

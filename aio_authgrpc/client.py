@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, NoReturn, TypedDict, TypeVar, Unpack, cast, overload
@@ -12,7 +13,12 @@ import grpc.aio
 
 from aio_authgrpc.cache import TokenCache
 from aio_authgrpc.channel import AuthorizedChannel, ChannelSettings, Options, channel_settings, open_channel
-from aio_authgrpc.errors import ConfigurationError, ConnectionNotReadyError, TokenDeadlineExceededError
+from aio_authgrpc.errors import (
+    ConfigurationError,
+    ConnectionNotReadyError,
+    TokenDeadlineExceededError,
+    check_type,
+)
 from aio_authgrpc.http import AiohttpRequest
 from aio_authgrpc.sources import CredentialsType
 from aio_authgrpc.tls import ClientCertCallback
@@ -108,9 +114,9 @@ class ConnectArguments(TypedDict, total=False):
     quota_project_id: str | None
     metadata: Sequence[tuple[str, str]] | Mapping[str, str]
     header: str
-    options: Options
+    options: Options | None
     compression: grpc.Compression | None
-    interceptors: Sequence[grpc.aio.ClientInterceptor]
+    interceptors: Sequence[grpc.aio.ClientInterceptor] | None
     request: AiohttpRequest | None
     pool_size: int
     ready_timeout: float | None
@@ -203,10 +209,14 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
         AuthRpcError: On entry with `ready_timeout`: the token or the connection did not come.
         google.auth.exceptions.MutualTLSChannelError: On entry: no client certificate was to be had.
     """
+    unknown = arguments.keys() - ConnectArguments.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"connect() got an unexpected keyword argument {min(unknown)!r}")
     settings_arguments = dict(arguments)
     ready_timeout = cast("float | None", settings_arguments.pop("ready_timeout", None))
     credentials = cast("CredentialsType", settings_arguments.pop("credentials", None))
-    if ready_timeout is not None and not ready_timeout > 0:
+    check_type("ready_timeout", ready_timeout, int, float, type(None))
+    if ready_timeout is not None and not 0 < ready_timeout < math.inf:
         raise ConfigurationError(
             f"{ready_timeout!r} is not a positive number of seconds.", field="ready_timeout"
         )

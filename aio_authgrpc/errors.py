@@ -129,6 +129,18 @@ class WrongEventLoopError(AuthRpcError):
     status = grpc.StatusCode.FAILED_PRECONDITION
 
 
+def check_type(field: str, value: object, *kinds: type, hint: str = "") -> None:
+    """Check an argument's type where a mistake would show late, or never.
+
+    Raises:
+        ConfigurationError: It is of none of these types. A bool is no number here.
+    """
+    wrong_bool = isinstance(value, bool) and bool not in kinds
+    if wrong_bool or not isinstance(value, kinds):
+        expected = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
+        raise ConfigurationError(f"expected {expected}, not {type(value).__name__}.", field=field, hint=hint)
+
+
 def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcError:
     """Translate what a token source raised; the one place where that is decided.
 

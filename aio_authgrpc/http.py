@@ -24,6 +24,8 @@ import google.auth.transport
 import yarl
 from google.auth.exceptions import TransportError
 
+from aio_authgrpc.errors import ConfigurationError, check_type
+
 if TYPE_CHECKING:
     from anyio.lowlevel import EventLoopToken
 
@@ -77,6 +79,10 @@ class AiohttpRequest(google.auth.transport.Request):
     """
 
     def __init__(self, session: aiohttp.ClientSession | None = None, *, timeout: float = 30.0) -> None:
+        check_type("session", session, aiohttp.ClientSession, type(None))
+        check_type("timeout", timeout, int, float)
+        if not timeout > 0:
+            raise ConfigurationError(f"{timeout!r} is not a positive number of seconds.", field="timeout")
         self._session = session
         self._owns_session = session is None
         self._timeout = timeout

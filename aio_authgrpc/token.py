@@ -6,13 +6,37 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, Protocol, runtime_checkable
 
-from aio_authgrpc.errors import ConfigurationError
+from aio_authgrpc.errors import ConfigurationError, check_type
 
 if TYPE_CHECKING:
     from aio_authgrpc.http import AiohttpRequest
 
 Metadata = tuple[tuple[str, str], ...]
 """gRPC metadata as this package passes it about: lower-case keys, no duplicates that it made itself."""
+
+
+def is_metadata_text(value: object) -> bool:
+    """Return whether gRPC can carry a value as text."""
+    return isinstance(value, str) and value.isascii() and (value.isprintable() or not value)
+
+
+def checked_header(header: str, field: str = "header") -> str:
+    """Return a metadata key for text, in lower case as gRPC wants it.
+
+    Raises:
+        ConfigurationError: It has other characters, or ends in `-bin`, or is gRPC's own.
+    """
+    check_type(field, header, str)
+    lowered = header.lower()
+    known = lowered and not set(lowered) - _KEY_CHARACTERS
+    if not known or lowered.endswith("-bin") or lowered.startswith("grpc-"):
+        raise ConfigurationError(
+            f"{header!r} is not a key for text metadata.", field=field, hint="For example 'authorization'."
+        )
+    return lowered
+
+
+_KEY_CHARACTERS = set("abcdefghijklmnopqrstuvwxyz0123456789_.-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +61,30 @@ class Token:
     metadata: Metadata = field(default=(), kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
-        # The value comes from users' code: what the annotations promise is checked all the same.
-        value: object = self.value
-        if not isinstance(value, str):
-            raise ConfigurationError(f"expected a str, not {type(value).__name__}.", field="token")
-        if not value.isascii() or not value.isprintable() or " " in value:
+        # Tokens come from users' code: what the annotations promise is checked all the same.
+        check_type("token", self.value, str)
+        check_type("scheme", self.scheme, str)
+        check_type(
+            "expires_at", self.expires_at, int, float, type(None), hint="A datetime has a .timestamp()."
+        )
+        if not is_metadata_text(self.value) or " " in self.value:
             raise ConfigurationError(
                 "it holds a blank, a line end or another character that a header cannot carry.",
                 field="token",
                 hint="Strip what was read from a file.",
             )
-        expires_at: object = self.expires_at
-        if expires_at is not None and not (isinstance(expires_at, int | float) and math.isfinite(expires_at)):
-            raise ConfigurationError(
-                f"expected seconds since the epoch or None, not {type(expires_at).__name__}.",
-                field="expires_at",
-                hint="A datetime has a .timestamp().",
-            )
+        if not is_metadata_text(self.scheme):
+            raise ConfigurationError("it is not printable ASCII text.", field="scheme")
+        if self.expires_at is not None and not math.isfinite(self.expires_at):
+            raise ConfigurationError("it is no instant.", field="expires_at", hint="None means never.")
+        check_type("metadata", self.metadata, tuple)
+        for pair in self.metadata:
+            if not (isinstance(pair, tuple) and len(pair) == 2 and is_metadata_text(pair[1])):
+                raise ConfigurationError(
+                    "expected pairs of a key and printable ASCII text.", field="metadata"
+                )
+            if checked_header(pair[0], "metadata") != pair[0]:
+                raise ConfigurationError("keys are in lower case.", field="metadata")
 
     def as_metadata(self, header: str) -> Metadata:
         """Return what is added to an RPC: the token under `header`, then its own metadata."""

@@ -17,7 +17,7 @@ import pytest_asyncio
 from blockbuster import blockbuster_ctx
 
 from aio_authgrpc import AuthorizedChannel, Token, TokenCache, TokenRequest
-from aio_authgrpc.errors import redacted
+from aio_authgrpc.errors import _chain, redacted
 from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock, Gate
 
 pytest_plugins = ["aio_authgrpc.testing.pytest_plugin"]
@@ -62,9 +62,9 @@ class _Records(logging.Handler):
 def no_secret_in_sight() -> Iterator[None]:
     """Fail a test that logged a token, a key or an assertion, or left an object that shows one.
 
-    Every log record is read, and the `repr`, `str` and causes of every object of this package and of
-    every exception that is alive at the end. That the patterns find what they look for is tested in
-    test_errors.py.
+    Every log record is read, and at the end the `repr` and `str` of every object of this package, with
+    all causes of its exceptions, and of every other exception that is still alive. That the patterns
+    find what they look for is tested in test_errors.py.
     """
     records, logger, level = _Records(), logging.getLogger(), logging.getLogger().level
     logger.addHandler(records)
@@ -75,6 +75,10 @@ def no_secret_in_sight() -> Iterator[None]:
     try:
         yield
         texts = records.texts + [text for thing in gc.get_objects() for text in _shown_by(thing)]
+        gc.collect()
+        others = [thing for thing in gc.get_objects() if isinstance(thing, BaseException)]
+        texts += [text for thing in others for text in (repr(thing), str(thing))]
+        del others
     finally:
         gc.enable()
         logger.removeHandler(records)
@@ -84,11 +88,10 @@ def no_secret_in_sight() -> Iterator[None]:
 
 def _shown_by(thing: object) -> Iterator[str]:
     module = str(type(thing).__module__)  # some extension types have a property there
-    if isinstance(thing, BaseException):
-        if not isinstance(thing, AssertionError | pytest.fail.Exception):
-            yield from (repr(thing), str(thing), repr(thing.__cause__))
-    elif module.startswith("aio_authgrpc") and not module.startswith("aio_authgrpc.testing"):
-        yield from (repr(thing), str(thing))
+    if module.startswith("aio_authgrpc") and not module.startswith("aio_authgrpc.testing"):
+        links = _chain(thing) if isinstance(thing, BaseException) else [thing]
+        for link in links:
+            yield from (repr(link), str(link))
 
 
 @pytest.fixture

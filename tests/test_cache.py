@@ -541,3 +541,60 @@ async def test_a_cache_shows_its_state_and_no_secret(
     await fill(cache, source, "s3cr3t")
     assert "fresh" in show(cache).lower()
     assert "s3cr3t" not in show(cache)
+
+
+# Sources that misbehave
+
+
+async def test_a_cache_closed_while_it_loads_starts_no_timer(clock: FakeClock) -> None:
+    """keep_warm on a closed cache would spin."""
+    loading, release = asyncio.Event(), asyncio.Event()
+
+    class Slow(Source):
+        async def load(self, request: TokenRequest) -> None:
+            loading.set()
+            await release.wait()
+
+    cache = TokenCache(Slow(clock), clock=clock, keep_warm=True)
+    task = asyncio.create_task(cache.load())
+    await loading.wait()
+    await cache.aclose()
+    release.set()
+    with pytest.raises(ChannelClosedError):
+        await task
+
+
+async def test_keep_warm_works_from_the_first_get(source: Source, clock: FakeClock) -> None:
+    """Also where nobody called load()."""
+    cache = TokenCache(source, clock=clock, keep_warm=True)
+    await fill(cache, source)
+    await clock.wait_for_sleepers()
+    await cache.aclose()
+    assert clock.sleepers == 0
+
+
+async def test_a_source_that_raises_cancelled_error_has_failed(cache: TokenCache, source: Source) -> None:
+    """Nobody cancelled the refresh: the back-off holds, and nobody sees CancelledError."""
+    waiting = asyncio.create_task(cache.get())
+    await source.asked()
+    source.fail(asyncio.CancelledError())  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(TokenUnavailableError, match="from inside"):
+        await waiting
+    with pytest.raises(TokenUnavailableError, match="from inside"):
+        await cache.get()
+    assert len(source.requests) == 1
+
+
+@pytest.mark.parametrize("kind", [OSError, KeyError])
+async def test_an_error_that_is_its_own_cause_is_an_error(
+    cache: TokenCache, source: Source, kind: type[Exception]
+) -> None:
+    """`raise error from error` makes a ring, which must not be walked for ever."""
+    error = kind("ring")
+    error.__cause__ = error
+    waiting = asyncio.create_task(cache.get())
+    await source.asked()
+    source.fail(error)
+    with pytest.raises(AuthRpcError, match="ring"):
+        await waiting
+    error.__cause__ = None

@@ -282,8 +282,8 @@ async def test_done_callbacks_get_the_call_once(
 
 async def test_a_call_whose_start_fails_raises_that(arity: Any, stub: EchoStub, tokens: Any) -> None:
     """What grpc raises for a bad argument when the real call is made arrives at whoever awaits."""
-    with pytest.raises((TypeError, ValueError, AttributeError)):
-        await arity.finish(arity.begin(stub, credentials="no call credentials"))
+    with pytest.raises(KeyError, match="no compression"):
+        await arity.finish(arity.begin(stub, compression="no compression"))
 
 
 async def test_wait_for_connection_waits_for_the_token_too(arity: Any, stub: EchoStub, tokens: Any) -> None:
@@ -604,3 +604,133 @@ async def test_a_call_shows_its_state_and_no_secret(
     shown = [repr(call), str(call)]
     await asyncio.gather(arity.finish(call), return_exceptions=True)
     assert "token-1" not in "".join([*shown, repr(call)])
+
+
+# Decided once
+
+
+async def test_a_real_refusal_stays_one_however_late_it_is_awaited(
+    stub: EchoStub, warm: TokenCache, fake_clock: FakeClock, echo_server: EchoServer
+) -> None:
+    """A call that is done is not sent again, even when its token has grown old meanwhile."""
+    fake_clock.advance(9)
+    echo_server.refuse(times=3)
+    calls, seen = [stub.UnaryUnary(b"x") for _ in range(3)], []
+    for call in calls:
+        call.add_done_callback(seen.append)
+        await call.code()
+    fake_clock.advance(60)
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [grpc.aio.AioRpcError] * 3
+    assert (len(echo_server.calls), len(seen)) == (3, 3)
+
+
+async def test_an_old_refusal_does_not_cost_a_new_token(
+    not_replayable: Any,
+    stub: EchoStub,
+    warm: TokenCache,
+    fake_clock: FakeClock,
+    echo_server: EchoServer,
+    tokens: Any,
+) -> None:
+    """Asked for its outcome again, a call that was refused rejects nothing again."""
+    fake_clock.advance(10)
+    echo_server.refuse(times=1)
+    call = not_replayable.begin(stub)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await not_replayable.finish(call)
+    await warm.get()
+    fake_clock.advance(10)
+    assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
+    await warm.get()
+    assert tokens.fetches == 2
+
+
+@pytest.mark.parametrize("state", ["waiting", "started"])
+async def test_a_callback_that_raises_keeps_nobody_from_their_end(
+    channel: AuthorizedChannel,
+    stub: EchoStub,
+    cache: TokenCache,
+    echo_server: EchoServer,
+    tokens: Any,
+    state: str,
+) -> None:
+    """It is told to the loop's handler; the call is cancelled, not sent, and the channel closes."""
+    told: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+    gate = tokens.hold()
+    if state == "started":
+        gate.release()
+        await cache.get()
+        gate = echo_server.hold()
+    seen: list[Any] = []
+    calls = [stub.UnaryUnary(b"x"), stub.UnaryUnary(b"x")]
+    for call in calls:
+        call.add_done_callback(lambda _: 1 / 0)
+        call.add_done_callback(seen.append)
+    await gate.arrived.wait()
+    assert calls[0].cancel()
+    await channel.close()
+    gate.release()
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert ([type(error) for error in told], seen) == ([ZeroDivisionError] * 2, calls)
+    assert state == "started" or echo_server.calls == []
+
+
+async def test_a_refusal_while_the_channel_closes_with_grace_stays_what_it_is(
+    replayable: Any,
+    channel: AuthorizedChannel,
+    stub: EchoStub,
+    warm: TokenCache,
+    fake_clock: FakeClock,
+    echo_server: EchoServer,
+) -> None:
+    """A closing channel sends nothing again."""
+    fake_clock.advance(10)
+    gate = echo_server.hold()
+    echo_server.refuse(times=1)
+    finishing = asyncio.ensure_future(replayable.finish(replayable.begin(stub)))
+    await gate.arrived.wait()
+    closing = asyncio.ensure_future(channel.close(grace=10))
+    await asyncio.sleep(0)
+    gate.release()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await finishing
+    await closing
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_stream_that_will_be_sent_again_is_not_done(
+    stub: EchoStub, warm: TokenCache, fake_clock: FakeClock, echo_server: EchoServer
+) -> None:
+    """Whoever asks for its code beside the reader gets that of the second attempt."""
+    fake_clock.advance(10)
+    gate = echo_server.hold(times=1)
+    echo_server.refuse(times=1)
+    call, seen = stub.UnaryStream(b"x"), []
+
+    async def read() -> list[bytes]:
+        return [message async for message in call]
+
+    reading = asyncio.ensure_future(read())
+    await gate.arrived.wait()
+    call.add_done_callback(lambda done: seen.append(done.done()))
+    asking = asyncio.ensure_future(call.code())
+    gate.release()
+    assert (await asking, await reading, seen) == (grpc.StatusCode.OK, [b"x"] * 3, [True])
+
+
+async def test_credentials_of_one_calls_own_are_refused(
+    arity: Any, stub: EchoStub, echo_server: EchoServer
+) -> None:
+    """The server would get two tokens."""
+    with pytest.raises(ConfigurationError, match="two tokens") as caught:
+        arity.begin(stub, credentials=grpc.access_token_call_credentials("MINE"))
+    assert (caught.value.field, echo_server.calls) == ("credentials", [])
+
+
+@pytest.mark.parametrize("metadata", [{"x-a": "b"}, ["x-a"], [("x-a",)], [(5, "b")]])
+async def test_metadata_of_another_shape_is_refused(stub: EchoStub, metadata: Any) -> None:
+    """At the call, with what to write."""
+    with pytest.raises(ConfigurationError, match="pairs of a key and a value"):
+        stub.UnaryUnary(b"x", metadata=metadata)

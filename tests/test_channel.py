@@ -317,3 +317,111 @@ def test_an_unknown_keyword_is_a_type_error() -> None:
     """Not swallowed by **kwargs."""
     with pytest.raises(TypeError, match="retries"):
         secure_authorized_channel(TOKEN, None, "host", retries=3)  # type: ignore[call-arg]  # the mistake
+
+
+# A second identity, or none
+
+
+def test_composite_credentials_are_refused() -> None:
+    """They carry a token of their own."""
+    composite = grpc.composite_channel_credentials(
+        grpc.ssl_channel_credentials(), grpc.access_token_call_credentials("OTHER")
+    )
+    with pytest.raises(ConfigurationError, match="composite"):
+        secure_authorized_channel(TOKEN, None, "host", composite)
+
+
+def test_xds_credentials_that_fall_back_to_plaintext_are_refused() -> None:
+    """Without xDS they are insecure credentials."""
+    fallback = grpc.experimental.insecure_channel_credentials()
+    with pytest.raises(ConfigurationError, match="in the clear"):
+        secure_authorized_channel(TOKEN, None, "host", grpc.xds_channel_credentials(fallback))
+
+
+async def test_fixed_metadata_may_not_stand_in_for_the_token(
+    echo_server: EchoServer, cache: TokenCache
+) -> None:
+    """The channel would send another identity than its cache's."""
+    inner = grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials)
+    with pytest.raises(ConfigurationError, match="what the token goes to"):
+        AuthorizedChannel(inner, cache, metadata=(("authorization", "Bearer OTHER"),))
+    await inner.close()
+
+
+async def test_a_tokens_own_metadata_may_not_hold_the_header(echo_server: EchoServer) -> None:
+    """A source that returns both sends two."""
+    token = aio_authgrpc.Token("t", metadata=(("authorization", "Bearer two"),))
+    async with secure_authorized_channel(
+        static_token(token), None, echo_server.target, echo_server.ssl_credentials
+    ) as channel:
+        with pytest.raises(ConfigurationError, match="the token's own metadata"):
+            await EchoStub(channel).UnaryUnary(b"x")
+    assert echo_server.calls == []
+
+
+async def test_a_callers_api_key_beside_the_channels_is_an_error(echo_server: EchoServer) -> None:
+    """As with the token."""
+    async with aio_authgrpc.connect(
+        echo_server.target,
+        EchoStub,
+        credentials=TOKEN,
+        api_key="A",
+        ssl_credentials=echo_server.ssl_credentials,
+    ) as stub:
+        with pytest.raises(ConfigurationError, match="x-api-key"):
+            stub.UnaryUnary(b"x", metadata=(("x-api-key", "B"),))
+
+
+# Ends that are cut short
+
+
+async def test_closing_with_grace_that_is_cancelled_ends_at_once(
+    channel: AuthorizedChannel, stub: EchoStub, tokens: Any
+) -> None:
+    """Whoever cancels the wait gets no more of it."""
+    gate = tokens.hold()
+    call = stub.UnaryUnary(b"x")
+    await gate.arrived.wait()
+    closing = asyncio.ensure_future(channel.close(grace=15))
+    await asyncio.sleep(0)
+    closing.cancel()
+    async with asyncio.timeout(5):
+        await asyncio.wait({closing})
+    with pytest.raises(aio_authgrpc.ChannelClosedError):
+        await call
+    gate.release()
+
+
+async def test_one_opening_entered_twice_at_once_is_one_error(echo_server: EchoServer) -> None:
+    """Or the first channel would be lost."""
+    opening = secure_authorized_channel(TOKEN, None, echo_server.target, echo_server.ssl_credentials)
+    outcomes = await asyncio.gather(opening.__aenter__(), opening.__aenter__(), return_exceptions=True)
+    kinds = sorted(type(outcome).__name__ for outcome in outcomes)
+    await opening.__aexit__(None, None, None)
+    assert kinds == ["AuthorizedChannel", "ConfigurationError"]
+
+
+async def test_grpcs_own_defaults_are_taken(echo_server: EchoServer) -> None:
+    """None for options and interceptors, as grpc.aio has it."""
+    async with secure_authorized_channel(
+        TOKEN,
+        None,
+        echo_server.target,
+        echo_server.ssl_credentials,
+        options=None,
+        compression=None,
+        interceptors=None,
+    ) as channel:
+        assert await EchoStub(channel).UnaryUnary(b"x") == b"x"
+
+
+async def test_an_object_with_an_async_call_is_a_certificate_callback() -> None:
+    """As is a bound method or a partial."""
+
+    class Callback:
+        async def __call__(self) -> tuple[bytes, bytes]:
+            return server.issue_client_certificate()
+
+    async with EchoServer(mutual_tls=True) as server:
+        async with secure_authorized_channel(TOKEN, None, server.target, client_cert_callback=Callback()):
+            pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 import threading
 from pathlib import Path
 from typing import Any
@@ -469,7 +470,28 @@ async def test_the_loop_never_sees_the_key_file_read(
         pytest.param({"metadata": {"authorization": "Bearer x"}}, "metadata", id="our-header"),
         pytest.param({"metadata": {"x-a": "é"}}, "metadata", id="not-ascii"),
         pytest.param({"metadata": {"x-a": 5}}, "metadata", id="no-text"),
-        pytest.param({"api_key": ""}, "metadata", id="an-empty-api-key"),
+        pytest.param({"metadata": 5}, "metadata", id="no-metadata"),
+        pytest.param({"metadata": [("x-a",)]}, "metadata", id="no-pair"),
+        pytest.param({"metadata": [(1, "a")]}, "metadata", id="no-key"),
+        pytest.param({"api_key": ""}, "api_key", id="an-empty-api-key"),
+        pytest.param({"api_key": 5}, "api_key", id="no-api-key"),
+        pytest.param({"quota_project_id": "x\n"}, "quota_project_id", id="a-line-end-in-the-project"),
+        pytest.param({"header": None}, "header", id="no-header"),
+        pytest.param({"audience": 5}, "audience", id="no-audience"),
+        pytest.param({"authority": 5}, "authority", id="no-authority"),
+        pytest.param({"plaintext": "no"}, "plaintext", id="plaintext-as-text"),
+        pytest.param({"pool_size": "2"}, "pool_size", id="a-pool-as-text"),
+        pytest.param({"pool_size": 1.5}, "pool_size", id="half-a-connection"),
+        pytest.param({"pool_size": True}, "pool_size", id="a-pool-as-bool"),
+        pytest.param({"options": [5]}, "options", id="no-option"),
+        pytest.param({"options": "grpc.x"}, "options", id="an-option-as-text"),
+        pytest.param({"interceptors": [5]}, "interceptors", id="no-interceptor"),
+        pytest.param({"compression": "gzip"}, "compression", id="compression-as-text"),
+        pytest.param({"request": object()}, "request", id="no-request"),
+        pytest.param({"ready_timeout": "x"}, "ready_timeout", id="a-time-as-text"),
+        pytest.param({"ready_timeout": True}, "ready_timeout", id="a-time-as-bool"),
+        pytest.param({"ready_timeout": float("inf")}, "ready_timeout", id="for-ever"),
+        pytest.param({"keep_warm": 1}, "keep_warm", id="warm-as-number"),
         pytest.param(
             {"plaintext": True, "ssl_credentials": grpc.ssl_channel_credentials()}, "plaintext", id="both"
         ),
@@ -487,3 +509,15 @@ def test_a_mistake_is_an_error_at_the_call(arguments: dict[str, Any], field: str
     with pytest.raises(ConfigurationError) as caught:
         connect(given.pop("target"), EchoStub, **given)
     assert caught.value.field == field
+
+
+def test_an_unknown_keyword_is_a_type_error_that_names_the_function() -> None:
+    """As for any Python function."""
+    with pytest.raises(TypeError, match=r"connect\(\) got an unexpected keyword argument 'retries'"):
+        connect("host", EchoStub, retries=3)  # type: ignore[call-overload]  # the mistake
+
+
+def test_a_connection_is_not_pickled() -> None:
+    """It holds an API key, and perhaps a private one."""
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(connect("host", EchoStub, credentials=TOKEN, api_key="key"))

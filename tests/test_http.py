@@ -244,3 +244,72 @@ async def test_an_import_leaves_no_thread(threads_before: int) -> None:
         if thread.name == "aio_authgrpc import":
             await asyncio.to_thread(thread.join)
     assert not [thread for thread in threading.enumerate() if thread.name == "aio_authgrpc import"]
+
+
+async def test_a_refresh_that_nobody_waits_for_sends_nothing_more(
+    request_: AiohttpRequest, authority: Authority
+) -> None:
+    """The thread may sleep on in google-auth's back-off; its next request is refused."""
+    inside, leave, outcomes = threading.Event(), threading.Event(), []
+    bridged = ThreadRequest(request_)
+
+    def refresh() -> None:
+        inside.set()
+        leave.wait(10)
+        try:
+            bridged(authority.jwks_url)
+        except TransportError as error:
+            outcomes.append(str(error))
+
+    task = asyncio.create_task(bridge_to_thread(refresh, bridged))
+    await asyncio.to_thread(inside.wait)
+    task.cancel()
+    await asyncio.wait({task})
+    leave.set()
+    while not outcomes:  # noqa: ASYNC110 - the thread is nobody's any more
+        await asyncio.sleep(0)
+    assert (outcomes, authority.requests) == (["Nobody waits for this request any more."], [])
+
+
+async def test_after_aclose_nothing_is_sent(authority: Authority) -> None:
+    """And no session is made that nobody would close."""
+    request = AiohttpRequest()
+    await request.aclose()
+    with pytest.raises(TransportError, match="was closed"):
+        await request.send(authority.jwks_url)
+
+
+async def test_a_users_closed_session_is_a_transport_error(authority: Authority) -> None:
+    """Not aiohttp's RuntimeError."""
+    session = aiohttp.ClientSession()
+    await session.close()
+    with pytest.raises(TransportError, match="closed"):
+        await AiohttpRequest(session).send(authority.jwks_url)
+
+
+def test_another_loop_is_a_transport_error() -> None:
+    """One object over two asyncio.run()."""
+    request = AiohttpRequest()
+
+    async def use() -> None:
+        async with Authority() as authority:
+            await request.send(authority.jwks_url)
+
+    async def use_and_keep() -> None:
+        await use()
+        session = request.session()
+        await session.close()
+
+    asyncio.run(use_and_keep())
+    with pytest.raises(TransportError, match="another event loop"):
+        asyncio.run(use())
+
+
+@pytest.mark.parametrize("url", ["http://[bad", "http:///x?key=SECRETQ", "nonsense"])
+async def test_what_is_no_url_is_a_transport_error_without_its_query(
+    request_: AiohttpRequest, url: str
+) -> None:
+    """Aiohttp's own text repeats the whole."""
+    with pytest.raises(TransportError) as caught:
+        await request_.send(url)
+    assert "SECRETQ" not in str(caught.value)

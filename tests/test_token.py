@@ -70,3 +70,22 @@ def test_an_expiry_that_is_no_instant_is_refused(expires_at: Any) -> None:
     """A naive datetime, a text and NaN are mistakes that would otherwise show an hour later."""
     with pytest.raises(ConfigurationError, match="expires_at"):
         Token(SECRET, expires_at=expires_at)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"scheme": 5},
+        {"scheme": "B\n"},
+        {"metadata": 5},
+        {"metadata": (("x-a",),)},
+        {"metadata": (("X-A", "b"),)},
+        {"metadata": (("x-a", "é"),)},
+        {"expires_at": True},
+    ],
+)
+def test_a_field_that_grpc_would_choke_on_is_refused(arguments: dict[str, Any]) -> None:
+    """Where the token is made, by its name."""
+    with pytest.raises(ConfigurationError) as caught:
+        Token(SECRET, **arguments)
+    assert caught.value.field in arguments

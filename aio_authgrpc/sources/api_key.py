@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
-from aio_authgrpc.errors import ConfigurationError
-from aio_authgrpc.token import Token, TokenRequest
+from aio_authgrpc.errors import ConfigurationError, check_type
+from aio_authgrpc.token import Token, TokenRequest, checked_header
 
 
 class ApiKeySource:
@@ -35,20 +33,7 @@ def api_key(key: str, *, header: str = "x-api-key") -> ApiKeySource:
     Raises:
         ConfigurationError: The key is empty or not printable, or the header is no metadata key.
     """
+    check_type("api_key", key, str)
     if not key:
         raise ConfigurationError("it is empty.", field="api_key")
     return ApiKeySource(key, checked_header(header))
-
-
-def checked_header(header: str) -> str:
-    """Return a metadata key for text, in lower case as gRPC wants it.
-
-    Raises:
-        ConfigurationError: It has other characters, or ends in `-bin`.
-    """
-    lowered = header.lower()
-    if not re.fullmatch(r"[0-9a-z_.-]+", lowered) or lowered.endswith("-bin") or lowered.startswith("grpc-"):
-        raise ConfigurationError(
-            f"{header!r} is not a key for text metadata.", field="header", hint="For example 'authorization'."
-        )
-    return lowered

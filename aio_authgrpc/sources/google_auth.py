@@ -168,7 +168,7 @@ async def _thread_request(
     from google.auth.transport import requests  # noqa: PLC0415 - 100 ms, loaded off the loop
 
     # Without that class's __init__ and __del__, which make and close a session of requests.
-    class GdchRequest(ThreadRequest, requests.Request):  # type: ignore[misc]  # untyped upstream
+    class GdchRequest(ThreadRequest, requests.Request):
         def __del__(self) -> None:
             pass
 

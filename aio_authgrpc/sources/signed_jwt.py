@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aio_authgrpc.errors import ConfigurationError
+from aio_authgrpc.errors import ConfigurationError, check_type
 from aio_authgrpc.sources.service_account import FileOrInfo, KeyLoader
 from aio_authgrpc.token import Token, TokenRequest
 
@@ -92,6 +92,9 @@ def service_account_jwt(
         ConfigurationError: The arguments, or what is in memory, cannot be used. What is wrong with a
             file shows when the channel is opened.
     """
+    check_type("lifetime", lifetime, int)
+    for field, value in (("issuer", issuer), ("audience", audience), ("subject", subject), ("email", email)):
+        check_type(field, value, str, type(None))
     if not 1 <= lifetime <= _MAX_LIFETIME:
         raise ConfigurationError(
             f"{lifetime!r} is not within 1 and {_MAX_LIFETIME} seconds.", field="lifetime"

@@ -124,3 +124,15 @@ async def test_a_look_up_that_hangs_is_cut_off(
     with pytest.raises(ConfigurationError, match=r"took more than 0\.2 s"):
         await source.load(token_request, timeout=0.2)
     (tmp_path / "never").write_text("go on\n")  # lets the abandoned thread end
+
+
+async def test_a_file_that_is_not_text_does_not_show_itself(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, token_request: TokenRequest
+) -> None:
+    """google-auth's error has the content in its causes."""
+    path = tmp_path / "key.json"
+    path.write_bytes(b'{"private_key": "-----BEGIN PRIVATE KEY-----MIIsecret\xff')
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    with pytest.raises(ConfigurationError) as caught:
+        await default().load(token_request)
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)

@@ -331,3 +331,26 @@ async def test_a_source_shows_no_key_and_is_not_pickled(
         with pytest.raises(TypeError, match="not pickled"):
             pickle.dumps(source)
         await source.load(token_request)
+
+
+async def test_a_file_that_is_not_text_does_not_show_itself(
+    tmp_path: Path, token_request: TokenRequest
+) -> None:
+    """A decoding error carries the content."""
+    path = tmp_path / "key.json"
+    path.write_bytes(b'{"private_key": "-----BEGIN PRIVATE KEY-----MIIsecret\xff')
+    for source in (service_account(path), service_account_jwt(path)):
+        with pytest.raises(ConfigurationError, match="not UTF-8") as caught:
+            await source.load(token_request)
+        assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://tokens.example.com/token", "http://10.0.0.1/t", "https://", "http://[bad"]
+)
+def test_an_assertion_does_not_cross_the_network_in_the_clear(url: str) -> None:
+    """Http is for this machine alone."""
+    info = {"type": "service_account", "client_email": "e", "private_key": "k", "token_uri": url}
+    with pytest.raises(ConfigurationError, match="no https URL") as caught:
+        service_account(info)
+    assert caught.value.field == "token_uri"

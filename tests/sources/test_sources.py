@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import pickle
+import traceback
 from typing import Any
 
 import google.auth.aio.credentials
@@ -25,6 +26,7 @@ from aio_authgrpc import (
     TokenSource,
     TokenUnavailableError,
     api_key,
+    default,
     static_token,
     token_source,
 )
@@ -280,3 +282,90 @@ def test_a_source_shows_no_secret_and_is_not_pickled(source: TokenSource) -> Non
     assert "s3cr3t" not in repr(source) + str(source)
     with pytest.raises(TypeError):
         pickle.dumps(source)
+
+
+# What the review of identities found
+
+
+async def test_who_acts_for_another_asks_the_endpoint(
+    authority: Authority, token_request: TokenRequest
+) -> None:
+    """Signing for oneself would silently drop the subject."""
+    credentials = await service_account_credentials(authority, subject="boss@example.com")
+    with pytest.raises(TokenRefusedError, match="invalid_scope"):
+        await as_token_source(credentials).fetch(token_request)
+    assert authority.token_requests == 1
+
+
+async def test_a_signed_token_keeps_the_quota_project(
+    authority: Authority, token_request: TokenRequest
+) -> None:
+    """As an exchanged one does."""
+    credentials = await service_account_credentials(authority, quota_project_id="payer")
+    token = await as_token_source(credentials).fetch(token_request)
+    assert token.metadata == (("x-goog-user-project", "payer"),)
+
+
+async def test_a_token_that_one_audience_rejected_is_not_handed_to_it_again(
+    authority: Authority, token_request: TokenRequest
+) -> None:
+    """Also where another audience has asked the same source in between."""
+    source = as_token_source(await service_account_credentials(authority, scopes=SCOPES))
+    other = TokenRequest(http=token_request.http, audience="https://other", time=0)
+    first = await source.fetch(token_request)
+    assert (await source.fetch(other)).value == first.value
+    assert (await source.fetch(token_request)).value != first.value
+    assert authority.token_requests == 2
+
+
+async def test_a_secret_in_the_endpoints_refusal_is_in_no_cause(
+    authority: Authority, token_request: TokenRequest
+) -> None:
+    """google-auth's error holds the whole response."""
+    secret = authority.issue_access_token()
+    source = as_token_source(await service_account_credentials(authority, scopes=SCOPES))
+    authority.fail(400, {"error": "invalid_grant", "error_description": f"not {secret}", "id_token": secret})
+    with pytest.raises(TokenRefusedError) as caught:
+        await source.fetch(token_request)
+    assert secret not in "".join(traceback.format_exception(caught.value)) + repr(caught.value.__cause__)
+    assert caught.value.__context__ is None
+
+
+async def test_a_huge_error_page_does_not_hold_the_loop(
+    authority: Authority, token_request: TokenRequest
+) -> None:
+    """It is cut before it is searched for secrets: a megabyte would take a second."""
+    source = as_token_source(await service_account_credentials(authority, scopes=SCOPES))
+    authority.fail(400, "x " * 500_000)
+    with pytest.raises(TokenRefusedError) as caught:
+        await source.fetch(token_request)
+    assert len(str(caught.value)) < 1_000
+    assert len(repr(caught.value.__cause__)) < 5_000
+
+
+async def test_a_function_that_returns_nothing_is_refused(token_request: TokenRequest) -> None:
+    """The call would go out without any credentials."""
+
+    async def nothing() -> str:
+        return ""
+
+    with pytest.raises(ConfigurationError, match="empty token"):
+        await token_source(nothing).fetch(token_request)
+
+
+async def test_another_scheme_is_kept(token_request: TokenRequest) -> None:
+    """What `apply` writes is what is sent."""
+
+    class Proof(google.oauth2.credentials.Credentials):  # type: ignore[misc]  # untyped upstream
+        def apply(self, headers: dict[str, str], token: str | None = None) -> None:
+            headers["authorization"] = "DPoP abc"
+
+    token = await as_token_source(Proof("abc")).fetch(token_request)
+    assert token.as_metadata("authorization") == (("authorization", "DPoP abc"),)
+
+
+@pytest.mark.parametrize("scopes", ["https://scope", [5], 5])
+def test_scopes_that_are_no_list_of_text_are_refused(scopes: Any) -> None:
+    """For the default credentials as for a service account."""
+    with pytest.raises(ConfigurationError, match="scopes"):
+        default(scopes)
