@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from asyncio import get_running_loop
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import grpc.aio
@@ -38,12 +37,14 @@ class WaitingCall(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
 class Authorization:
     """A token and what it adds to an RPC on one channel."""
 
-    token: Token
-    metadata: Metadata = field(repr=False)
+    __slots__ = ("metadata", "token")
+
+    def __init__(self, token: Token, metadata: Metadata) -> None:
+        self.token = token
+        self.metadata = metadata
 
 
 class Authorizer:

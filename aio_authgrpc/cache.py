@@ -75,14 +75,16 @@ class TokenStatus:
     next_attempt_at: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Entry:
     """A token with its two limits in wall time and the monotonic instant at which it came."""
 
-    token: Token
-    stale_at: float
-    expired_at: float
-    fetched_at: float
+    __slots__ = ("expired_at", "fetched_at", "stale_at", "token")
+
+    def __init__(self, token: Token, *, stale_at: float, expired_at: float, fetched_at: float) -> None:
+        self.token = token
+        self.stale_at = stale_at
+        self.expired_at = expired_at
+        self.fetched_at = fetched_at
 
     def state(self, now: float) -> TokenState:
         if now < self.stale_at:
@@ -369,7 +371,7 @@ class TokenCache:
         if self._last_error is not None:
             _log.info("The token refresh works again after %d failed attempts.", self._failures)
         fetched_at = self._clock.monotonic()
-        self._entry = _Entry(token=token, stale_at=stale_at, expired_at=expired_at, fetched_at=fetched_at)
+        self._entry = _Entry(token, stale_at=stale_at, expired_at=expired_at, fetched_at=fetched_at)
         self._generation += 1
         self._failures, self._last_error, self._next_attempt_at = 0, None, 0.0
         return token

@@ -208,9 +208,9 @@ class AuthorizedCall(grpc.aio.Call):
         return isinstance(self._end, asyncio.CancelledError)
 
     def done(self) -> bool:
-        """See `grpc.aio.Call.done`."""
+        """See `grpc.aio.Call.done`; a call that is sent again is not done."""
         if self._call is not None:
-            return bool(self._call.done())
+            return bool(self._call.done()) and not self._replay()
         return self._end is not None
 
     def time_remaining(self) -> float | None:
@@ -264,12 +264,12 @@ class AuthorizedCall(grpc.aio.Call):
                 await asyncio.wait({self.waiting_task})
             call = self._call
             answer = await question(call)
-            if self._call is call and not await self._wait_for_reader():
+            if self._call is call and not await self._is_sent_again(call):
                 return answer
 
-    async def _wait_for_reader(self) -> bool:
-        """Wait until the call is not undecided; return whether it was. Only responses that stream are."""
-        return False
+    async def _is_sent_again(self, call: Any) -> bool:
+        """Whether the real call is done and refused, and sent again."""
+        return call.done() and self._replay()
 
     def _end_status(self) -> tuple[grpc.StatusCode, str]:
         if isinstance(self._end, grpc.aio.AioRpcError):
@@ -288,17 +288,24 @@ class AuthorizedCall(grpc.aio.Call):
 class UnaryResponseCall(AuthorizedCall):
     """A call that is awaited for its one response."""
 
+    _awaited = False
+
+    def _on_done(self, call: Any) -> None:
+        # To ask a call for its code takes a fortieth of the whole RPC. Who awaits it learns of a refusal
+        # anyway; where nobody does, or callbacks wait, it has to be asked for.
+        if not self._awaited or self._callbacks:
+            super()._on_done(call)
+
     def __await__(self) -> Generator[Any, None, Any]:
         """Return the response. As with a real call, cancelling who awaits it cancels the RPC."""
-        return self._response().__await__()
-
-    async def _response(self) -> Any:
+        self._awaited = True
         while True:
             call = self._call
             if call is None:
-                call = await self._real_call_or_cancel()
+                call = yield from self._real_call_or_cancel().__await__()
             try:
-                return await call
+                response: Any = yield from call.__await__()
+                return response
             except grpc.aio.AioRpcError:
                 if not self._was_replaced(call):
                     raise
@@ -308,46 +315,45 @@ class StreamResponseCall(AuthorizedCall):
     """A call whose responses are iterated or read.
 
     A refusal before the first message may be replayed, one after it may not. Only whoever reads knows
-    whether a message was on its way when the status came; while the first read is under way the
-    decision is its.
+    whether a message was on its way when the status came; while it reads the decision is its.
     """
 
-    def __init__(
-        self,
-        authorizer: Authorizer,
-        inner: Callable[..., Any],
-        arguments: CallArguments,
-        timeout: float | None,
-        metadata: CallerMetadata,
-        *,
-        may_replay: bool,
-    ) -> None:
-        self._iterator: AsyncIterator[Any] | None = None
-        self._opened = False  # whether the first message, or the end, was delivered
-        self._first_read: asyncio.Event | None = None  # set when the first read, now under way, has ended
-        self._style = ""
-        super().__init__(authorizer, inner, arguments, timeout, metadata, may_replay=may_replay)
+    _iterator: AsyncIterator[Any] | None = None
+    _style = ""
+    _reading = False
+    _read_has_ended: asyncio.Event | None = None  # made by whoever waits for the reader's decision
 
     def _on_done(self, call: Any) -> None:
-        if self._first_read is None:
+        # As with a unary response, whoever reads to the end learns of a refusal there.
+        if not self._reading or (self._callbacks and not self._may_replay):
             super()._on_done(call)
 
-    def _undecided(self) -> bool:
-        """Whether the real call was refused, and the first read has not said yet if it will be sent again."""
-        call: Any = self._call
-        if call is None or self._first_read is None or not self._may_replay:
-            return False
-        return call.done() and final_code(call) is _UNAUTHENTICATED
-
-    async def _wait_for_reader(self) -> bool:
-        if self._first_read is None or not self._undecided():
-            return False
-        await self._first_read.wait()
-        return True
+    def _undecided(self, call: Any) -> bool:
+        """Whether the real call was refused, and who reads has not said yet if it will be sent again."""
+        undecided = self._reading and self._may_replay and call.done()
+        return undecided and final_code(call) is _UNAUTHENTICATED
 
     def done(self) -> bool:
-        """See `grpc.aio.Call.done`."""
-        return super().done() and not self._undecided()
+        """See `grpc.aio.Call.done`; a call that may be sent again is not done."""
+        if self._call is not None and self._undecided(self._call):
+            return False
+        return super().done()
+
+    async def _is_sent_again(self, call: Any) -> bool:
+        if not self._undecided(call):
+            return await super()._is_sent_again(call)
+        if self._read_has_ended is None:
+            self._read_has_ended = asyncio.Event()
+        await self._read_has_ended.wait()
+        return True  # ask again: by now it is decided
+
+    def _end_reading(self, call: Any) -> None:
+        self._reading = False
+        if self._callbacks and self._call is call and call.done():
+            self._finish()
+        if self._read_has_ended is not None:
+            self._read_has_ended.set()
+            self._read_has_ended = None
 
     def _use(self, style: str) -> None:
         """Hold to one of iterating and reading, as a real call does, from before it is started."""
@@ -363,45 +369,44 @@ class StreamResponseCall(AuthorizedCall):
         return self._iterator
 
     async def _iterate(self) -> AsyncIterator[Any]:
-        message = await self._open(_next_message)
-        if message is grpc.aio.EOF:
-            return
-        yield message
-        async for message in self._call:
-            yield message
-
-    async def read(self) -> Any:
-        """Return the next response, or `grpc.aio.EOF`."""
-        if self.done() and self._call is None:
-            self._raise_end()
-        self._use("read")
-        if self._opened:
-            return await self._call.read()  # pyright: ignore[reportOptionalMemberAccess]  # opened is started
-        return await self._open(_read_message)
-
-    async def _open(self, read: Callable[[Any], Awaitable[T]]) -> T:
-        """Read the first message, or the end; see the class for what is decided here."""
         refused: Any = None
         refusal: grpc.aio.AioRpcError | None = None
         while True:
             call = await self._real_call_or_cancel()
             if refusal is not None and call is refused:
                 raise refusal  # it stands; the iterator of a real call raises once only
-            first_read = self._first_read = asyncio.Event()
+            self._reading = True
             try:
-                message = await read(call)
-                self._opened = True
-                self._may_replay = False
-                return message
+                async for message in call:
+                    self._may_replay = False
+                    yield message
+                return
             except grpc.aio.AioRpcError as error:
                 if not self._was_replaced(call):
                     raise
                 refused, refusal = call, error
             finally:
-                self._first_read = None
-                if self._call is call and call.done():
-                    self._on_done(call)
-                first_read.set()
+                self._end_reading(call)
+
+    async def read(self) -> Any:
+        """Return the next response, or `grpc.aio.EOF`."""
+        if self._call is None and self._end is not None:
+            self._raise_end()
+        self._use("read")
+        if self._call is not None and not self._may_replay:
+            return await self._call.read()
+        while True:
+            call = await self._real_call_or_cancel()
+            self._reading = True
+            try:
+                message = await call.read()
+                self._may_replay = False
+                return message
+            except grpc.aio.AioRpcError:
+                if not self._was_replaced(call):
+                    raise
+            finally:
+                self._end_reading(call)
 
 
 class StreamRequestCall(AuthorizedCall):
@@ -474,11 +479,3 @@ def final_code(call: grpc.aio.Call) -> grpc.StatusCode | None:
         return cast("grpc.StatusCode", finished.value)
     coroutine.close()
     return None
-
-
-def _next_message(call: Any) -> Awaitable[Any]:
-    return anext(aiter(call), grpc.aio.EOF)
-
-
-def _read_message(call: Any) -> Awaitable[Any]:
-    return cast("Awaitable[Any]", call.read())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypedDict, TypeVar, Unpack, cast
@@ -176,7 +176,7 @@ class AuthorizedChannel(grpc.aio.Channel):
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ChannelSettings:
     """What a channel is opened from: arguments that were checked, nothing that is open."""
 
@@ -184,7 +184,7 @@ class ChannelSettings:
     source: TokenSource
     audience: str
     header: str
-    metadata: Metadata = field(repr=False)
+    metadata: Metadata
     ssl_credentials: grpc.ChannelCredentials | None
     client_cert_callback: ClientCertCallback | None
     plaintext: bool

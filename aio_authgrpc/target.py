@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aio_authgrpc.errors import ConfigurationError
 
 _SCHEMES = ("dns", "ipv4", "ipv6", "unix", "unix-abstract", "xds")
-_HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:/@?#\[\]]+)(?::(?P<port>[^/]*))?\Z")
+_HOST = r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:/@?#\[\]]+)(?::(?P<port>[^/]*))?\Z"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ def _host_and_port(text: str) -> tuple[str, int]:
             field="target",
             hint=f"Write an IPv6 address in brackets: '[{text}]:443'.",
         )
-    match = _HOST.match(text)
+    match = re.match(_HOST, text)
     if match is None:
         raise ConfigurationError(
             f"{text!r} is not a host or host:port.",

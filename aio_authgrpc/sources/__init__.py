@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import google.auth.aio.credentials
-import google.auth.credentials
+import sys
+from typing import TYPE_CHECKING, cast
 
 from aio_authgrpc.errors import ConfigurationError
 from aio_authgrpc.sources.default import default
 from aio_authgrpc.sources.google_auth import GoogleAioCredentialsSource, GoogleCredentialsSource
 from aio_authgrpc.token import TokenSource
 
-CredentialsType = (
-    google.auth.credentials.Credentials | google.auth.aio.credentials.Credentials | TokenSource | None
-)
-"""What `credentials=` takes: a google-auth credential, one of google.auth.aio, a source, or None for ADC."""
+if TYPE_CHECKING:
+    import google.auth.aio.credentials
+    import google.auth.credentials
+
+    CredentialsType = (
+        google.auth.credentials.Credentials | google.auth.aio.credentials.Credentials | TokenSource | None
+    )
+    """What `credentials=` takes: a google-auth credential, also of google.auth.aio, a source, or None."""
+else:
+    # Importing those classes takes a sixth of this package's own import, for an annotation.
+    CredentialsType = object
 
 
 def as_token_source(credentials: CredentialsType) -> TokenSource:
@@ -24,11 +31,11 @@ def as_token_source(credentials: CredentialsType) -> TokenSource:
     """
     if credentials is None:
         return default()
-    if isinstance(credentials, google.auth.credentials.Credentials):
-        return GoogleCredentialsSource(credentials)
-    if isinstance(credentials, google.auth.aio.credentials.Credentials):
-        return GoogleAioCredentialsSource(credentials)
     given: object = credentials
+    if _is_a("google.auth.credentials", given):
+        return GoogleCredentialsSource(cast("google.auth.credentials.Credentials", given))
+    if _is_a("google.auth.aio.credentials", given):
+        return GoogleAioCredentialsSource(cast("google.auth.aio.credentials.Credentials", given))
     if isinstance(given, TokenSource) and not isinstance(given, type):
         return given
     raise ConfigurationError(
@@ -37,6 +44,11 @@ def as_token_source(credentials: CredentialsType) -> TokenSource:
         hint="Use static_token(...) for a token, service_account(...) for a key file, token_source(...) "
         "for a coroutine function, or None for Application Default Credentials.",
     )
+
+
+def _is_a(module: str, given: object) -> bool:
+    """Whether it is a `Credentials` of the module; whoever has one has imported that."""
+    return module in sys.modules and isinstance(given, sys.modules[module].Credentials)
 
 
 def _kind(given: object) -> str:

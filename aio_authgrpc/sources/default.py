@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import google.auth
-import google.auth.credentials
 import google.auth.exceptions
 
 from aio_authgrpc.errors import ConfigurationError, redacted
 from aio_authgrpc.http import AiohttpRequest, ThreadRequest, bridge_to_thread
 from aio_authgrpc.sources.google_auth import GoogleCredentialsSource, checked_scopes
 from aio_authgrpc.token import Token, TokenRequest
+
+if TYPE_CHECKING:
+    import google.auth.credentials
 
 # A metadata server that hangs would hold google-auth's look-up for 12 s.
 _LOOKUP_TIMEOUT = 5.0

@@ -6,15 +6,15 @@ import datetime
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
-
-import google.auth.aio.credentials
-import google.auth.credentials
-from google.auth.credentials import TokenState as GoogleTokenState
+from typing import TYPE_CHECKING, Any
 
 from aio_authgrpc.errors import ConfigurationError, token_error
 from aio_authgrpc.http import AiohttpRequest, ThreadRequest, bridge_to_thread, import_off_loop
 from aio_authgrpc.token import Token, TokenRequest
+
+if TYPE_CHECKING:
+    import google.auth.aio.credentials
+    import google.auth.credentials
 
 
 class GoogleCredentialsSource:
@@ -50,11 +50,13 @@ class GoogleCredentialsSource:
         return token
 
     def _needs_refresh(self, credentials: google.auth.credentials.Credentials, audience: str) -> bool:
-        if isinstance(credentials, google.auth.credentials.AnonymousCredentials):
+        from google.auth.credentials import AnonymousCredentials, TokenState  # noqa: PLC0415 - it is loaded
+
+        if isinstance(credentials, AnonymousCredentials):
             return False
         if credentials.token is None or _text(credentials.token) == self._handed_out.get(audience):
             return True
-        return credentials.token_state is not GoogleTokenState.FRESH
+        return credentials.token_state is not TokenState.FRESH
 
     def _for_audience(self, audience: str) -> google.auth.credentials.Credentials:
         credentials = self._credentials
@@ -97,8 +99,10 @@ class GoogleAioCredentialsSource:
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return the credential's token, refreshed if it has none that was not used yet."""
+        from google.auth.aio.credentials import AnonymousCredentials  # noqa: PLC0415 - it is loaded
+
         credentials = self._credentials
-        if isinstance(credentials, google.auth.aio.credentials.AnonymousCredentials):
+        if isinstance(credentials, AnonymousCredentials):
             return Token("")
         expiry = self._expiry()
         outdated = expiry is not None and _timestamp(expiry) <= request.time
@@ -115,7 +119,9 @@ class GoogleAioCredentialsSource:
         return expiry if isinstance(expiry, datetime.datetime) else None
 
     async def _refresh(self, http: AiohttpRequest) -> None:
-        if isinstance(self._credentials, google.auth.aio.credentials.StaticCredentials):
+        from google.auth.aio.credentials import StaticCredentials  # noqa: PLC0415 - it is loaded
+
+        if isinstance(self._credentials, StaticCredentials):
             return  # it has the one token and no other
         await import_off_loop("google.auth.aio.transport.aiohttp")
         from google.auth.aio.transport import aiohttp as transport  # noqa: PLC0415 - loaded off the loop

@@ -6,7 +6,6 @@ import json
 import os
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, cast
 
@@ -28,28 +27,20 @@ _MAX_FILE_BYTES = 256 * 1024
 _HEAVY_MODULES = ("google.oauth2.service_account", "google.auth.crypt", "google.auth.jwt")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceAccountKey:
     """The fields of a service account key file that are used here, checked. Shows no secret.
 
-    Attributes:
-        origin: Where it came from, for messages: the path, or `"service account info"`.
-        email: `client_email`.
-        token_uri: Where assertions are exchanged.
+    Args:
+        info: The file's content.
         signer: Signs with the private key and puts its `kid` into the header.
-        project_id: As in the file, or None.
-        universe_domain: As in the file; `googleapis.com` unless it says otherwise.
     """
 
-    origin: str
-    email: str
-    token_uri: str
-    signer: RSASigner = field(repr=False)
-    project_id: str | None
-    universe_domain: str
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("A ServiceAccountKey is not pickled: it would put the private key into the pickle.")
+    def __init__(self, info: Mapping[str, object], signer: RSASigner) -> None:
+        self.email = str(info["client_email"])
+        self.token_uri = str(info["token_uri"])
+        self.project_id = _optional(info, "project_id")
+        self.universe_domain = _optional(info, "universe_domain") or "googleapis.com"
+        self.signer = signer
 
 
 class KeyLoader:
@@ -305,14 +296,7 @@ def _make_key(info: Mapping[str, object], origin: str) -> ServiceAccountKey:
             field="private_key",
             hint="The text is truncated or damaged (are its line ends '\\n'?); create a new key if in doubt.",
         )
-    return ServiceAccountKey(
-        origin=origin,
-        email=str(info["client_email"]),
-        token_uri=str(info["token_uri"]),
-        signer=RSASigner(key, _optional(info, "private_key_id")),
-        project_id=_optional(info, "project_id"),
-        universe_domain=_optional(info, "universe_domain") or "googleapis.com",
-    )
+    return ServiceAccountKey(info, RSASigner(key, _optional(info, "private_key_id")))
 
 
 def _optional(info: Mapping[str, object], name: str) -> str | None:
