@@ -56,7 +56,7 @@ class TokenState(enum.Enum):
     """There is none, or it is not served any more: callers wait for a new one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class TokenStatus:
     """What a `TokenCache` knows at one moment, without a secret.
 

@@ -304,8 +304,7 @@ class UnaryResponseCall(AuthorizedCall):
             if call is None:
                 call = yield from self._real_call_or_cancel().__await__()
             try:
-                response: Any = yield from call.__await__()
-                return response
+                return (yield from call.__await__())  # pyright: ignore[reportUnknownVariableType]  # any message
             except grpc.aio.AioRpcError:
                 if not self._was_replaced(call):
                     raise

@@ -12,7 +12,7 @@ _SCHEMES = ("dns", "ipv4", "ipv6", "unix", "unix-abstract", "xds")
 _HOST = r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:/@?#\[\]]+)(?::(?P<port>[^/]*))?\Z"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Target:
     """A target that was understood.
 

@@ -97,7 +97,7 @@ class Token:
         raise TypeError("A Token is not pickled: it would put the secret into the pickle.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class TokenRequest:
     """What a source is told when a token is needed.
 
