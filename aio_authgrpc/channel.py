@@ -243,7 +243,7 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
         options = (*options, ("grpc.default_authority", authority))
     if plaintext and not parsed.is_local:
         warnings.warn(
-            f"plaintext=True: tokens for {parsed.address} cross the network in the clear.",
+            f"Tokens for {parsed.address} cross the network in the clear.",
             UserWarning,
             stacklevel=3,
         )

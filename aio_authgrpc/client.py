@@ -181,7 +181,7 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
         *stubs: One to five generated stub classes.
         **arguments: See below.
 
-    The keyword arguments are:
+    Keyword Args:
         credentials: A google-auth credential (also of google.auth.aio), a `TokenSource` such as
             `service_account(...)`, or None for Application Default Credentials.
         audience: For whom tokens are, where the source asks; `https://<host>` of the target if None.

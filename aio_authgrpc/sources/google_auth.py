@@ -23,9 +23,9 @@ class GoogleCredentialsSource:
     A token that the credential already has, and that this source has not handed out, is used without
     a request. The object is otherwise refreshed in place, as google-auth does it.
 
-    A service account without scopes gets no token from Google's endpoint; as google-auth's plugin
-    does (https://google.aip.dev/auth/4111), a JWT for `https://<host>/` is signed instead, by a
-    credential of this source's own for each audience.
+    A service account without scopes gets no token from Google's endpoint; a JWT for `https://<host>/`
+    is signed instead (https://google.aip.dev/auth/4111, as google-auth's plugin does where it is told
+    the host), by a credential of this source's own for each audience.
 
     Args:
         credentials: Any of google-auth's; it stays the caller's.

@@ -119,6 +119,8 @@ class ServiceAccountSource:
         Raises:
             ConfigurationError: The file cannot be used; it names the path and the field.
         """
+        if self._self_signed and not self._scopes:
+            check_audience(request.audience)
         if self._source is None:
             key = await self._loader.load()
             from google.oauth2 import service_account as google_service_account  # noqa: PLC0415 - now loaded
@@ -185,6 +187,18 @@ def service_account(
         self_signed=signs,
         quota_project_id=quota_project_id,
     )
+
+
+def check_audience(audience: str) -> None:
+    """Refuse to sign for nobody.
+
+    Raises:
+        ConfigurationError: There is no audience: the target has no host name.
+    """
+    if not audience:
+        raise ConfigurationError(
+            "the target has no host to make one from.", field="audience", hint="Pass audience='https://...'."
+        )
 
 
 _INFO_ORIGIN = "service account info"

@@ -1,0 +1,43 @@
+"""What the README tells people to type."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+
+DEMO = "python3 -m venv .venv && .venv/bin/pip install --quiet '.[cli]' && .venv/bin/aio-authgrpc demo"
+TESTS = "python3 -m venv .venv-tox && .venv-tox/bin/pip install --quiet tox && .venv-tox/bin/tox"
+
+
+def test_the_checkout_is_tried_with_two_commands() -> None:
+    """One line each, in a block of its own, so that it can be copied."""
+    section = README.partition("## Try it from a checkout\n")[2].partition("\n## ")[0]
+    assert re.findall(r"```sh\n(.*?)\n```", section, re.DOTALL) == [DEMO, TESTS]
+
+
+def test_the_test_command_is_what_the_build_runs() -> None:
+    """Word for word, so that whoever types it gets what the build got."""
+    script = ROOT / ".ci" / "run"
+    if not script.exists():
+        pytest.skip("there is no .ci/run here, as in a source distribution")
+    assert TESTS in script.read_text()
+
+
+def test_the_first_forty_lines_say_what_it_is() -> None:
+    """How to install and use it, what it does not do, and where to read on."""
+    top = "\n".join(README.splitlines()[:40])
+    assert "\npip install aio-authgrpc\n" in top
+    assert "\n    async with aio_authgrpc.connect(" in top
+    assert "\nWhat it does not do:\n" in top
+    assert "(docs/tutorial.md)" in top
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)", README))))
+def test_the_links_lead_somewhere(link: str) -> None:
+    """Those that name a file of the checkout."""
+    assert (ROOT / link).exists()

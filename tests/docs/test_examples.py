@@ -1,0 +1,104 @@
+"""Every script of examples/ is run as it stands, in a process of its own."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import pytest
+
+from aio_authgrpc.testing import Authority, BookstoreServer
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+CLIENT = EXAMPLES / "bookstore_client.py"
+
+# What each prints, line by line, as far as it is always the same.
+OUTPUTS = {
+    "endpoints_jwt": [
+        "2 shelves",
+        "PERMISSION_DENIED: Audiences in Jwt are not allowed",
+        "UNAUTHENTICATED: Method doesn't allow unregistered callers",
+        "0 token requests",
+    ],
+    "error_handling": [
+        "Correct 'file_or_info'; no RPC was made: missing.json cannot be read",
+        "The service said NOT_FOUND: shelf 99 does not exist",
+        "Retry later (retryable is True)",
+        "Give it more time; the RPC was not sent",
+        "Do not start yet: localhost:1 was not reached",
+        "Open a connection on each loop",
+        "Use a stub inside of its block",
+        "Do not retry, somebody has to act: The assertion or the refresh token was refused",
+    ],
+    "service_account": ["100 answers, 1 token request", "Fiction, Fantasy", "The token is fresh."],
+    "several_stubs": ["Hello, reader: 2 shelves", "1 token request"],
+    "streaming": [
+        "one request, one response: b'hello'",
+        "one request, many responses: b'hello'",
+        "one request, many responses: b'hello'",
+        "many requests, one response: b'first second'",
+        "many requests, many responses: b'ping'",
+        "many requests, many responses: b'pong'",
+        "tokens in each call: [1, 1, 1, 1]",
+    ],
+    "token_of_your_own": ["a coroutine function: 2 shelves", "a class: 2 shelves"],
+}
+
+
+def test_every_example_is_run() -> None:
+    """The client is run against a server of this process, below; the others have servers of their own."""
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*OUTPUTS, CLIENT.stem}
+
+
+@pytest.mark.parametrize("example", OUTPUTS)
+async def test_an_example_does_what_it_says(world: Any, example: str) -> None:
+    """It prints that, ends well, and warns of nothing."""
+    ran = await world.run(EXAMPLES / f"{example}.py")
+    assert ran.code == 0, ran.errors
+    assert ran.complaints == [], ran.errors
+    for line, beginning in zip(ran.output.splitlines(), OUTPUTS[example], strict=True):
+        assert line.startswith(beginning)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_an_example_is_short(path: pathlib.Path) -> None:
+    """It fits on a page and says first what it is."""
+    source = path.read_text()
+    assert source.startswith('"""')
+    assert len(source.splitlines()) <= 75
+
+
+async def test_the_client_lists_the_shelves_with_a_token_and_a_key(world: Any, authority: Authority) -> None:
+    """Over TLS, by the flags of the tutorial's client."""
+    async with BookstoreServer(authority, api_keys=["a-key"]) as server:
+        ca_path = world.directory / "ca.pem"
+        ca_path.write_bytes(server.ca_pem)
+        token = authority.issue_access_token()
+        ran = await world.run(
+            CLIENT,
+            *("--host", "localhost", "--port", str(server.port), "--timeout", "10"),
+            *("--use_tls", "--ca_path", ca_path, "--auth_token", token, "--api_key", "a-key"),
+        )
+    assert (ran.code, ran.complaints) == (0, []), ran.errors
+    assert ran.output.startswith("ListShelves: shelves {")
+    assert server.calls == 1
+
+
+@pytest.mark.parametrize("flags", [(), ("--auth_token", "not-a-jwt")], ids=["no-token", "bad-token"])
+async def test_the_client_says_why_it_was_refused(
+    world: Any, authority: Authority, flags: tuple[str, ...]
+) -> None:
+    """In one line, with the status code; without TLS on this machine."""
+    async with BookstoreServer(authority, tls=False) as server:
+        ran = await world.run(CLIENT, "--port", str(server.port), *flags)
+    assert (ran.code, server.calls, server.refused) == (1, 0, 1)
+    assert ran.errors.startswith("UNAUTHENTICATED: Jwt is")
+
+
+async def test_the_client_without_a_token_calls_an_open_server(world: Any) -> None:
+    """As the tutorial's first step does."""
+    async with BookstoreServer(tls=False) as server:
+        ran = await world.run(CLIENT, "--port", str(server.port))
+    assert (ran.code, ran.complaints) == (0, []), ran.errors
+    assert 'theme: "Fiction"' in ran.output

@@ -1,0 +1,47 @@
+"""The pages as a site: everything public is on it, and nothing is fetched from elsewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import pathlib
+import re
+from typing import Any
+
+import pytest
+
+import aio_authgrpc
+import aio_authgrpc.bookstore
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+REFERENCE = ROOT / "docs" / "reference"
+SETTINGS = ROOT / "mkdocs.yml"
+
+pytestmark = pytest.mark.skipif(not SETTINGS.exists(), reason="needs a checkout, with mkdocs.yml")
+
+
+def test_everything_public_has_a_place_in_the_reference() -> None:
+    """By name; the fakes are there as a package."""
+    pages = "".join(page.read_text() for page in REFERENCE.glob("*.md"))
+    generated = set(re.findall(r"^(?:::: aio_authgrpc[.\w]*\.| +- )(\w+)$", pages, re.MULTILINE))
+    assert {*aio_authgrpc.__all__, "testing"} <= generated
+    by_hand = set(re.findall(r"`(\w+)`", (REFERENCE / "bookstore.md").read_text()))
+    assert set(aio_authgrpc.bookstore.__all__) <= generated | by_hand
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    """So mkdocs demands too, where it is installed."""
+    listed = set(re.findall(r"^ +- (?:[^:\n]+: )?(\S+\.md)$", SETTINGS.read_text(), re.MULTILINE))
+    assert listed == {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="needs the dependency group `docs`")
+async def test_the_site_is_built_without_a_warning_and_loads_nothing(
+    world: Any, tmp_path: pathlib.Path
+) -> None:
+    """No font, no script and no style comes from another host; the proxy of this world knows none of them."""
+    site = tmp_path / "site"
+    ran = await world.run("-W", "ignore", "-m", "mkdocs", "build", "--strict", "-f", SETTINGS, "-d", site)
+    assert ran.code == 0, ran.errors
+    pages = "".join(page.read_text() for page in site.rglob("*.html"))
+    assert re.findall(r"<(?:script|img|iframe)[^>]+src=\"?(?:https?:)?//[^>]+>", pages) == []
+    assert re.findall(r"<link[^>]+href=\"?(?:https?:)?//[^>]+>", pages) == []
