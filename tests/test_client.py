@@ -521,3 +521,11 @@ def test_a_connection_is_not_pickled() -> None:
     """It holds an API key, and perhaps a private one."""
     with pytest.raises(TypeError, match="not pickled"):
         pickle.dumps(connect("host", EchoStub, credentials=TOKEN, api_key="key"))
+
+
+@pytest.mark.parametrize("source", [service_account, service_account_jwt])
+async def test_a_target_without_a_host_needs_an_audience(source: Any, info: dict[str, str]) -> None:
+    """It shows on entry, before any RPC."""
+    connection = connect("unix:/run/x.sock", EchoStub, credentials=source(info), plaintext=True)
+    with pytest.raises(ConfigurationError, match="audience"):
+        await connection.__aenter__()

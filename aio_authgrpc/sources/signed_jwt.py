@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aio_authgrpc.errors import ConfigurationError, check_type
-from aio_authgrpc.sources.service_account import FileOrInfo, KeyLoader
+from aio_authgrpc.sources.service_account import FileOrInfo, KeyLoader, check_audience
 from aio_authgrpc.token import Token, TokenRequest
 
 # ESP, and Google's own endpoints, refuse a JWT that is good for more than an hour.
@@ -34,32 +34,31 @@ class ServiceAccountJwtSource:
         """Read and check the key.
 
         Raises:
-            ConfigurationError: The file cannot be used; it names the path and the field.
+            ConfigurationError: The file cannot be used; it names the path and the field. Or there is no
+                audience, for a target without a host.
         """
+        check_audience(self._audience_for(request))
         await self._loader.load()
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Sign a JWT; no request is made. Signing takes 0.3 ms, less than handing it to a thread."""
+        await self.load(request)
         key = await self._loader.load()
-        audience = request.audience if self._audience is None else self._audience
-        if not audience:
-            raise ConfigurationError(
-                "the target has no host to make one from.",
-                field="audience",
-                hint="Pass audience='https://...'.",
-            )
         from google.auth import jwt  # noqa: PLC0415 - loaded off the loop, with the key
 
         issued_at = int(request.time)
         payload = {
             "iat": issued_at,
             "exp": issued_at + self._lifetime,
-            "aud": audience,
+            "aud": self._audience_for(request),
             "iss": key.email if self._issuer is None else self._issuer,
             "sub": key.email if self._subject is None else self._subject,
             "email": key.email if self._email is None else self._email,
         }
         return Token(jwt.encode(key.signer, payload).decode(), expires_at=issued_at + self._lifetime)
+
+    def _audience_for(self, request: TokenRequest) -> str:
+        return request.audience if self._audience is None else self._audience
 
     def __repr__(self) -> str:
         return f"service_account_jwt({self._loader!r})"
