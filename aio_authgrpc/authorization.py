@@ -85,7 +85,8 @@ class Authorizer:
     def _raise_unusable(self) -> NoReturn:
         if self.closed:
             raise ChannelClosedError(
-                "The channel was closed.", hint="Open a new one; a closed one stays closed."
+                "The channel was closed.",
+                hint="Use a stub inside of its `async with`; opening the connection again yields a new one.",
             )
         raise WrongEventLoopError(
             "The channel belongs to another event loop, or was called where none runs.",
@@ -157,4 +158,9 @@ class Authorizer:
     def abandon_waiting_calls(self) -> None:
         """End the calls that still wait, with `ChannelClosedError`."""
         for call in tuple(self.waiting):
-            call.abandon(ChannelClosedError("The channel was closed while the call waited for its token."))
+            call.abandon(
+                ChannelClosedError(
+                    "The channel was closed while the call waited for its token.",
+                    hint="Await calls before leaving the `async with`, or close(grace=...) the channel.",
+                )
+            )

@@ -313,7 +313,8 @@ class TokenCache:
         """
         if self._closed:
             raise ChannelClosedError(
-                "The channel was closed.", hint="Open a new one; a closed one stays closed."
+                "The channel was closed.",
+                hint="Use it inside of its `async with`; a closed one stays closed.",
             )
         loop = asyncio.get_running_loop()
         if self._loop is None:

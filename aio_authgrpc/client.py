@@ -280,7 +280,8 @@ async def _make_ready(channel: AuthorizedChannel, address: str, timeout: float) 
         if not connected.done():
             raise ConnectionNotReadyError(
                 f"{address} was not reached within ready_timeout={timeout:g} s; the token was fetched.",
-                hint="Check the address, and that the server's certificate is one that the client trusts.",
+                hint="Check that the server runs, its address and its certificate; a call made without "
+                "ready_timeout tells gRPC's own reason.",
             )
         connected.result()
     finally:

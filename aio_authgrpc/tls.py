@@ -34,7 +34,11 @@ def check_tls_arguments(
             hint="Pass the callback alone, or grpc.ssl_channel_credentials() with the certificate in it.",
         )
     if plaintext and (ssl_credentials is not None or client_cert_callback is not None):
-        raise ConfigurationError("it excludes TLS arguments, and both were given.", field="plaintext")
+        raise ConfigurationError(
+            "it excludes ssl_credentials and client_cert_callback, and both were given.",
+            field="plaintext",
+            hint="Leave it out for TLS.",
+        )
     given: object = ssl_credentials
     if given is not None and not isinstance(given, grpc.ChannelCredentials):
         raise ConfigurationError(

@@ -71,7 +71,7 @@ class Token:
             raise ConfigurationError(
                 "it holds a blank, a line end or another character that a header cannot carry.",
                 field="token",
-                hint="Strip what was read from a file.",
+                hint="Leave out the word Bearer, and strip what was read from a file.",
             )
         if not is_metadata_text(self.scheme):
             raise ConfigurationError("it is not printable ASCII text.", field="scheme")

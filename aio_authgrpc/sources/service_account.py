@@ -210,7 +210,11 @@ def _read_file(path: Path) -> str:
             content = file.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise ConfigurationError(f"{path} cannot be read: {reason}.", field="file_or_info") from error
+        raise ConfigurationError(
+            f"{path} cannot be read: {reason}.",
+            field="file_or_info",
+            hint=f"Relative paths start at {Path.cwd()}; '~' is not expanded.",
+        ) from error
     if len(content) > _MAX_FILE_BYTES:
         raise ConfigurationError(f"{path} is too large for a key file.", field="file_or_info")
     try:
@@ -250,9 +254,15 @@ _NEEDS_JSON = "It must be the JSON key of a service account; create a new one if
 def _checked_fields(info: Mapping[str, object], origin: str) -> Mapping[str, object]:
     kind = info.get("type")
     if kind != "service_account":
+        problem = (
+            "lacks it"
+            if kind is None
+            else f"has {json.dumps(kind)[:60]}"
+            if isinstance(kind, str)
+            else "has no text"
+        )
         raise ConfigurationError(
-            f"{origin} has {json.dumps(kind)[:60] if isinstance(kind, str) else type(kind).__name__}, "
-            'not "service_account".',
+            f'{origin} {problem}; "service_account" is what is read here.',
             field="type",
             hint="For another kind of credential pass google-auth's object, or None for the default ones.",
         )

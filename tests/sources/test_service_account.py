@@ -176,8 +176,8 @@ BROKEN: list[Any] = [
     pytest.param(
         lambda info: {**info, "type": "authorized_user"}, "type", "authorized_user", id="another-type"
     ),
-    pytest.param(lambda info: {**info, "type": None}, "type", "not", id="no-type"),
-    pytest.param(lambda info: {**info, "type": {}}, "type", "dict", id="a-type-that-is-a-dict"),
+    pytest.param(lambda info: {**info, "type": None}, "type", "lacks it", id="no-type"),
+    pytest.param(lambda info: {**info, "type": {}}, "type", "no text", id="a-type-that-is-a-dict"),
     *[
         pytest.param(
             lambda info, name=name: {k: v for k, v in info.items() if k != name},
