@@ -19,6 +19,9 @@ from aio_authgrpc.cli.demo.checks import CHECKS
 from aio_authgrpc.cli.demo.report import sentence
 from aio_authgrpc.cli.demo.result import CheckResult
 
+# Whole processes with servers in them: the 20 s of a unit test are too few on a machine that does more.
+pytestmark = pytest.mark.timeout(90)
+
 # -P: the installed package, not the directory that pytest was started in.
 COMMAND = (sys.executable, "-P", "-m", "aio_authgrpc.cli")
 # What makes rich and typer colour a pipe.
