@@ -133,7 +133,7 @@ async def test_a_slow_token_endpoint_costs_a_call_its_timeout_and_no_more(
         started = asyncio.get_running_loop().time()
         with pytest.raises(TokenDeadlineExceededError, match="waited for an access token"):
             await bookstore.ListShelves(Empty(), timeout=0.2)
-        assert asyncio.get_running_loop().time() - started >= 0.2
+        assert 0.2 <= asyncio.get_running_loop().time() - started < 1
         await gate.arrived.wait()
         gate.release()
         assert (await bookstore.ListShelves(Empty())).shelves

@@ -104,11 +104,11 @@ def test_demo_serves_a_thousand_cold_calls_with_one_token_request(figures: dict[
 
 
 def test_demo_rotates_tokens_under_traffic_without_a_failure(figures: dict[str, dict[str, Any]]) -> None:
-    """Several tokens were served, no call failed, and the longest stall is told."""
+    """Several tokens were served, no call failed, and no refresh stood in the loop's way."""
     rotation = figures["rotation"]
     assert rotation["tokens"] >= 2
     assert (rotation["failed_calls"], rotation["calls"] > 100) == (0, True)
-    assert rotation["longest_stall_ms"] >= 0
+    assert rotation["longest_stall_ms"] < rotation["token_request_ms"]
 
 
 def test_demo_shows_the_status_code_of_each_refusal(figures: dict[str, dict[str, Any]]) -> None:

@@ -97,7 +97,8 @@ async def test_traffic_that_uses_no_second_token_fails_the_check() -> None:
     async with unguarded_stage() as stage:
         result = await checks.rotation(stage)
     assert (result.passed, result.figures["failed_calls"]) == (False, 0)
-    assert result.problem == "the server saw 0 tokens instead of 2 or more"
+    # Debug mode and coverage may make the loop stand still besides, which is another fact.
+    assert result.problem.startswith("the server saw 0 tokens instead of 2 or more")
 
 
 async def test_tokens_let_in_by_everybody_s_server_fail_the_check() -> None:
