@@ -7,7 +7,7 @@ See `connect` first. The errors are a tree in `aio_authgrpc.errors`.
 """
 
 from aio_authgrpc.cache import TokenCache, TokenState, TokenStatus
-from aio_authgrpc.channel import AuthorizedChannel, insecure_authorized_channel, secure_authorized_channel
+from aio_authgrpc.channel import AuthorizedChannel
 from aio_authgrpc.client import Connection, connect
 from aio_authgrpc.clock import Clock, SystemClock
 from aio_authgrpc.errors import (
@@ -22,6 +22,7 @@ from aio_authgrpc.errors import (
     WrongEventLoopError,
 )
 from aio_authgrpc.http import AiohttpRequest
+from aio_authgrpc.opening import insecure_authorized_channel, secure_authorized_channel
 from aio_authgrpc.sources.api_key import api_key
 from aio_authgrpc.sources.default import default
 from aio_authgrpc.sources.service_account import service_account

@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc.cache import TokenCache
-from aio_authgrpc.channel import AuthorizedChannel, ChannelSettings, Options, channel_settings, open_channel
+from aio_authgrpc.channel import AuthorizedChannel
 from aio_authgrpc.errors import (
     ConfigurationError,
     ConnectionNotReadyError,
@@ -20,6 +20,8 @@ from aio_authgrpc.errors import (
     check_type,
 )
 from aio_authgrpc.http import AiohttpRequest
+from aio_authgrpc.opening import open_channel
+from aio_authgrpc.settings import ChannelSettings, Options, channel_settings
 from aio_authgrpc.sources import CredentialsType
 from aio_authgrpc.tls import ClientCertCallback
 

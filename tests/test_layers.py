@@ -23,8 +23,9 @@ LAYERS = [
     {"cache"},
     {"authorization"},
     {"calls"},
-    {"multi_callables", "pool"},
+    {"multi_callables", "pool", "settings"},
     {"channel"},
+    {"opening"},
     {"client"},
 ]
 LEAVES = {"bookstore", "testing", "cli"}

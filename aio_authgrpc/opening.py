@@ -1,0 +1,158 @@
+"""The factories of channels: what they open, and who closes it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from types import TracebackType
+from typing import Any, TypedDict, Unpack
+
+import grpc
+import grpc.aio
+
+from aio_authgrpc.cache import TokenCache
+from aio_authgrpc.channel import AuthorizedChannel
+from aio_authgrpc.errors import ConfigurationError
+from aio_authgrpc.http import AiohttpRequest
+from aio_authgrpc.pool import ChannelPool
+from aio_authgrpc.settings import ChannelSettings, Options, channel_settings
+from aio_authgrpc.sources import CredentialsType
+from aio_authgrpc.tls import ClientCertCallback, channel_credentials
+
+
+async def open_channel(settings: ChannelSettings) -> AuthorizedChannel:
+    """Read what has to be read, off the loop, and make the channel. No RPC is made.
+
+    Cancelling it closes what it had opened.
+
+    Raises:
+        ConfigurationError: A file or the environment cannot be used.
+        google.auth.exceptions.MutualTLSChannelError: There is no client certificate to be had.
+    """
+    auth = TokenCache(
+        settings.source, audience=settings.audience, request=settings.request, keep_warm=settings.keep_warm
+    )
+    try:
+        await auth.load()
+        channel = await _inner_channel(settings)
+    except BaseException:
+        await auth.aclose()
+        raise
+    return AuthorizedChannel(
+        channel, auth, header=settings.header, metadata=settings.metadata, owns_auth=True
+    )
+
+
+async def _inner_channel(settings: ChannelSettings) -> grpc.aio.Channel:
+    credentials = None
+    if not settings.plaintext:
+        credentials = await channel_credentials(settings.ssl_credentials, settings.client_cert_callback)
+
+    def make(options: Options) -> grpc.aio.Channel:
+        # Called through the module at run time: instrumentations replace these functions.
+        address, rest = settings.target.address, (settings.compression, list(settings.interceptors) or None)
+        if credentials is None:
+            return grpc.aio.insecure_channel(address, options, *rest)
+        return grpc.aio.secure_channel(address, credentials, options, *rest)
+
+    if settings.pool_size == 1:
+        return make(settings.options)
+    # Channels with equal arguments may share one connection.
+    return ChannelPool(
+        [make((*settings.options, ("aio_authgrpc.connection", n))) for n in range(settings.pool_size)]
+    )
+
+
+class ChannelArguments(TypedDict, total=False):
+    """What the seed's `**kwargs` may hold: they reach `grpc.aio.secure_channel` as they are."""
+
+    options: Options | None
+    compression: grpc.Compression | None
+    interceptors: Sequence[grpc.aio.ClientInterceptor] | None
+
+
+class OpeningChannel:
+    """A channel to be: `await` it and close the channel yourself, or open and close it with `async with`."""
+
+    def __init__(self, settings: ChannelSettings) -> None:
+        self._settings = settings
+        self._opening = False
+        self._channel: AuthorizedChannel | None = None
+
+    def __await__(self) -> Generator[Any, None, AuthorizedChannel]:
+        return open_channel(self._settings).__await__()
+
+    async def __aenter__(self) -> AuthorizedChannel:
+        # Check and set without an await between them.
+        if self._opening or self._channel is not None:
+            raise ConfigurationError("it is open already.", field="channel")
+        self._opening = True
+        try:
+            self._channel = await open_channel(self._settings)
+        finally:
+            self._opening = False
+        return self._channel
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
+
+def secure_authorized_channel(
+    credentials: CredentialsType,
+    request: AiohttpRequest | None,
+    target: str,
+    ssl_credentials: grpc.ChannelCredentials | None = None,
+    client_cert_callback: ClientCertCallback | None = None,
+    **kwargs: Unpack[ChannelArguments],
+) -> OpeningChannel:
+    """Open a channel over TLS: google-auth's function of this name, for asyncio (seed 000).
+
+    Either `channel = await secure_authorized_channel(...)`, closed by whoever awaits it, or `async
+    with secure_authorized_channel(...) as channel:`.
+
+    Args:
+        credentials: A google-auth credential, a `TokenSource`, or None for the default ones.
+        request: The HTTP transport for tokens. It stays the caller's; None makes one for the channel.
+        target: See `connect`.
+        ssl_credentials: TLS settings, such as `grpc.ssl_channel_credentials(root_certificates=...)`.
+        client_cert_callback: Returns the client's certificate chain and key for mutual TLS, as PEM
+            bytes; a plain function runs in a thread. It excludes `ssl_credentials`.
+        **kwargs: `options`, `compression` and `interceptors` for `grpc.aio.secure_channel`.
+            Interceptors see the token's metadata.
+
+    Raises:
+        ConfigurationError: The arguments cannot be used; files show when the channel is opened.
+        google.auth.exceptions.MutualTLSChannelError: On opening: the callback failed.
+    """
+    return OpeningChannel(
+        channel_settings(
+            target,
+            credentials,
+            request=request,
+            ssl_credentials=ssl_credentials,
+            client_cert_callback=client_cert_callback,
+            **kwargs,
+        )
+    )
+
+
+def insecure_authorized_channel(
+    credentials: CredentialsType, target: str, **kwargs: Unpack[ChannelArguments]
+) -> OpeningChannel:
+    """Open a channel in the clear, for a server on this machine or behind a proxy that encrypts (seed 001).
+
+    The name is the opt-in. Where the target is not this machine it warns, because whoever can read
+    the network can use the token.
+
+    Args:
+        credentials: See `secure_authorized_channel`.
+        target: See `connect`.
+        **kwargs: `options`, `compression` and `interceptors` for `grpc.aio.insecure_channel`.
+
+    Raises:
+        ConfigurationError: The arguments cannot be used; files show when the channel is opened.
+    """
+    return OpeningChannel(channel_settings(target, credentials, plaintext=True, **kwargs))

@@ -1,0 +1,169 @@
+"""What a channel is opened from: the arguments of the factories, checked at the call that passes them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+
+from aio_authgrpc.errors import ConfigurationError, check_type
+from aio_authgrpc.http import AiohttpRequest
+from aio_authgrpc.sources import CredentialsType, as_token_source
+from aio_authgrpc.target import Target, parse_target
+from aio_authgrpc.tls import ClientCertCallback, check_tls_arguments
+from aio_authgrpc.token import Metadata, TokenSource, checked_header, is_metadata_text
+
+Options = Sequence[tuple[str, object]]
+"""gRPC channel arguments (https://grpc.github.io/grpc/core/group__grpc__arg__keys.html)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ChannelSettings:
+    """What a channel is opened from: arguments that were checked, nothing that is open."""
+
+    target: Target
+    source: TokenSource
+    audience: str
+    header: str
+    metadata: Metadata
+    ssl_credentials: grpc.ChannelCredentials | None
+    client_cert_callback: ClientCertCallback | None
+    plaintext: bool
+    options: Options
+    compression: grpc.Compression | None
+    interceptors: Sequence[grpc.aio.ClientInterceptor]
+    request: AiohttpRequest | None
+    pool_size: int
+    keep_warm: bool
+
+
+def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of which it explains
+    target: str,
+    credentials: CredentialsType,
+    *,
+    audience: str | None = None,
+    ssl_credentials: grpc.ChannelCredentials | None = None,
+    client_cert_callback: ClientCertCallback | None = None,
+    plaintext: bool = False,
+    authority: str | None = None,
+    api_key: str | None = None,
+    quota_project_id: str | None = None,
+    metadata: Sequence[tuple[str, str]] | Mapping[str, str] = (),
+    header: str = "authorization",
+    options: Options | None = None,
+    compression: grpc.Compression | None = None,
+    interceptors: Sequence[grpc.aio.ClientInterceptor] | None = None,
+    request: AiohttpRequest | None = None,
+    pool_size: int = 1,
+    keep_warm: bool = False,
+) -> ChannelSettings:
+    """Check the arguments of a factory, at the call that makes the mistake.
+
+    Raises:
+        ConfigurationError: One of them cannot be used; `field` names it.
+    """
+    check_type("audience", audience, str, type(None))
+    check_type("plaintext", plaintext, bool)
+    check_type("authority", authority, str, type(None))
+    check_type("api_key", api_key, str, type(None))
+    check_type("quota_project_id", quota_project_id, str, type(None))
+    check_type("header", header, str)
+    check_type("compression", compression, grpc.Compression, type(None))
+    check_type("request", request, AiohttpRequest, type(None))
+    check_type("pool_size", pool_size, int)
+    check_type("keep_warm", keep_warm, bool)
+    parsed = parse_target(target)
+    check_tls_arguments(ssl_credentials, client_cert_callback, plaintext=plaintext)
+    source = as_token_source(credentials)
+    header = checked_header(getattr(source, "header", header))
+    options = _pairs("options", options, "[('grpc.keepalive_time_ms', 30_000)]")
+    interceptors = _checked_interceptors(interceptors)
+    if pool_size < 1:
+        raise ConfigurationError(f"{pool_size!r} is less than 1.", field="pool_size")
+    if authority is not None:
+        options = (*options, ("grpc.default_authority", authority))
+    if plaintext and not parsed.is_local:
+        warnings.warn(
+            f"Tokens for {parsed.address} cross the network in the clear.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return ChannelSettings(
+        target=parsed,
+        source=source,
+        audience=parsed.audience if audience is None else audience,
+        header=header,
+        metadata=fixed_metadata(header, api_key, quota_project_id, metadata),
+        ssl_credentials=ssl_credentials,
+        client_cert_callback=client_cert_callback,
+        plaintext=plaintext,
+        options=options,
+        compression=compression,
+        interceptors=interceptors,
+        request=request,
+        pool_size=pool_size,
+        keep_warm=keep_warm,
+    )
+
+
+def _listed(given: Any) -> list[Any]:
+    """Return what was passed as a list; one with None in it where it is no list of anything."""
+    return [None] if isinstance(given, str) or not hasattr(given, "__iter__") else list(given)
+
+
+def _pairs(field: str, given: Any, example: str) -> list[tuple[str, object]]:
+    """Return what was passed as pairs of a name and a value.
+
+    Raises:
+        ConfigurationError: It is something else; `example` says what to write.
+    """
+    given = {} if given is None else given
+    items: Any = given.items() if hasattr(given, "items") else given
+    pairs = _listed(items)
+    if not all(isinstance(pair, tuple) and len(cast("Any", pair)) == 2 for pair in pairs) or not all(
+        isinstance(name, str) for name, _ in pairs
+    ):
+        raise ConfigurationError(
+            "expected pairs of a name and a value.", field=field, hint=f"For example {example}."
+        )
+    return pairs
+
+
+def _checked_interceptors(
+    interceptors: Sequence[grpc.aio.ClientInterceptor] | None,
+) -> Sequence[grpc.aio.ClientInterceptor]:
+    items = _listed(() if interceptors is None else interceptors)
+    if not all(isinstance(item, grpc.aio.ClientInterceptor) for item in items):
+        raise ConfigurationError("expected a list of grpc.aio client interceptors.", field="interceptors")
+    return items
+
+
+def fixed_metadata(
+    header: str,
+    api_key: str | None,
+    quota_project_id: str | None,
+    metadata: Sequence[tuple[str, str]] | Mapping[str, str],
+) -> Metadata:
+    """Return what every RPC of a channel carries beside the token.
+
+    Raises:
+        ConfigurationError: It cannot be sent, or `header` is among it, which the token goes to.
+    """
+    pairs = _pairs("metadata", metadata, "{'x-team': 'blue'}")
+    entries = [("metadata", checked_header(key, "metadata"), value) for key, value in pairs]
+    if api_key is not None:
+        entries.append(("api_key", "x-api-key", api_key))
+    if quota_project_id is not None:
+        entries.append(("quota_project_id", "x-goog-user-project", quota_project_id))
+    fixed: list[tuple[str, str]] = []
+    for argument, key, value in entries:
+        if not isinstance(value, str) or not value or not is_metadata_text(value):
+            raise ConfigurationError(f"the value of {key!r} is not printable ASCII text.", field=argument)
+        if key == header:
+            raise ConfigurationError(f"{key!r} is what the token goes to.", field=argument)
+        fixed.append((key, value))
+    return tuple(fixed)
