@@ -9,6 +9,8 @@ function, such as `credentials.refresh`, in a worker thread so that it can be ca
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextvars
 import importlib
 import ssl
 import threading
@@ -17,7 +19,7 @@ import urllib.request
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import aiohttp
 import google.auth.transport
@@ -212,7 +214,7 @@ class AiohttpRequest(google.auth.transport.Request):
             await session.close()
 
     async def __aenter__(self) -> Self:
-        await import_off_loop("anyio.to_thread", "anyio._backends._asyncio")
+        await import_off_loop("anyio.from_thread", "anyio._backends._asyncio")
         self.bind()
         return self
 
@@ -242,7 +244,11 @@ class ThreadRequest(google.auth.transport.Request):
     def __call__(self, *args: Any, **kwargs: Any) -> HttpResponse:
         """See `AiohttpRequest.__call__`."""
         self.status = None  # no response is no status, whatever came before
-        response = self._request(*args, sending=self, **kwargs)
+        try:
+            response = self._request(*args, sending=self, **kwargs)
+        except (asyncio.CancelledError, concurrent.futures.CancelledError):
+            # google-auth's own threads handle errors, but no cancellation.
+            raise TransportError("Nobody waits for this request any more.") from None
         self.status = response.status
         return response
 
@@ -274,12 +280,45 @@ class ThreadRequest(google.auth.transport.Request):
 
 
 async def run_in_thread(function: Callable[[], T]) -> T:
-    """Run a blocking function in a worker thread. Cancelling it returns at once and abandons the thread."""
-    await import_off_loop("anyio.to_thread", "anyio._backends._asyncio")
-    from anyio import CapacityLimiter, to_thread  # noqa: PLC0415 - see bind()
+    """Run a blocking function in a thread of its own. Cancelling it returns at once and abandons the thread.
 
-    # A limiter for this call alone: abandoned threads do not use up the application's.
-    return await to_thread.run_sync(function, abandon_on_cancel=True, limiter=CapacityLimiter(1))
+    A daemon thread, not one of a pool: what google-auth sleeps through, or waits for a subprocess, must
+    hold neither the application's pool nor the end of the process.
+    """
+    loop = asyncio.get_running_loop()
+    finished: asyncio.Future[_Outcome] = loop.create_future()
+    run = contextvars.copy_context().run
+    arguments = (_run_and_tell, function, loop, finished)
+    threading.Thread(target=run, args=arguments, name="aio_authgrpc", daemon=True).start()
+    del run, arguments
+    value, error = await finished
+    try:
+        if error is not None:
+            raise error
+        return cast("T", value)
+    finally:
+        del finished, value, error  # the error's traceback holds this frame
+
+
+_Outcome = tuple[object, BaseException | None]
+
+
+def _run_and_tell(
+    function: Callable[[], object], loop: asyncio.AbstractEventLoop, finished: asyncio.Future[_Outcome]
+) -> None:
+    outcome: _Outcome
+    try:
+        outcome = (function(), None)
+    except BaseException as error:  # noqa: BLE001 - raised again on the loop
+        outcome = (None, error)
+    with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits
+        loop.call_soon_threadsafe(_finish, finished, outcome)
+    del outcome  # the error's traceback holds this frame
+
+
+def _finish(finished: asyncio.Future[_Outcome], outcome: _Outcome) -> None:
+    if not finished.done():  # else nobody waits any more
+        finished.set_result(outcome)
 
 
 async def bridge_to_thread(function: Callable[[], T], request: ThreadRequest) -> T:
@@ -288,7 +327,7 @@ async def bridge_to_thread(function: Callable[[], T], request: ThreadRequest) ->
     Cancelling it returns at once: a request under way is cancelled and no other is sent. A
     `time.sleep` or a subprocess inside google-auth is left to end by itself, its outcome dropped.
     """
-    await import_off_loop("anyio.to_thread", "anyio._backends._asyncio")
+    await import_off_loop("anyio.from_thread", "anyio._backends._asyncio")
     request.bind()
     try:
         return await run_in_thread(function)
@@ -301,37 +340,16 @@ _imported: set[str] = set()
 
 
 async def import_off_loop(*modules: str) -> None:
-    """Import modules in a thread that ends with it: anyio's backend or cryptography take 25–50 ms.
-
-    A pool would keep a thread for nothing, and anyio cannot be asked for one before it is imported.
-    """
+    """Import modules in a thread: anyio's backend or cryptography take 25–50 ms."""
     missing = [name for name in modules if name not in _imported]
-    if not missing:
-        return
-    loop = asyncio.get_running_loop()
-    imported: asyncio.Future[None] = loop.create_future()
-
-    def finish(error: BaseException | None) -> None:
-        if imported.done():
-            return
-        if error is None:
-            imported.set_result(None)
-        else:
-            imported.set_exception(error)
 
     def run() -> None:
-        error: BaseException | None = None
-        try:
-            for name in missing:
-                importlib.import_module(name)
-                _imported.add(name)
-        except BaseException as raised:  # noqa: BLE001 - raised again on the loop
-            error = raised
-        with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits
-            loop.call_soon_threadsafe(finish, error)
+        for name in missing:
+            importlib.import_module(name)
+            _imported.add(name)
 
-    threading.Thread(target=run, name="aio_authgrpc import", daemon=True).start()
-    await imported
+    if missing:
+        await run_in_thread(run)
 
 
 async def _read(response: aiohttp.ClientResponse, url: str) -> bytes:
