@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime
 import sys
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aio_authgrpc.errors import ConfigurationError, token_error
-from aio_authgrpc.http import AiohttpRequest, ThreadRequest, bridge_to_thread, import_off_loop
+from aio_authgrpc.http import AiohttpRequest, bridge_to_thread, import_off_loop
+from aio_authgrpc.sources import corrections
 from aio_authgrpc.token import Token, TokenRequest
 
 if TYPE_CHECKING:
@@ -21,68 +21,50 @@ class GoogleCredentialsSource:
     """A `google.auth.credentials.Credentials`, refreshed in a worker thread over the aiohttp session.
 
     A token that the credential already has, and that this source has not handed out, is used without
-    a request. The object is otherwise refreshed in place, as google-auth does it.
-
-    A service account without scopes gets no token from Google's endpoint; a JWT for `https://<host>/`
-    is signed instead (https://google.aip.dev/auth/4111, as google-auth's plugin does where it is told
-    the host), by a credential of this source's own for each audience.
+    a request. The object is otherwise refreshed in place, as google-auth does it; where its tokens are
+    for one audience, a copy for each is kept here.
 
     Args:
         credentials: Any of google-auth's; it stays the caller's.
-        sign_without_scopes: Whether a service account without scopes signs, as said above.
+        sign_without_scopes: Whether a service account without scopes signs a JWT for `https://<host>/`
+            (https://google.aip.dev/auth/4111), as google-auth's plugin does where it is told the host.
     """
 
     def __init__(
         self, credentials: google.auth.credentials.Credentials, *, sign_without_scopes: bool = True
     ) -> None:
-        self._credentials = credentials
-        self._sign_without_scopes = sign_without_scopes
-        self._signing: dict[str, google.auth.credentials.Credentials] = {}
+        self.credentials = credentials
+        self.for_any_audience = not (sign_without_scopes and corrections.needs_audience(credentials))
+        self._of_audience: dict[str, google.auth.credentials.Credentials] = {}
         self._handed_out: dict[str, str] = {}
+
+    async def load(self, request: TokenRequest) -> None:
+        """Check that there is an audience, where the credential's tokens are for one.
+
+        Raises:
+            ConfigurationError: The target has no host name, and no audience was given.
+        """
+        if not self.for_any_audience:
+            check_audience(request.audience)
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return the credential's token, refreshed if need be. Cancelling it abandons the thread."""
-        credentials = self._for_audience(request.audience)
-        if self._needs_refresh(credentials, request.audience):
-            await refresh(credentials, request.http)
-        token = _token_of(credentials)
-        self._handed_out[request.audience] = token.value
+        await self.load(request)
+        audience = request.audience
+        credentials = self.credentials if self.for_any_audience else self._copy_for(audience)
+        token = await obtain_token(credentials, request, used=self._handed_out.get(audience))
+        self._handed_out[audience] = token.value
         return token
 
-    def _needs_refresh(self, credentials: google.auth.credentials.Credentials, audience: str) -> bool:
-        from google.auth.credentials import AnonymousCredentials, TokenState  # noqa: PLC0415 - it is loaded
-
-        if isinstance(credentials, AnonymousCredentials):
-            return False
-        if credentials.token is None or _text(credentials.token) == self._handed_out.get(audience):
-            return True
-        return credentials.token_state is not TokenState.FRESH
-
-    def _for_audience(self, audience: str) -> google.auth.credentials.Credentials:
-        credentials = self._credentials
-        if not (audience and self._sign_without_scopes):
-            return credentials
-        # Not imported for this: whoever has such a credential has imported its module.
-        if "google.oauth2.service_account" not in sys.modules:
-            return credentials
-        from google.oauth2 import service_account  # noqa: PLC0415 - see above
-
-        if not isinstance(credentials, service_account.Credentials):
-            return credentials
-        # Who acts for another (google-auth has no public name for the subject) has to ask the endpoint.
-        acts_for_another = getattr(credentials, "_subject", None) is not None
-        if credentials.scopes or credentials.default_scopes or acts_for_another:
-            return credentials
-        if audience not in self._signing:
-            from google.auth import jwt  # noqa: PLC0415 - service_account has loaded it
-
-            self._signing[audience] = jwt.Credentials.from_signing_credentials(
-                credentials, f"{audience}/", quota_project_id=credentials.quota_project_id
-            )
-        return self._signing[audience]
+    def _copy_for(self, audience: str) -> google.auth.credentials.Credentials:
+        if audience not in self._of_audience:
+            made = corrections.for_audience(self.credentials, audience)
+            assert made is not None, "__init__ found that there is one"
+            self._of_audience[audience] = made
+        return self._of_audience[audience]
 
     def __repr__(self) -> str:
-        return f"<GoogleCredentialsSource of {type(self._credentials).__name__}>"
+        return f"<GoogleCredentialsSource of {type(self.credentials).__name__}>"
 
 
 class GoogleAioCredentialsSource:
@@ -94,14 +76,14 @@ class GoogleAioCredentialsSource:
     """
 
     def __init__(self, credentials: google.auth.aio.credentials.Credentials) -> None:
-        self._credentials = credentials
+        self.credentials = credentials
         self._handed_out: str | None = None
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return the credential's token, refreshed if it has none that was not used yet."""
         from google.auth.aio.credentials import AnonymousCredentials  # noqa: PLC0415 - it is loaded
 
-        credentials = self._credentials
+        credentials = self.credentials
         if isinstance(credentials, AnonymousCredentials):
             return Token("")
         expiry = self._expiry()
@@ -115,21 +97,26 @@ class GoogleAioCredentialsSource:
         return token
 
     def _expiry(self) -> datetime.datetime | None:
-        expiry: object = getattr(self._credentials, "expiry", None)
+        expiry: object = getattr(self.credentials, "expiry", None)
         return expiry if isinstance(expiry, datetime.datetime) else None
 
     async def _refresh(self, http: AiohttpRequest) -> None:
         from google.auth.aio.credentials import StaticCredentials  # noqa: PLC0415 - it is loaded
 
-        if isinstance(self._credentials, StaticCredentials):
+        if isinstance(self.credentials, StaticCredentials):
             return  # it has the one token and no other
         await import_off_loop("google.auth.aio.transport.aiohttp")
         from google.auth.aio.transport import aiohttp as transport  # noqa: PLC0415 - loaded off the loop
 
-        await self._credentials.refresh(transport.Request(http.session()))
+        await self.credentials.refresh(transport.Request(http.session()))
 
     def __repr__(self) -> str:
-        return f"<GoogleAioCredentialsSource of {type(self._credentials).__name__}>"
+        return f"<GoogleAioCredentialsSource of {type(self.credentials).__name__}>"
+
+
+def is_google_credentials(given: object, module: str = "google.auth.credentials") -> bool:
+    """Whether it is a `Credentials` of the module; whoever has one has imported that."""
+    return module in sys.modules and isinstance(given, sys.modules[module].Credentials)
 
 
 def checked_scopes(scopes: Sequence[str] | None) -> tuple[str, ...]:
@@ -148,43 +135,55 @@ def checked_scopes(scopes: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(scopes or ())
 
 
-async def refresh(credentials: google.auth.credentials.Credentials, http: AiohttpRequest) -> None:
-    """Call `credentials.refresh` in a worker thread, its HTTP on the loop.
+def check_audience(audience: str) -> None:
+    """Refuse to make a token for nobody.
+
+    Raises:
+        ConfigurationError: There is no audience: the target has no host name.
+    """
+    if not audience:
+        raise ConfigurationError(
+            "the target has no host to make one from.", field="audience", hint="Pass audience='https://...'."
+        )
+
+
+async def obtain_token(
+    credentials: google.auth.credentials.Credentials, request: TokenRequest, *, used: str | None = None
+) -> Token:
+    """Return the token that a credential has, if it is good and not the one that was used, or a new one.
+
+    All of it happens in a worker thread, the HTTP on the loop. Cancelling it abandons the thread.
 
     Raises:
         AuthRpcError: What google-auth raised, translated with the endpoint's last status in view.
     """
-    request = await _thread_request(credentials, http)
-    untyped_credentials: Any = credentials
+    sender = await corrections.thread_request(credentials, request.http)
+
+    def obtain() -> Token:
+        if _needs_refresh(credentials, used):
+            corrections.refresh(credentials, sender)
+        corrections.look_up_allowed_locations(credentials, sender, request.audience)
+        headers: dict[str, str] = {}
+        credentials.apply(headers)
+        return _token_from(headers, credentials.expiry)
+
     try:
-        await bridge_to_thread(partial(untyped_credentials.refresh, request), request)
-        return
+        return await bridge_to_thread(obtain, sender)
     except Exception as error:  # noqa: BLE001 - third parties' credentials raise anything
-        translated = token_error(error, http_status=request.status)
+        translated = token_error(error, http_status=sender.status)
     raise translated  # outside of the handler: the original, which may show a secret, is no context
 
 
-async def _thread_request(
-    credentials: google.auth.credentials.Credentials, http: AiohttpRequest
-) -> ThreadRequest:
-    """Return the request for a refresh; GDCH's insists on a `google.auth.transport.requests.Request`."""
-    if type(credentials).__module__ != "google.oauth2.gdch_credentials":
-        return ThreadRequest(http)
-    await import_off_loop("google.auth.transport.requests")
-    from google.auth.transport import requests  # noqa: PLC0415 - 100 ms, loaded off the loop
+def _needs_refresh(credentials: Any, used: str | None) -> bool:
+    from google.auth.credentials import AnonymousCredentials, TokenState  # noqa: PLC0415 - it is loaded
 
-    # Without that class's __init__ and __del__, which make and close a session of requests.
-    class GdchRequest(ThreadRequest, requests.Request):
-        def __del__(self) -> None:
-            pass
-
-    return GdchRequest(http)
-
-
-def _token_of(credentials: google.auth.credentials.Credentials) -> Token:
-    headers: dict[str, str] = {}
-    credentials.apply(headers)
-    return _token_from(headers, credentials.expiry)
+    if isinstance(credentials, AnonymousCredentials):
+        return False
+    if credentials.token is None or _text(credentials.token) == used:
+        return True
+    # A user's with_quota_project() keeps the token and drops its expiry: it may be over.
+    lost_its_expiry = credentials.expiry is None and getattr(credentials, "refresh_token", None) is not None
+    return lost_its_expiry or credentials.token_state is not TokenState.FRESH
 
 
 def _token_from(headers: dict[str, str], expiry: datetime.datetime | None) -> Token:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from aio_authgrpc.errors import ConfigurationError, check_type
-from aio_authgrpc.sources.service_account import FileOrInfo, KeyLoader, check_audience
+from aio_authgrpc.sources.credential_info import FileOrInfo, InfoLoader
+from aio_authgrpc.sources.google_auth import check_audience
+from aio_authgrpc.sources.service_account_key import KeyLoader
 from aio_authgrpc.token import Token, TokenRequest
 
 # ESP, and Google's own endpoints, refuse a JWT that is good for more than an hour.
@@ -99,7 +101,7 @@ def service_account_jwt(
             f"{lifetime!r} is not within 1 and {_MAX_LIFETIME} seconds.", field="lifetime"
         )
     return ServiceAccountJwtSource(
-        KeyLoader(file_or_info),
+        KeyLoader(InfoLoader(file_or_info, ["service_account"])),
         issuer=issuer,
         audience=audience,
         subject=subject,
