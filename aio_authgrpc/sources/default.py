@@ -1,101 +1,229 @@
-"""Application Default Credentials, looked up off the loop (seed 003)."""
+"""Application Default Credentials, looked up off the loop and within a time (seed 003, AIP-4110)."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
+import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
-import google.auth
-import google.auth.exceptions
-
-from aio_authgrpc.errors import ConfigurationError, redacted
-from aio_authgrpc.http import AiohttpRequest, ThreadRequest, bridge_to_thread
+from aio_authgrpc.clock import Clock, SystemClock
+from aio_authgrpc.errors import ConfigurationError, TokenUnavailableError, check_type
+from aio_authgrpc.http import AiohttpRequest, import_off_loop, run_in_thread
+from aio_authgrpc.sources.credential_info import CREDENTIAL_TYPES, CredentialInfo, InfoLoader
+from aio_authgrpc.sources.credential_types import import_type, make_credentials
 from aio_authgrpc.sources.google_auth import GoogleCredentialsSource, checked_scopes
+from aio_authgrpc.sources.loaded import LoadedCredentialsSource
+from aio_authgrpc.sources.metadata_server import (
+    google_cloud_marker,
+    is_disabled,
+    metadata_server_url,
+    wait_for_metadata_server,
+)
 from aio_authgrpc.token import Token, TokenRequest
 
 if TYPE_CHECKING:
-    import google.auth.credentials
+    from google.auth.credentials import Credentials
 
-# A metadata server that hangs would hold google-auth's look-up for 12 s.
-_LOOKUP_TIMEOUT = 5.0
-# google.auth.default() changes the process-wide warning filters while it runs: one at a time.
-_lookup_lock = threading.Lock()
+_FILE_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
+_QUOTA_PROJECT_VARIABLE = "GOOGLE_CLOUD_QUOTA_PROJECT"
+# Off Google Cloud nobody answers at the metadata server's address, and a start should not take longer.
+# (google-auth takes up to 12 s.)
+_TIMEOUT = 4.0
+# On it the server may come seconds after the container does, as GKE documents for its own.
+_TIMEOUT_ON_GOOGLE_CLOUD = 30.0
+_HINT = (
+    f"Set {_FILE_VARIABLE} to a credential file, run 'gcloud auth application-default login', or pass "
+    "credentials=."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefaultCredentialsExplanation:
+    """Where Application Default Credentials were looked for, and what was found. Its `str` is for people.
+
+    Attributes:
+        found: The type that was found, such as `"service_account"` or `"compute_engine"`; None if nothing
+            was, or nothing was looked up yet.
+        tried: Each place that was looked at, in order, and what was there.
+    """
+
+    found: str | None = None
+    tried: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"{place}: {outcome}" for place, outcome in self.tried]
+        return "; ".join(lines) if lines else "nothing was looked up yet"
 
 
 class DefaultCredentialsSource:
     """What `default()` returns."""
 
-    def __init__(self, scopes: tuple[str, ...], quota_project_id: str | None) -> None:
+    def __init__(
+        self,
+        scopes: tuple[str, ...],
+        quota_project_id: str | None,
+        *,
+        timeout: float | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         self._scopes = scopes
         self._quota_project_id = quota_project_id
-        self._source: GoogleCredentialsSource | None = None
+        self._timeout = timeout
+        self._clock: Clock = SystemClock() if clock is None else clock
+        self._explanation = DefaultCredentialsExplanation()
+        self._loaded = LoadedCredentialsSource("default()", self._look_up)
 
-    async def load(self, request: TokenRequest, *, timeout: float = _LOOKUP_TIMEOUT) -> None:
-        """Look the credentials up, in google-auth's order.
+    @property
+    def for_any_audience(self) -> bool:
+        """Whether a token is good for every audience; not known, and so False, before the look-up."""
+        return self._loaded.for_any_audience
 
-        Args:
-            request: Carries the HTTP transport.
-            timeout: Seconds that the look-up may take. Its thread is left to end by itself.
+    def explain(self) -> DefaultCredentialsExplanation:
+        """Return what the last look-up tried and found. Holds no secret."""
+        return self._explanation
+
+    async def google_credentials(self, request: TokenRequest) -> Credentials:
+        """Return google-auth's credential; see `load`."""
+        return await self._loaded.google_credentials(request)
+
+    async def load(self, request: TokenRequest) -> None:
+        """Look the credentials up, once however many wait. Cancelling it leaves nothing behind.
 
         Raises:
             ConfigurationError: None were found in time, or what was found cannot be used.
+            TokenUnavailableError: This is Google Cloud, but its metadata server did not come in time.
         """
-        if self._source is None:
-            self._source = GoogleCredentialsSource(await self._look_up(request.http, timeout))
+        await self._loaded.load(request)
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return a token of the credentials that were found."""
-        await self.load(request)
-        assert self._source is not None, "load() sets it or raises"
-        return await self._source.fetch(request)
+        return await self._loaded.fetch(request)
 
-    async def _look_up(self, http: AiohttpRequest, timeout: float) -> google.auth.credentials.Credentials:
-        request = ThreadRequest(http)
-
-        def look_up() -> google.auth.credentials.Credentials:
-            untyped_google_auth: Any = google.auth
-            with _lookup_lock:
-                found: tuple[google.auth.credentials.Credentials, str | None] = untyped_google_auth.default(
-                    scopes=self._scopes or None, request=request, quota_project_id=self._quota_project_id
-                )
-            return found[0]
-
+    async def _look_up(self, request: TokenRequest) -> GoogleCredentialsSource:
+        tried: list[tuple[str, str]] = []
+        found: str | None = None
         try:
-            async with asyncio.timeout(timeout):
-                return await bridge_to_thread(look_up, request)
+            async with asyncio.timeout(self._timeout):
+                info = await run_in_thread(lambda: _look_for_file(tried))
+                if info is None:
+                    await self._look_for_metadata_server(request.http, tried)
+                found = "compute_engine" if info is None else info.kind
+                return await self._source_of(info)
         except TimeoutError:
-            problem = f"the look-up took more than {timeout:g} s (is there a metadata server?)."
-        except google.auth.exceptions.GoogleAuthError as error:
-            problem = redacted(str(error.args[0] if error.args else error))
-        except Exception as error:  # noqa: BLE001 - what broken files raise inside google-auth is anything
-            problem = f"the default credentials cannot be used: {type(error).__name__}."
-        # Outside of the handlers: those errors can hold the whole of a credential file.
-        raise ConfigurationError(problem, field="credentials", hint=_HINT)
+            tried.append(("time", f"{self._timeout:g} s were over"))
+        finally:
+            self._explanation = DefaultCredentialsExplanation(found=found, tried=tuple(tried))
+        raise self._nothing_found()
+
+    async def _source_of(self, info: CredentialInfo | None) -> GoogleCredentialsSource:
+        quota = self._quota_project_id or os.environ.get(_QUOTA_PROJECT_VARIABLE)
+        if info is not None:
+            await import_type(info.kind)
+            return await run_in_thread(
+                lambda: GoogleCredentialsSource(make_credentials(info, self._scopes, quota))
+            )
+        await import_off_loop("google.auth.compute_engine")
+        from google.auth.compute_engine import Credentials  # noqa: PLC0415 - loaded off the loop
+
+        return GoogleCredentialsSource(Credentials(scopes=self._scopes or None, quota_project_id=quota))
+
+    async def _look_for_metadata_server(self, http: AiohttpRequest, tried: list[tuple[str, str]]) -> None:
+        """Return once it answers.
+
+        Raises:
+            ConfigurationError, TokenUnavailableError: See `load`.
+        """
+        if is_disabled():
+            tried.append(("metadata server", "NO_GCE_CHECK is true"))
+            raise self._nothing_found(tried)
+        marker = await run_in_thread(google_cloud_marker)
+        budget = _TIMEOUT if marker is None else _TIMEOUT_ON_GOOGLE_CLOUD
+        place = f"metadata server {metadata_server_url()}"
+        try:
+            async with asyncio.timeout(budget):
+                problem = await wait_for_metadata_server(http, patient=marker is not None, clock=self._clock)
+        except TimeoutError:
+            problem = f"no answer within {budget:g} s"
+        tried.append((place, problem or "answered"))
+        if problem and marker is not None:
+            raise TokenUnavailableError(
+                f"{marker} says that this is Google Cloud, but its metadata server did not come: {problem}.",
+                hint="It may come later; a service that is restarted tries again.",
+            )
+        if problem:
+            raise self._nothing_found(tried)
+
+    def _nothing_found(self, tried: Sequence[tuple[str, str]] = ()) -> ConfigurationError:
+        explanation = DefaultCredentialsExplanation(tried=tuple(tried)) if tried else self._explanation
+        return ConfigurationError(
+            f"no default credentials were found. {explanation}.", field="credentials", hint=_HINT
+        )
 
     def __repr__(self) -> str:
         return "default()"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A token source is not pickled: it would put its secrets into the pickle.")
 
-_HINT = (
-    "Set GOOGLE_APPLICATION_CREDENTIALS to a credential file, run 'gcloud auth application-default "
-    "login', or pass credentials=."
-)
+
+def _look_for_file(tried: list[tuple[str, str]]) -> CredentialInfo | None:
+    """Return the file that the environment names, or gcloud's; None if there is neither.
+
+    A file that is there but cannot be used is an error: it is what was meant.
+    """
+    from google.auth import _cloud_sdk  # noqa: PLC0415 - in a thread
+
+    named = os.environ.get(_FILE_VARIABLE, "")
+    if named:
+        return _read(named, f"{_FILE_VARIABLE}={named}", tried)
+    tried.append((_FILE_VARIABLE, "not set"))
+    path: str = _cloud_sdk.get_application_default_credentials_path()
+    if Path(path).is_file():
+        return _read(path, f"gcloud's {path}", tried)
+    tried.append((f"gcloud's {path}", "no such file"))
+    return None
+
+
+def _read(path: str, place: str, tried: list[tuple[str, str]]) -> CredentialInfo:
+    try:
+        info = InfoLoader(Path(path), CREDENTIAL_TYPES).read()
+    except ConfigurationError as error:
+        tried.append((place, f"cannot be used ({error.field})"))
+        raise
+    tried.append((place, info.kind))
+    return info
 
 
 def default(
-    scopes: Sequence[str] | None = None, *, quota_project_id: str | None = None
+    scopes: Sequence[str] | None = None,
+    *,
+    quota_project_id: str | None = None,
+    timeout: float | None = None,
 ) -> DefaultCredentialsSource:
-    """Use Application Default Credentials: `google.auth.default()`, in a worker thread, over aiohttp.
+    """Use Application Default Credentials, in google-auth's order (https://google.aip.dev/auth/4110).
 
-    They are looked up when the channel is opened.
+    They are looked up when the channel is opened: the file that `GOOGLE_APPLICATION_CREDENTIALS` names,
+    the one that `gcloud auth application-default login` wrote, the metadata server. Files are read and
+    parsed in a thread, and the metadata server is asked over aiohttp. A file that cannot be used is an
+    error, never replaced by another identity. Unlike `google.auth.default()`, it looks for no project:
+    no gcloud is run, and no token is fetched. `explain()` tells what was tried and found.
 
     Args:
-        scopes: OAuth 2.0 scopes. A service account found without any signs its tokens for the target.
-        quota_project_id: The project that pays, sent as `x-goog-user-project`.
+        scopes: OAuth 2.0 scopes. A service account found without any signs its tokens for the target;
+            users' credentials keep what the user granted.
+        quota_project_id: The project that pays, sent as `x-goog-user-project`;
+            `GOOGLE_CLOUD_QUOTA_PROJECT`, or the file's, if None.
+        timeout: Seconds that the look-up may take. None waits 4 s for a metadata server, or 30 s where
+            the environment or the machine says that this is Google Cloud.
 
     Raises:
-        ConfigurationError: The scopes are no list of str.
+        ConfigurationError: An argument has the wrong type.
     """
-    return DefaultCredentialsSource(checked_scopes(scopes), quota_project_id)
+    check_type("quota_project_id", quota_project_id, str, type(None))
+    check_type("timeout", timeout, int, float, type(None))
+    if timeout is not None and not timeout > 0:
+        raise ConfigurationError(f"{timeout!r} is not a positive number of seconds.", field="timeout")
+    return DefaultCredentialsSource(checked_scopes(scopes), quota_project_id, timeout=timeout)
