@@ -1,0 +1,132 @@
+"""From an identity to google-auth's credential for its ID tokens, by type. In worker threads; no HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from aio_authgrpc.errors import ConfigurationError
+from aio_authgrpc.sources.corrections import module_of
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
+_CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
+
+
+def id_token_credentials(own: Credentials, audience: str, *, audience_is_given: bool) -> Credentials:
+    """Return the credential for the ID tokens of an identity.
+
+    Args:
+        own: Whose tokens they are.
+        audience: For whom they are.
+        audience_is_given: Whether the user chose it; a login's ID token is for the login's client.
+
+    Raises:
+        ConfigurationError: It has none.
+    """
+    untyped: Any = own
+    if hasattr(untyped, "with_target_audience"):  # it is one already
+        made: Credentials = untyped.with_target_audience(audience)
+        return made
+    if module_of("google.oauth2.credentials", own):
+        return _of_user(own, audience if audience_is_given else None)
+    for module, make in _MAKERS.items():
+        if module_of(module, own):
+            return make(own, audience)
+    raise ConfigurationError(
+        f"{type(own).__module__}.{type(own).__name__} has no ID tokens.",
+        field="credentials",
+        hint="Pass target_principal='<service account email>', whose tokens this identity may create; "
+        "or another identity.",
+    )
+
+
+def impersonated(own: Credentials, principal: str, delegates: Sequence[str], audience: str) -> Credentials:
+    """Return the credential for the ID tokens of a service account that an identity impersonates."""
+    from google.auth import impersonated_credentials  # noqa: PLC0415 - loaded off the loop
+
+    target = impersonated_credentials.Credentials(
+        source_credentials=own,
+        target_principal=principal,
+        target_scopes=[_CLOUD_PLATFORM],
+        delegates=list(delegates) or None,
+    )
+    return _of_impersonated(target, audience)
+
+
+def self_signed(own: Credentials, audience: str) -> Credentials:
+    """Return the credential for tokens that an identity signs with its own key.
+
+    Raises:
+        ConfigurationError: It has no key.
+    """
+    from google.auth import credentials, jwt  # noqa: PLC0415 - loaded off the loop
+
+    untyped: Any = own
+    if not isinstance(own, credentials.Signing) or not untyped.signer_email:
+        raise ConfigurationError(
+            f"{type(own).__name__} has no key to sign with.", field="self_signed", hint="Leave it out."
+        )
+    made: Credentials = jwt.Credentials.from_signing_credentials(
+        untyped, audience, additional_claims={"email": untyped.signer_email}
+    )
+    return made
+
+
+def _of_service_account(own: Any, audience: str) -> Credentials:
+    from google.oauth2 import service_account  # noqa: PLC0415 - the credential has loaded it
+
+    return service_account.IDTokenCredentials(
+        own.signer,
+        service_account_email=own.service_account_email,
+        token_uri=own._token_uri,  # google-auth has no public name
+        target_audience=audience,
+        quota_project_id=own.quota_project_id,
+        universe_domain=own.universe_domain,
+    )
+
+
+def _of_compute_engine(own: Any, audience: str) -> Credentials:
+    from google.auth.compute_engine import IDTokenCredentials  # noqa: PLC0415 - the credential has loaded it
+
+    # With a request in place of None, the constructor would use it.
+    quota_project_id = own.quota_project_id
+    return IDTokenCredentials(
+        None, audience, use_metadata_identity_endpoint=True, quota_project_id=quota_project_id
+    )
+
+
+def _of_impersonated(own: Any, audience: str) -> Credentials:
+    from google.auth.impersonated_credentials import IDTokenCredentials  # noqa: PLC0415 - loaded off the loop
+
+    quota_project_id = own.quota_project_id
+    return IDTokenCredentials(
+        own, target_audience=audience, include_email=True, quota_project_id=quota_project_id
+    )
+
+
+def _of_external_account(own: Any, audience: str) -> Credentials:
+    """The impersonation that is inside of an external account is asked for another kind of token."""
+    if not own.service_account_email:
+        raise ConfigurationError(
+            "this external account impersonates no service account, and so has no ID tokens.",
+            field="credentials",
+            hint="Its configuration needs a service_account_impersonation_url; or pass target_principal=.",
+        )
+    return _of_impersonated(own._initialize_impersonated_credentials(), audience)  # no public name
+
+
+def _of_user(own: Any, audience: str | None) -> Credentials:
+    from aio_authgrpc.sources.user_id_token import UserIdTokenCredentials  # noqa: PLC0415 - off the loop
+
+    return UserIdTokenCredentials(own, audience)
+
+
+_MAKERS: dict[str, Callable[[Credentials, str], Credentials]] = {
+    "google.oauth2.service_account": _of_service_account,
+    "google.auth.compute_engine.credentials": _of_compute_engine,
+    "google.auth.impersonated_credentials": _of_impersonated,
+    "google.auth.external_account": _of_external_account,
+    "google.auth.jwt": self_signed,
+}
