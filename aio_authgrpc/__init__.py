@@ -22,9 +22,19 @@ from aio_authgrpc.errors import (
     WrongEventLoopError,
 )
 from aio_authgrpc.http import AiohttpRequest
+from aio_authgrpc.identity import Identity, identity
 from aio_authgrpc.opening import insecure_authorized_channel, secure_authorized_channel
 from aio_authgrpc.sources.api_key import api_key
-from aio_authgrpc.sources.default import default
+from aio_authgrpc.sources.credential_files import (
+    authorized_user,
+    external_account,
+    external_account_authorized_user,
+    gdch_service_account,
+    impersonated_service_account,
+)
+from aio_authgrpc.sources.default import DefaultCredentialsExplanation, default
+from aio_authgrpc.sources.id_token import id_token
+from aio_authgrpc.sources.metadata_server import compute_engine
 from aio_authgrpc.sources.service_account import service_account
 from aio_authgrpc.sources.signed_jwt import service_account_jwt
 from aio_authgrpc.sources.static import static_token, token_source
@@ -42,6 +52,8 @@ __all__ = [
     "ConfigurationError",
     "Connection",
     "ConnectionNotReadyError",
+    "DefaultCredentialsExplanation",
+    "Identity",
     "LoadableTokenSource",
     "SystemClock",
     "Token",
@@ -55,8 +67,16 @@ __all__ = [
     "TokenUnavailableError",
     "WrongEventLoopError",
     "api_key",
+    "authorized_user",
+    "compute_engine",
     "connect",
     "default",
+    "external_account",
+    "external_account_authorized_user",
+    "gdch_service_account",
+    "id_token",
+    "identity",
+    "impersonated_service_account",
     "insecure_authorized_channel",
     "secure_authorized_channel",
     "service_account",

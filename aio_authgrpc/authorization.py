@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from asyncio import get_running_loop
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import grpc.aio
 
 from aio_authgrpc.errors import AuthRpcError, ChannelClosedError, ConfigurationError, WrongEventLoopError
-from aio_authgrpc.token import Metadata, Token
+from aio_authgrpc.identity import Identity, current_identities
+from aio_authgrpc.sources.several import all_of, combined
+from aio_authgrpc.token import Metadata, Token, TokenSource
 
 if TYPE_CHECKING:
     from aio_authgrpc.cache import TokenCache
@@ -22,6 +26,8 @@ CallerMetadata = tuple[tuple[str, str | bytes], ...]
 
 
 _API_KEY_HEADERS = ("x-api-key", "x-goog-api-key")
+# A service that makes a source for each of its callers should not keep all of their tokens.
+_MOST_IDENTITIES = 128
 
 
 class WaitingCall(Protocol):
@@ -47,6 +53,55 @@ class Authorization:
         self.metadata = metadata
 
 
+class Tokens(Protocol):
+    """What an authorizer asks of a `TokenCache`, or of several."""
+
+    def current(self) -> Token | None:
+        """See `TokenCache.current`."""
+        ...
+
+    async def get(self, *, timeout: float | None = None) -> Token:
+        """See `TokenCache.get`."""
+        ...
+
+    def reject(self, token: Token) -> bool:
+        """See `TokenCache.reject`."""
+        ...
+
+
+class SeveralTokens:
+    """The tokens of several caches, each under a header of its own, as one. Belongs to one call.
+
+    Args:
+        caches: By header; the first is the one that the token itself goes to.
+    """
+
+    def __init__(self, caches: Mapping[str, TokenCache]) -> None:
+        self._caches = caches
+        self._parts: dict[str, Token] = {}
+
+    def current(self) -> Token | None:
+        """Return them if all can be used now."""
+        parts = {header: cache.current() for header, cache in self._caches.items()}
+        there = {header: token for header, token in parts.items() if token is not None}
+        return self._as_one(there) if len(there) == len(parts) else None
+
+    async def get(self, *, timeout: float | None = None) -> Token:
+        """Return them, waiting for those that are not there, all at the same time."""
+        tokens = await all_of([cache.get(timeout=timeout) for cache in self._caches.values()])
+        return self._as_one(dict(zip(self._caches, tokens, strict=True)))
+
+    def reject(self, token: Token) -> bool:
+        """Take back all of them: which one was refused is not known."""
+        del token  # the one that they made
+        rejected = [self._caches[header].reject(part) for header, part in self._parts.items()]
+        return any(rejected)
+
+    def _as_one(self, parts: dict[str, Token]) -> Token:
+        self._parts = parts
+        return combined(parts)
+
+
 class Authorizer:
     """Turns tokens into metadata, once for each token, and keeps count of the calls that wait.
 
@@ -54,20 +109,64 @@ class Authorizer:
         cache: Where the tokens are.
         header: The metadata key that they go to.
         metadata: What else every call of the channel carries.
+        audience: For whom the tokens of other identities are; the cache's if None.
     """
 
-    def __init__(self, cache: TokenCache, *, header: str, metadata: Metadata) -> None:
+    def __init__(
+        self, cache: TokenCache, *, header: str, metadata: Metadata, audience: str | None = None
+    ) -> None:
+        cache.check_usable()
         self._cache = cache
+        self._tokens: Tokens = cache
         self._header = header
         self._metadata = metadata
+        self._audience = audience
         self._authorization: Authorization | None = None
         # The loop, or None once closed: one comparison on the hot path finds out both.
-        cache.check_usable()
         self._open_on: asyncio.AbstractEventLoop | None = get_running_loop()
-        self.closed = False
-        # What a caller may not send beside it: the token's header, and that of an API key.
-        self._reserved = {header, *(key for key, _ in metadata if key in _API_KEY_HEADERS)}
+        # What a caller may not send beside it: the tokens' headers, and that of an API key.
+        others: Iterable[str] = getattr(cache.source, "other_headers", ())
+        self._reserved = {header, *others, *(key for key, _ in metadata if key in _API_KEY_HEADERS)}
         self.waiting: set[WaitingCall] = set()
+        # By the id of the source, which its cache keeps alive: a user's source need not be hashable.
+        self._identity_caches: OrderedDict[int, TokenCache] = OrderedDict()
+        self._channels: Authorizer | None = None  # of one made for another identity: the channel's own
+
+    @property
+    def closed(self) -> bool:
+        """Whether no further call may begin."""
+        return (self if self._channels is None else self._channels)._open_on is None
+
+    def for_caller(self) -> Authorizer:
+        """Return what authorizes the calls of this context: itself, or another identity's; see `identity`."""
+        identities = current_identities()
+        return self if not identities else self._as(identities)
+
+    def _as(self, identities: tuple[Identity, ...]) -> Authorizer:
+        sources = {identity.header or self._header: identity.source for identity in identities}
+        caches = {header: self._identity_cache(source) for header, source in sources.items()}
+        other = copy.copy(self)  # it shares the waiting calls, and belongs to one call
+        other._channels, other._authorization = self, None
+        other._reserved = self._reserved | caches.keys()
+        if self._header in caches:
+            other._cache = caches[self._header]
+        first = {self._header: other._cache}
+        other._tokens = other._cache if len(first | caches) == 1 else SeveralTokens(first | caches)
+        return other
+
+    def _identity_cache(self, source: TokenSource) -> TokenCache:
+        cache = self._identity_caches.pop(id(source), None)
+        if cache is None:
+            cache = self._cache.of_another(source, audience=self._audience)
+        self._identity_caches[id(source)] = cache  # as the one that was used last
+        if len(self._identity_caches) > _MOST_IDENTITIES:
+            self._identity_caches.popitem(last=False)
+        return cache
+
+    async def aclose_identities(self) -> None:
+        """Close the caches of other identities; the channel's own is not this object's."""
+        caches, self._identity_caches = self._identity_caches, OrderedDict()
+        await asyncio.gather(*(cache.aclose() for cache in caches.values()))
 
     def check_usable(self) -> None:
         """Raise unless this is the channel's loop and the channel is open.
@@ -95,14 +194,14 @@ class Authorizer:
 
     def current(self) -> Authorization | None:
         """Return what to send now, or None where a call has to wait. Never waits."""
-        token, known = self._cache.current(), self._authorization
+        token, known = self._tokens.current(), self._authorization
         if known is not None and known.token is token:
             return known
         return None if token is None else self._of(token)
 
     async def get(self, timeout: float | None) -> Authorization:
         """Return what to send, waiting `timeout` seconds at most; see `TokenCache.get`."""
-        return self._of(await self._cache.get(timeout=timeout))
+        return self._of(await self._tokens.get(timeout=timeout))
 
     def _of(self, token: Token) -> Authorization:
         known = self._authorization
@@ -121,7 +220,7 @@ class Authorizer:
 
     def reject(self, token: Token) -> bool:
         """Take a refused token back; see `TokenCache.reject`."""
-        return self._cache.reject(token)
+        return self._tokens.reject(token)
 
     def checked(self, metadata: CallMetadata) -> CallerMetadata:
         """Return a caller's own metadata.
@@ -148,7 +247,7 @@ class Authorizer:
 
     def refuse_new_calls(self) -> None:
         """Let no further call begin; those that wait go on."""
-        self._open_on, self.closed = None, True
+        self._open_on = None
 
     async def wait_for_waiting_calls(self, timeout: float) -> None:
         """Wait, `timeout` seconds at most, until no call waits for its token any more."""

@@ -180,6 +180,23 @@ class TokenCache:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
+    @property
+    def source(self) -> TokenSource:
+        """Where the tokens come from."""
+        return self._source
+
+    def of_another(self, source: TokenSource, *, audience: str | None = None) -> TokenCache:
+        """Return an empty cache for another source, with this one's HTTP transport and clock.
+
+        Whoever calls this closes it, before this one.
+
+        Args:
+            source: Where its tokens come from.
+            audience: For whom they are; this cache's if None.
+        """
+        whose = self._audience if audience is None else audience
+        return TokenCache(source, audience=whose, request=self._http, clock=self._clock)
+
     async def load(self) -> None:
         """Let the source read its files, so that a mistake in them shows before the first RPC.
 

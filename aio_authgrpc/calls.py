@@ -99,7 +99,7 @@ class AuthorizedCall(grpc.aio.Call):
             authorization = await self._authorizer.get(self._seconds_left())
             if self._end is not None:
                 return
-            if self._refused is not None and authorization.token.value == self._authorization.token.value:
+            if self._refused is not None and authorization.metadata == self._authorization.metadata:
                 self._call = self._refused  # the source has no other token: the refusal stands
                 self._finish()
             else:

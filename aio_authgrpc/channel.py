@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -37,8 +37,9 @@ class AuthorizedChannel(grpc.aio.Channel):
         auth: Where the tokens are.
         header: The metadata key that they go to.
         metadata: What else every RPC carries.
-        owns_auth: Whether closing the channel closes `auth` too; leave it False for a cache that
-            several channels share, and close that yourself.
+        audience: For whom the tokens of other identities are (see `identity`); that of `auth` if None.
+        close_auth: What closing the channel awaits last, such as `auth.aclose`. None leaves `auth` open,
+            for whoever made it to close.
     """
 
     def __init__(
@@ -48,17 +49,18 @@ class AuthorizedChannel(grpc.aio.Channel):
         *,
         header: str = "authorization",
         metadata: Metadata = (),
-        owns_auth: bool = False,
+        audience: str | None = None,
+        close_auth: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._closed = True  # until it is complete, so that __del__ has nothing to say
         self._channel = channel
         # Generated stubs pass `_registered_method`, which the type stubs of grpc.aio.Channel lack.
         self._untyped_channel: Any = channel
         self._auth = auth
-        self._owns_auth = owns_auth
+        self._close_auth = close_auth
         header = checked_header(header)
         fixed = fixed_metadata(header, None, None, metadata)
-        self._authorizer = Authorizer(auth, header=header, metadata=fixed)
+        self._authorizer = Authorizer(auth, header=header, metadata=fixed, audience=audience)
         self._closed = False
 
     @property
@@ -150,8 +152,14 @@ class AuthorizedChannel(grpc.aio.Channel):
             try:
                 await self._channel.close(left or None)
             finally:
-                if self._owns_auth:
-                    await self._auth.aclose()
+                await self._close_identities()
+
+    async def _close_identities(self) -> None:
+        try:
+            await self._authorizer.aclose_identities()
+        finally:
+            if self._close_auth is not None:
+                await self._close_auth()
 
     async def __aenter__(self) -> Self:
         return self

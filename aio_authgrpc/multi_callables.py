@@ -44,8 +44,8 @@ class UnaryUnaryMultiCallable(grpc.aio.UnaryUnaryMultiCallable[Request, Response
                 given: they would add a second identity to the channel's.
             ChannelClosedError, WrongEventLoopError: The channel cannot be used here.
         """
-        authorizer = self._authorizer
-        authorizer.check_usable()
+        self._authorizer.check_usable()
+        authorizer = self._authorizer.for_caller()
         if credentials is not None:
             refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
@@ -73,8 +73,8 @@ class UnaryStreamMultiCallable(grpc.aio.UnaryStreamMultiCallable[Request, Respon
         compression: grpc.Compression | None = None,
     ) -> grpc.aio.UnaryStreamCall[Request, Response]:
         """Start the RPC; see `grpc.aio.UnaryStreamMultiCallable` and `UnaryUnaryMultiCallable` here."""
-        authorizer = self._authorizer
-        authorizer.check_usable()
+        self._authorizer.check_usable()
+        authorizer = self._authorizer.for_caller()
         if credentials is not None:
             refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
@@ -104,8 +104,8 @@ class StreamUnaryMultiCallable(grpc.aio.StreamUnaryMultiCallable[Request, Respon
 
         With a token at hand this returns the real call: a stream of requests cannot be sent again.
         """
-        authorizer = self._authorizer
-        authorizer.check_usable()
+        self._authorizer.check_usable()
+        authorizer = self._authorizer.for_caller()
         if credentials is not None:
             refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
@@ -143,8 +143,8 @@ class StreamStreamMultiCallable(grpc.aio.StreamStreamMultiCallable[Request, Resp
         compression: grpc.Compression | None = None,
     ) -> grpc.aio.StreamStreamCall[Request, Response]:
         """Start the RPC; see `grpc.aio.StreamStreamMultiCallable` and `StreamUnaryMultiCallable` here."""
-        authorizer = self._authorizer
-        authorizer.check_usable()
+        self._authorizer.check_usable()
+        authorizer = self._authorizer.for_caller()
         if credentials is not None:
             refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)

@@ -9,12 +9,12 @@ from typing import Any, TypedDict, Unpack
 import grpc
 import grpc.aio
 
-from aio_authgrpc.cache import TokenCache
 from aio_authgrpc.channel import AuthorizedChannel
 from aio_authgrpc.errors import ConfigurationError
 from aio_authgrpc.http import AiohttpRequest
 from aio_authgrpc.pool import ChannelPool
 from aio_authgrpc.settings import ChannelSettings, Options, channel_settings
+from aio_authgrpc.shared_cache import open_shared_cache
 from aio_authgrpc.sources import CredentialsType
 from aio_authgrpc.tls import ClientCertCallback, channel_credentials
 
@@ -28,17 +28,21 @@ async def open_channel(settings: ChannelSettings) -> AuthorizedChannel:
         ConfigurationError: A file or the environment cannot be used.
         google.auth.exceptions.MutualTLSChannelError: There is no client certificate to be had.
     """
-    auth = TokenCache(
+    auth, close_auth = await open_shared_cache(
         settings.source, audience=settings.audience, request=settings.request, keep_warm=settings.keep_warm
     )
     try:
-        await auth.load()
         channel = await _inner_channel(settings)
     except BaseException:
-        await auth.aclose()
+        await close_auth()
         raise
     return AuthorizedChannel(
-        channel, auth, header=settings.header, metadata=settings.metadata, owns_auth=True
+        channel,
+        auth,
+        header=settings.header,
+        metadata=settings.metadata,
+        audience=settings.audience,
+        close_auth=close_auth,
     )
 
 

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 from aio_authgrpc.errors import ConfigurationError
 from aio_authgrpc.sources.default import default
-from aio_authgrpc.sources.google_auth import GoogleAioCredentialsSource, GoogleCredentialsSource
-from aio_authgrpc.token import TokenSource
+from aio_authgrpc.sources.google_auth import (
+    GoogleAioCredentialsSource,
+    GoogleCredentialsSource,
+    is_google_credentials,
+)
+from aio_authgrpc.sources.several import SeveralIdentitiesSource
+from aio_authgrpc.token import TokenSource, checked_header
 
 if TYPE_CHECKING:
     import google.auth.aio.credentials
     import google.auth.credentials
 
     CredentialsType = (
-        google.auth.credentials.Credentials | google.auth.aio.credentials.Credentials | TokenSource | None
+        google.auth.credentials.Credentials
+        | google.auth.aio.credentials.Credentials
+        | TokenSource
+        | Mapping[
+            str, google.auth.credentials.Credentials | google.auth.aio.credentials.Credentials | TokenSource
+        ]
+        | None
     )
-    """What `credentials=` takes: a google-auth credential, also of google.auth.aio, a source, or None."""
+    """What `credentials=` takes: a google-auth credential, also of google.auth.aio, a source, a mapping
+    from headers to several of them, or None."""
 else:
     # Importing those classes takes a sixth of this package's own import, for an annotation.
     CredentialsType = object
@@ -32,23 +44,26 @@ def as_token_source(credentials: CredentialsType) -> TokenSource:
     if credentials is None:
         return default()
     given: object = credentials
-    if _is_a("google.auth.credentials", given):
+    if is_google_credentials(given):
         return GoogleCredentialsSource(cast("google.auth.credentials.Credentials", given))
-    if _is_a("google.auth.aio.credentials", given):
+    if is_google_credentials(given, "google.auth.aio.credentials"):
         return GoogleAioCredentialsSource(cast("google.auth.aio.credentials.Credentials", given))
     if isinstance(given, TokenSource) and not isinstance(given, type):
         return given
+    if isinstance(given, Mapping) and given:
+        several = cast("Mapping[object, CredentialsType]", given)
+        return SeveralIdentitiesSource(
+            {
+                checked_header(cast("str", header), "credentials"): as_token_source(one)
+                for header, one in several.items()
+            }
+        )
     raise ConfigurationError(
         f"expected a google-auth credential or a TokenSource, not {_kind(given)}.",
         field="credentials",
         hint="Use static_token(...) for a token, service_account(...) for a key file, token_source(...) "
         "for a coroutine function, or None for Application Default Credentials.",
     )
-
-
-def _is_a(module: str, given: object) -> bool:
-    """Whether it is a `Credentials` of the module; whoever has one has imported that."""
-    return module in sys.modules and isinstance(given, sys.modules[module].Credentials)
 
 
 def _kind(given: object) -> str:

@@ -1,0 +1,95 @@
+"""One token cache for all channels of a loop that were given the same source."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from aio_authgrpc.cache import TokenCache
+from aio_authgrpc.http import AiohttpRequest
+from aio_authgrpc.sources.google_auth import GoogleAioCredentialsSource, GoogleCredentialsSource
+from aio_authgrpc.token import TokenSource
+
+
+class _Key(NamedTuple):
+    """What channels have in common that share a cache. Ids of what the cache itself keeps alive."""
+
+    loop: int
+    identity: int
+    audience: str
+    request: int | None
+    keep_warm: bool
+
+
+class _Shared:
+    def __init__(self, loop: asyncio.AbstractEventLoop, cache: TokenCache) -> None:
+        self.loop = loop  # kept, so that another loop does not get its id
+        self.cache = cache
+        self.users = 0
+
+
+_open: dict[_Key, _Shared] = {}
+
+
+async def open_shared_cache(
+    source: TokenSource, *, audience: str, request: AiohttpRequest | None, keep_warm: bool
+) -> tuple[TokenCache, Callable[[], Awaitable[None]]]:
+    """Return the loaded cache of a source, made now if no channel has it, and what gives it back.
+
+    Channels on the same loop share it where the source (or google-auth's credential) is the same
+    object, and the audience too, unless its tokens are good for every audience. The last one to give it
+    back closes it. Cancelling it, or failing, leaves nothing behind.
+
+    Args:
+        source: Where the tokens come from.
+        audience: For whom they are.
+        request: The HTTP transport; None lets the cache make its own.
+        keep_warm: See `TokenCache`.
+
+    Raises:
+        ConfigurationError, TokenUnavailableError: The source cannot be used.
+    """
+    of_audience = _Lease(source, audience, request, keep_warm=keep_warm)
+    try:
+        await of_audience.cache.load()
+    except BaseException:
+        await of_audience.give_back()
+        raise
+    # Only now is it known: Application Default Credentials may be of any kind.
+    if not getattr(source, "for_any_audience", False) or not audience:
+        return of_audience.cache, of_audience.give_back
+    of_any = _Lease(source, "", request, keep_warm=keep_warm)
+    await of_audience.give_back()
+    return of_any.cache, of_any.give_back
+
+
+class _Lease:
+    """One channel's use of a shared cache."""
+
+    def __init__(
+        self, source: TokenSource, audience: str, request: AiohttpRequest | None, *, keep_warm: bool
+    ) -> None:
+        identity: object = source
+        if isinstance(source, GoogleCredentialsSource | GoogleAioCredentialsSource):
+            identity = source.credentials
+        loop = asyncio.get_running_loop()
+        asked_for = None if request is None else id(request)
+        self._key = _Key(id(loop), id(identity), audience, asked_for, keep_warm)
+        # Check and set without an await between them.
+        if self._key not in _open:
+            cache = TokenCache(source, audience=audience, request=request, keep_warm=keep_warm)
+            _open[self._key] = _Shared(loop, cache)
+        self._shared: _Shared | None = _open[self._key]
+        self._shared.users += 1
+        self.cache = self._shared.cache
+
+    async def give_back(self) -> None:
+        """Close the cache if nobody else uses it. Calling it again does nothing."""
+        shared, self._shared = self._shared, None
+        if shared is None:
+            return
+        shared.users -= 1
+        if not shared.users:
+            del _open[self._key]
+            await shared.cache.aclose()
