@@ -17,6 +17,7 @@ import requests
 from aio_authgrpc import AiohttpRequest, TokenRequest
 from aio_authgrpc.sources import as_token_source
 
+from .audit import Trail, watch
 from .configurations import Configuration, World
 from .normalization import normalized, normalized_headers
 
@@ -31,6 +32,7 @@ class Outcome:
         expires_at: When the token expires by itself; None for never.
         earliest: The wall time at the start.
         latest: The wall time at the end.
+        trail: What the refresh did on which thread; not how the credential was made.
     """
 
     requests: list[Mapping[str, Any]]
@@ -38,6 +40,7 @@ class Outcome:
     expires_at: float | None
     earliest: float
     latest: float
+    trail: Trail
 
     @property
     def expiry(self) -> float | str | None:
@@ -51,57 +54,63 @@ class Outcome:
 
 async def refreshed_by_google_auth(world: World, configuration: Configuration) -> Outcome:
     """Refresh a credential as google-auth's users do, in a thread."""
-
-    def run() -> tuple[Any, dict[str, str]]:
-        headers: dict[str, str] = {}
-        with requests.Session() as session:
-            request = google.auth.transport.requests.Request(session)
-            credentials = configuration.make(world, request)
-            world.cloud.requests.clear()
+    headers: dict[str, str] = {}
+    with requests.Session() as session:
+        request = google.auth.transport.requests.Request(session)
+        credentials = await asyncio.to_thread(configuration.make, world, request)
+        session.close()  # what making it opened; it can be used again
+        world.cloud.requests.clear()
+        earliest = time.time()
+        with watch() as trail:
             if not isinstance(credentials, google.auth.credentials.AnonymousCredentials):
-                credentials.refresh(request)
-            credentials.apply(headers)
-        return credentials, headers
-
-    earliest = time.time()
-    credentials, headers = await asyncio.to_thread(run)
+                await asyncio.to_thread(credentials.refresh, request)
+            await boundaries_looked_up()
+        credentials.apply(headers)
     return Outcome(
-        requests=await recorded(world),
+        requests=recorded(world),
         headers=normalized_headers(headers),
         expires_at=None if credentials.expiry is None else timestamp(credentials.expiry),
         earliest=earliest,
         latest=time.time(),
+        trail=trail,
     )
 
 
 async def fetched_by_us(world: World, configuration: Configuration, http: AiohttpRequest) -> Outcome:
     """Fetch a token of such a credential with this package."""
+    token_request = TokenRequest(http=http, audience=configuration.audience, time=world.clock.time())
     with requests.Session() as session:
         request = google.auth.transport.requests.Request(session)
         credentials = await asyncio.to_thread(configuration.make, world, request)
+        session.close()  # what making it opened; it can be used again
         world.cloud.requests.clear()
         earliest = time.time()
-        token = await as_token_source(credentials).fetch(
-            TokenRequest(http=http, audience=configuration.audience, time=world.clock.time())
-        )
+        with watch() as trail:
+            token = await as_token_source(credentials).fetch(token_request)
+            await boundaries_looked_up()
     return Outcome(
-        requests=await recorded(world),
+        requests=recorded(world),
         headers=normalized_headers(dict(token.as_metadata("authorization"))),
         expires_at=token.expires_at,
         earliest=earliest,
         latest=time.time(),
+        trail=trail,
     )
 
 
-async def recorded(world: World) -> list[Mapping[str, Any]]:
-    """Return the requests that were made for the token.
-
-    google-auth looks the regional access boundary of some credentials up in a thread of its own, whenever
-    that comes to run: test_rpc_metadata.py is about what it finds.
-    """
+async def boundaries_looked_up() -> None:
+    """Wait for the threads in which google-auth looks regional access boundaries up."""
     for thread in threading.enumerate():
         if type(thread).__name__ == "_RegionalAccessBoundaryRefreshThread":
             await asyncio.to_thread(thread.join, 5)
+
+
+def recorded(world: World) -> list[Mapping[str, Any]]:
+    """Return the requests that were made for the token.
+
+    The look-ups of regional access boundaries are not among them: they come when they like.
+    test_rpc_metadata.py is about what they find.
+    """
     return [
         normalized(request)
         for request in world.cloud.requests

@@ -43,6 +43,9 @@ class World:
     clock: FakeClock
 
 
+Make = Callable[[World, Any], Any]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
     """One way to be somebody.
@@ -52,11 +55,13 @@ class Configuration:
         make: Makes a google-auth credential, and may block and send. It is given the world, and google-auth's
             request over requests.
         audience: What a target's host makes of it, for those who sign for it.
+        silent: Whether it has its token without asking anybody.
     """
 
     name: str
-    make: Callable[[World, google.auth.transport.requests.Request], Any]
+    make: Make
     audience: str = SERVICE
+    silent: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -65,9 +70,15 @@ class Configuration:
 CONFIGURATIONS: list[Configuration] = []
 
 
-def configuration(make: Callable[[World, Any], Any]) -> Callable[[World, Any], Any]:
+def configuration(make: Make) -> Make:
     """List a function among the configurations, under its own name."""
     CONFIGURATIONS.append(Configuration(name=make.__name__.replace("_", "-"), make=make))
+    return make
+
+
+def silent_configuration(make: Make) -> Make:
+    """List one that asks nobody."""
+    CONFIGURATIONS.append(Configuration(name=make.__name__.replace("_", "-"), make=make, silent=True))
     return make
 
 
@@ -87,12 +98,12 @@ def service_account_grant_at_its_own_token_uri(world: World, _: Any) -> Any:
     return service_account_of(world, scopes=SCOPES, info=token_uri, quota_project_id="payer")
 
 
-@configuration
+@silent_configuration
 def service_account_self_signed_with_scopes(world: World, _: Any) -> Any:
     return service_account_of(world, scopes=SCOPES, always_use_jwt_access=True)
 
 
-@configuration
+@silent_configuration
 def service_account_self_signed_with_audience(world: World, _: Any) -> Any:
     # google-auth's plugin signs for the host that it was told, before each RPC.
     credentials = service_account_of(world)
@@ -105,12 +116,12 @@ def service_account_with_subject(world: World, _: Any) -> Any:
     return service_account_of(world, scopes=SCOPES, subject="boss@example.com")
 
 
-@configuration
+@silent_configuration
 def service_account_of_another_universe(world: World, _: Any) -> Any:
     return service_account_of(world, scopes=SCOPES, info={"universe_domain": UNIVERSE})
 
 
-@configuration
+@silent_configuration
 def jwt_credentials(world: World, _: Any) -> Any:
     make = google.auth.jwt.Credentials.from_service_account_info
     return make(world.infos["service_account"], audience=SERVICE, additional_claims={"email": EMAIL})
@@ -294,11 +305,11 @@ def downscoped(world: World, _: Any) -> Any:
     return google.auth.downscoped.Credentials(service_account_of(world, scopes=SCOPES), boundary)
 
 
-@configuration
+@silent_configuration
 def api_key(world: World, _: Any) -> Any:
     return google.auth.api_key.Credentials("the-api-key")
 
 
-@configuration
+@silent_configuration
 def anonymous(world: World, _: Any) -> Any:
     return google.auth.credentials.AnonymousCredentials()
