@@ -1,8 +1,9 @@
 """Fakes that are real: servers on the loopback interface that issue, check and refuse tokens as Google's do.
 
 `Authority` issues tokens, `BookstoreServer` demands them, `EchoServer` shows what arrived, `FakeClock`
-makes time pass. The first three are async context managers that listen on a free port of 127.0.0.1. Nothing
-is patched.
+makes time pass. `GoogleCloud` has every endpoint that google-auth's credentials talk to, the metadata server,
+STS and the IAM API among them, and an `InterceptingProxy` through which they are found at Google's names. All
+but the clock are async context managers that listen on free ports of 127.0.0.1. Nothing is patched.
 
 `aio_authgrpc.testing.pytest_plugin` has fixtures of them all.
 """
@@ -20,27 +21,42 @@ except ImportError as exc:
 from aio_authgrpc.testing.authority import JWKS_PATH, TOKEN_PATH, Authority
 from aio_authgrpc.testing.bookstore_server import BookstoreServer
 from aio_authgrpc.testing.clock import FakeClock
+from aio_authgrpc.testing.credential_files import CredentialFiles
 from aio_authgrpc.testing.echo_server import EchoServer, EchoStub, RecordedCall
+from aio_authgrpc.testing.gdch_server import GdchServer
+from aio_authgrpc.testing.google_apis import GoogleApis
+from aio_authgrpc.testing.google_cloud import GoogleCloud
 from aio_authgrpc.testing.grpc_server import LoopbackGrpcServer
 from aio_authgrpc.testing.http_server import LoopbackHttpServer, RecordedRequest
 from aio_authgrpc.testing.jwt_guard import endpoint_user_info
 from aio_authgrpc.testing.keys import SigningKey
+from aio_authgrpc.testing.metadata_server import MetadataServer
 from aio_authgrpc.testing.misbehaviour import Gate
+from aio_authgrpc.testing.proxy import InterceptingProxy
+from aio_authgrpc.testing.workloads import AwsMetadataServer, SubjectTokenServer
 
 __all__ = [
     "JWKS_PATH",
     "TOKEN_PATH",
     "Authority",
+    "AwsMetadataServer",
     "BookstoreServer",
+    "CredentialFiles",
     "EchoServer",
     "EchoStub",
     "FakeClock",
     "Gate",
+    "GdchServer",
+    "GoogleApis",
+    "GoogleCloud",
+    "InterceptingProxy",
     "LoopbackGrpcServer",
     "LoopbackHttpServer",
+    "MetadataServer",
     "RecordedCall",
     "RecordedRequest",
     "SigningKey",
+    "SubjectTokenServer",
     "endpoint_user_info",
 ]
 

@@ -13,15 +13,27 @@ from typing import ClassVar
 from aiohttp import web
 
 from aio_authgrpc.clock import Clock
-from aio_authgrpc.testing.grants import JWT_BEARER, REFRESH_TOKEN, Account, GrantError, User, verify_assertion
+from aio_authgrpc.testing.grants import (
+    JWT_BEARER,
+    REFRESH_TOKEN,
+    Account,
+    GrantError,
+    User,
+    verify_assertion,
+    verify_signature,
+)
 from aio_authgrpc.testing.http_server import LoopbackHttpServer
 from aio_authgrpc.testing.keys import KeyRing, SigningKey
 
 TOKEN_PATH = "/token"
 JWKS_PATH = "/jwks"
 
-# google-auth signs every assertion for this audience, whatever the key file says about its token endpoint.
-_GOOGLE_TOKEN_ENDPOINT = "https://oauth2.googleapis.com/token"
+# google-auth signs assertions for the first, whatever the key file says about its token endpoint, and for
+# the second where the IAM API signs them for a machine.
+_GOOGLE_TOKEN_ENDPOINTS = {
+    "https://oauth2.googleapis.com/token",
+    "https://www.googleapis.com/oauth2/v4/token",
+}
 _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 
 
@@ -42,6 +54,8 @@ class Authority(LoopbackHttpServer):
         access_token_audience: The `aud` of access tokens; None means the issuer.
         assertion_skew: How far, in seconds, the time of an assertion may be off. google-auth dates
             assertions by the machine's clock: `math.inf` takes them whatever a `FakeClock` says.
+        repeatable: Whether tokens that say the same are the same, to compare two clients with each other
+            under a `FakeClock`. Otherwise each has a `jti` of its own.
 
     Attributes:
         requests: Every request received, in order.
@@ -57,6 +71,7 @@ class Authority(LoopbackHttpServer):
         token_lifetime: float = 3600,
         access_token_audience: str | None = None,
         assertion_skew: float = 60,
+        repeatable: bool = False,
     ) -> None:
         if math.isnan(assertion_skew) or assertion_skew < 0:
             raise ValueError(f"assertion_skew must be zero or more seconds, not {assertion_skew}")
@@ -64,6 +79,7 @@ class Authority(LoopbackHttpServer):
         self.token_lifetime = token_lifetime
         self._access_token_audience = access_token_audience
         self._assertion_skew = assertion_skew
+        self._repeatable = repeatable
         self._keys = KeyRing()
         self._published: list[SigningKey] = []
         self._accounts: dict[str, Account] = {}
@@ -181,6 +197,25 @@ class Authority(LoopbackHttpServer):
 
     # Its keys
 
+    def account_key(self, email: str) -> SigningKey:
+        """Return the newest key of a service account.
+
+        Raises:
+            LookupError: No key file was made for `email`.
+        """
+        if email not in self._accounts:
+            raise LookupError(f"there is no account {email!r}: call service_account_info() first")
+        return next(reversed(self._accounts[email].keys.values()))
+
+    def claims_of(self, token: str) -> Mapping[str, object]:
+        """Return what a token says that the authority issued, or that one of its accounts signed itself.
+
+        Raises:
+            GrantError: It is signed by neither. Its times are not looked at.
+        """
+        accounts = (key for account in self._accounts.values() for key in account.keys.values())
+        return verify_signature(token, [*self._published, *accounts])
+
     @property
     def signing_key(self) -> SigningKey:
         """The key that signs access tokens and ID tokens."""
@@ -215,7 +250,7 @@ class Authority(LoopbackHttpServer):
         not_before: float | None = None,
         key: SigningKey | None = None,
     ) -> str:
-        """Return an access token. No two are equal.
+        """Return an access token. No two are equal, unless the authority is `repeatable`.
 
         Args:
             email: Whose it is.
@@ -262,9 +297,7 @@ class Authority(LoopbackHttpServer):
         Raises:
             LookupError: No key file was made for `email`.
         """
-        if email not in self._accounts:
-            raise LookupError(f"there is no account {email!r}: call service_account_info() first")
-        own_key = next(reversed(self._accounts[email].keys.values()))
+        own_key = self.account_key(email)
         claims = self._claims(
             email,
             email if subject is None else subject,
@@ -297,8 +330,9 @@ class Authority(LoopbackHttpServer):
             "email": email,
             "iat": min(int(now), expires_at),
             "exp": expires_at,
-            "jti": str(next(self._numbers)),
         }
+        if not self._repeatable:
+            claims["jti"] = str(next(self._numbers))
         return claims if not_before is None else claims | {"nbf": int(now + not_before)}
 
     def _new_id(self) -> str:
@@ -314,11 +348,16 @@ class Authority(LoopbackHttpServer):
     async def _serve_token(self, request: web.Request) -> web.Response:
         form = {name: str(value) for name, value in (await request.post()).items()}
         try:
-            return web.json_response(self._grant(form))
+            return web.json_response(self.grant(form))
         except GrantError as refusal:
             return web.json_response(refusal.body(), status=refusal.status)
 
-    def _grant(self, form: Mapping[str, str]) -> dict[str, object]:
+    def grant(self, form: Mapping[str, str]) -> dict[str, object]:
+        """Return what the token endpoint answers to a form.
+
+        Raises:
+            GrantError: It refuses.
+        """
         match form.get("grant_type"):
             case grant_type if grant_type == JWT_BEARER:
                 return self._grant_assertion(form.get("assertion", ""))
@@ -331,7 +370,7 @@ class Authority(LoopbackHttpServer):
         account, claims = verify_assertion(
             assertion,
             accounts=self._accounts,
-            audiences={_GOOGLE_TOKEN_ENDPOINT, self.token_uri},
+            audiences={*_GOOGLE_TOKEN_ENDPOINTS, self.token_uri},
             now=self._clock.time(),
             skew=self._assertion_skew,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import socket
+import ssl
 import struct
 import urllib.parse
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -55,7 +56,7 @@ class LoopbackHttpServer(Lifecycle):
     The waits that concern a request come first, so that a fault can be ordered while requests are held; of
     the faults each request gets one, in the order of their ordering.
 
-    Subclass it, with `_routes()`, for a server of your own.
+    Subclass it, with `_routes()`, and `_ssl_context()` for TLS, for a server of your own.
 
     Args:
         clock: What `delay()` waits by; None means the machine's clock.
@@ -139,13 +140,19 @@ class LoopbackHttpServer(Lifecycle):
     def _where(self, path: str | None) -> str:
         return self.main_path if path is None else path
 
+    def _ssl_context(self) -> ssl.SSLContext | None:
+        """Return what to serve TLS with; None serves plain HTTP."""
+        return None
+
     async def _open(self) -> None:
         app = web.Application(middlewares=[self._serve])
         app.router.add_routes(self._routes())
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self._url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        context = self._ssl_context()
+        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context).start()
+        scheme = "http" if context is None else "https"
+        self._url = f"{scheme}://127.0.0.1:{self._runner.addresses[0][1]}"
 
     async def _close(self) -> None:
         self.behave()

@@ -1,0 +1,99 @@
+"""Google Cloud on the loopback interface: all the endpoints that credentials talk to, at their own names."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from aio_authgrpc.clock import Clock
+from aio_authgrpc.testing.authority import Authority
+from aio_authgrpc.testing.gdch_server import GdchServer
+from aio_authgrpc.testing.google_apis import GoogleApis
+from aio_authgrpc.testing.http_server import LoopbackHttpServer, RecordedRequest
+from aio_authgrpc.testing.lifecycle import Lifecycle
+from aio_authgrpc.testing.metadata_server import MetadataServer
+from aio_authgrpc.testing.proxy import InterceptingProxy
+from aio_authgrpc.testing.workloads import AwsMetadataServer, SubjectTokenServer
+
+TOKEN_URI = "https://oauth2.googleapis.com/token"
+METADATA_HOSTS = ("metadata.google.internal", "169.254.169.254")
+
+
+class GoogleCloud(Lifecycle):
+    """Open every fake endpoint, and a proxy through which they are found at Google's names.
+
+    Programs are led here by `environment()`; nothing in them is patched. The endpoints write into one
+    journal, and go by one clock.
+
+    Args:
+        authority: Signs and knows the tokens and the accounts; it stays the caller's.
+        encoded_locations: As for `GoogleApis`.
+        universe_domain: Another universe, whose hosts are found here too, next to `googleapis.com`.
+        clock: What the endpoints wait by and date their answers by; None means the machine's clock.
+
+    Attributes:
+        requests: Every request to any of them and to the authority, in order.
+        authority: As above.
+        metadata: The metadata server.
+        apis: `*.googleapis.com`.
+        aws: The metadata service of AWS, at an address of its own.
+        subject_tokens: A server of subject tokens, at an address of its own.
+        gdch: The token endpoint of Google Distributed Cloud, at an address of its own.
+        proxy: Leads to the first two.
+    """
+
+    def __init__(
+        self,
+        authority: Authority,
+        *,
+        encoded_locations: str | None = None,
+        universe_domain: str = "universe.example",
+        clock: Clock | None = None,
+    ) -> None:
+        self.requests: list[RecordedRequest] = []
+        self.authority = authority
+        self.metadata = MetadataServer(authority, clock=clock)
+        self.apis = GoogleApis(authority, encoded_locations=encoded_locations, clock=clock)
+        self.aws = AwsMetadataServer()
+        self.subject_tokens = SubjectTokenServer()
+        self.gdch = GdchServer(authority)
+        routes: dict[str, LoopbackHttpServer] = dict.fromkeys(METADATA_HOSTS, self.metadata)
+        routes |= {"*.googleapis.com": self.apis, f"*.{universe_domain}": self.apis}
+        # The hosts that client certificates are for.
+        self.proxy = InterceptingProxy(routes, mutual_tls=["*.mtls.*"])
+        self._opened = AsyncExitStack()
+
+    async def _open(self) -> None:
+        for server in (self.metadata, self.apis, self.aws, self.subject_tokens, self.gdch):
+            server.requests = self.requests
+            await self._opened.enter_async_context(server)
+        self.authority.requests = self.requests
+        await self._opened.enter_async_context(self.proxy)
+
+    async def _close(self) -> None:
+        await self._opened.aclose()
+
+    def environment(self, directory: Path) -> dict[str, str]:
+        """Return the environment variables that lead a program here, and let it trust what it finds.
+
+        Args:
+            directory: Where to write the certificate of the proxy's authority. It has to last as long as the
+                program.
+        """
+        ca_path = directory / "google-cloud-ca.pem"
+        ca_path.write_bytes(self.proxy.ca_pem)
+        # Each in both cases: requests and gRPC do not look for the same.
+        proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"), self.proxy.url)
+        return {
+            **proxies,
+            "NO_PROXY": "localhost,127.0.0.1",
+            "no_proxy": "localhost,127.0.0.1",
+            "REQUESTS_CA_BUNDLE": str(ca_path),
+            "SSL_CERT_FILE": str(ca_path),
+        }
+
+    async def service_account_info(
+        self, email: str = "tester@project.iam.gserviceaccount.com"
+    ) -> dict[str, str]:
+        """Return the key file of a service account, as a dict, with Google's own address in it."""
+        return await self.authority.service_account_info(email) | {"token_uri": TOKEN_URI}

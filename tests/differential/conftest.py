@@ -1,0 +1,77 @@
+"""Two clients before the same endpoints: google-auth with requests, and this package.
+
+Each configuration makes a credential as a user would. google-auth refreshes it in a thread, with its own
+transport; then this package fetches a token of another one that was made alike. What the endpoints
+received, and what the two came away with, is compared by the tests.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from aio_authgrpc import AiohttpRequest
+from aio_authgrpc.testing import Authority, CredentialFiles, FakeClock, GoogleCloud
+
+from .clients import Pair, fetched_by_us, refreshed_by_google_auth
+from .configurations import CONFIGURATIONS, UNIVERSE, Configuration, World
+
+
+@pytest.fixture
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    """Give a Google Cloud where time stands still, to which the environment of the process leads."""
+    # Set back, so that what it dated cannot be taken for what the machine's clock dated.
+    clock = FakeClock(int(time.time()) - 10.0)
+    async with (
+        Authority(clock=clock, repeatable=True) as authority,
+        GoogleCloud(authority, universe_domain=UNIVERSE, clock=clock) as cloud,
+    ):
+        files = CredentialFiles(cloud, tmp_path)
+        environment = cloud.environment(tmp_path) | {
+            "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES": "1",
+            "CLOUDSDK_CONFIG": str(tmp_path / "gcloud"),
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        infos = await files.every_type()
+        await cloud.service_account_info(cloud.metadata.email)  # so that the IAM API can sign for the machine
+        yield World(
+            cloud=cloud, files=files, infos=infos, directory=tmp_path, environment=environment, clock=clock
+        )
+        assert cloud.proxy.refused == [], "somebody asked for a host that is not known here"
+
+
+@pytest.fixture
+async def http(world: World) -> AsyncIterator[AiohttpRequest]:
+    """Give this package's transport, over a session that trusts the proxy."""
+    connector = aiohttp.TCPConnector(ssl=world.cloud.proxy.client_context())
+    async with (
+        aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session,
+        AiohttpRequest(session) as http,
+    ):
+        yield http
+
+
+# A look-up of google-auth's in a thread of its own is cut off with the refresh that began it, and ends that
+# thread with a CancelledError, which it does not expect.
+_CUT_OFF = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+_MARKS = {"impersonated-id-token": [_CUT_OFF]}
+
+
+@pytest.fixture(
+    params=[pytest.param(each, id=each.name, marks=_MARKS.get(each.name, [])) for each in CONFIGURATIONS]
+)
+def each_configuration(request: pytest.FixtureRequest) -> Configuration:
+    """Give each configuration."""
+    return request.param  # type: ignore[no-any-return]  # pytest's params are untyped
+
+
+@pytest.fixture
+async def pair(world: World, http: AiohttpRequest, each_configuration: Configuration) -> Pair:
+    """Let both clients do the same, one after the other."""
+    theirs = await refreshed_by_google_auth(world, each_configuration)
+    return Pair(ours=await fetched_by_us(world, each_configuration, http), theirs=theirs)
