@@ -1,0 +1,218 @@
+"""ID tokens of every identity that can have one, the right one's; a clear refusal for the others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import google.auth.credentials
+import google.auth.transport.requests
+import jwt
+import pytest
+import requests
+
+import aio_authgrpc
+from aio_authgrpc import AiohttpRequest, ConfigurationError, Token, TokenRefusedError, TokenRequest, id_token
+
+from .clients import recorded
+from .configurations import (
+    CONFIGURATIONS,
+    EMAIL,
+    IMPERSONATED,
+    SERVICE,
+    UNIVERSE,
+    World,
+    identity_pool_of,
+    impersonated_of,
+    service_account_of,
+)
+
+Make = Callable[[World], Any]
+# What google-auth's own credential for an ID token sends, by name, for the identities that have one there.
+THEIR_NAMES: dict[str, Make] = {
+    "service-account-id-token": service_account_of,
+    "service-account-id-token-by-iam": lambda world: service_account_of(
+        world, info={"universe_domain": UNIVERSE}
+    ),
+    "compute-engine-id-token": lambda _: google.auth.compute_engine.Credentials(),
+    "impersonated-id-token": impersonated_of,
+}
+
+
+async def fetch(world: World, http: AiohttpRequest, source: Any, audience: str = SERVICE) -> Token:
+    world.cloud.requests.clear()
+    return await source.fetch(TokenRequest(http=http, audience=audience, time=world.clock.time()))
+
+
+def claims(token: Token) -> dict[str, Any]:
+    return jwt.decode(token.value, options={"verify_signature": False})
+
+
+@pytest.mark.parametrize("name", THEIR_NAMES)
+async def test_an_identity_gets_the_id_token_that_google_auth_gets_for_it(
+    name: str, world: World, http: AiohttpRequest
+) -> None:
+    """The same requests, the same token, and the expiry that stands in it."""
+    [configuration] = [each for each in CONFIGURATIONS if each.name == name]
+    with requests.Session() as session:
+        request = google.auth.transport.requests.Request(session)
+        theirs = await asyncio.to_thread(configuration.make, world, request)
+        world.cloud.requests.clear()
+        await asyncio.to_thread(theirs.refresh, request)
+    expected = recorded(world)
+    own = await asyncio.to_thread(THEIR_NAMES[name], world)
+    token = await fetch(world, http, id_token(credentials=own))
+    assert (token.value, recorded(world)) == (theirs.token, expected)
+    assert (claims(token)["aud"], token.expires_at) == (SERVICE, claims(token)["exp"])
+
+
+FILES: dict[str, str] = {
+    "service_account": EMAIL,
+    "impersonated_service_account": IMPERSONATED,
+    "external_account_impersonating": IMPERSONATED,
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+async def test_the_default_credentials_give_an_id_token(
+    name: str, world: World, http: AiohttpRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of whom the file names, never of the machine, whose metadata server is there too."""
+    path = world.directory / "credentials.json"
+    path.write_text(json.dumps(world.infos[name]))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    token = await fetch(world, http, id_token())
+    assert (claims(token)["email"], claims(token)["aud"]) == (FILES[name], SERVICE)
+    assert not [request for request in world.cloud.requests if "computeMetadata" in request.path]
+
+
+async def test_on_the_machine_the_default_id_token_is_the_machines(
+    world: World, http: AiohttpRequest
+) -> None:
+    """Nothing else being found."""
+    assert claims(await fetch(world, http, id_token()))["email"] == world.cloud.metadata.email
+
+
+async def test_a_source_of_this_package_can_be_the_identity(world: World, http: AiohttpRequest) -> None:
+    """Such as a key file's."""
+    source = id_token(credentials=aio_authgrpc.service_account(world.infos["service_account"]))
+    assert claims(await fetch(world, http, source))["email"] == EMAIL
+
+
+async def test_a_user_gets_the_logins_own_id_token(world: World, http: AiohttpRequest) -> None:
+    """Its audience is the login's client, which Cloud Run takes; none was asked for."""
+    info = world.infos["authorized_user"]
+    token = await fetch(world, http, id_token(credentials=aio_authgrpc.authorized_user(info)))
+    assert claims(token)["aud"] == info["client_id"]
+    assert token.expires_at == claims(token)["exp"]
+
+
+async def test_a_user_gets_no_id_token_for_another_audience(world: World, http: AiohttpRequest) -> None:
+    """The error says why, and what to do."""
+    source = id_token(
+        "https://other", credentials=aio_authgrpc.authorized_user(world.infos["authorized_user"])
+    )
+    with pytest.raises(TokenRefusedError, match=r"for the client of the login.*target_principal="):
+        await fetch(world, http, source)
+
+
+async def test_a_user_gets_that_of_an_account_to_impersonate(world: World, http: AiohttpRequest) -> None:
+    """For any audience."""
+    login = aio_authgrpc.authorized_user(world.infos["authorized_user"])
+    source = id_token("https://other", credentials=login, target_principal=IMPERSONATED)
+    made = claims(await fetch(world, http, source))
+    assert (made["email"], made["aud"]) == (IMPERSONATED, "https://other")
+
+
+async def test_the_machine_can_impersonate_too(world: World, http: AiohttpRequest) -> None:
+    """Its universe is asked for over the session, which google-auth would not do."""
+    source = id_token(credentials=aio_authgrpc.compute_engine(), target_principal=IMPERSONATED)
+    assert claims(await fetch(world, http, source))["email"] == IMPERSONATED
+
+
+async def test_a_self_signed_id_token_needs_no_request(world: World, http: AiohttpRequest) -> None:
+    """For IAP, and whoever else takes a service account's own word."""
+    key = aio_authgrpc.service_account(world.infos["service_account"])
+    token = await fetch(world, http, id_token("https://iap/*", credentials=key, self_signed=True))
+    made = claims(token)
+    assert (made["iss"], made["sub"], made["email"], made["aud"]) == (EMAIL, EMAIL, EMAIL, "https://iap/*")
+    assert world.cloud.requests == []
+
+
+async def test_each_audience_has_a_token_of_its_own(world: World, http: AiohttpRequest) -> None:
+    """One source, many hosts."""
+    source = id_token(credentials=service_account_of(world))
+    tokens = [await fetch(world, http, source, audience) for audience in ("https://a", "https://b:8443")]
+    assert [claims(token)["aud"] for token in tokens] == ["https://a", "https://b:8443"]
+
+
+NONE: dict[str, Make] = {
+    "an external account without impersonation": lambda world: identity_pool_of(world, "file"),
+    "a user of a workforce pool": lambda world: (
+        google.auth.external_account_authorized_user.Credentials.from_info(
+            world.infos["external_account_authorized_user"]
+        )
+    ),
+    "an API key": lambda _: google.auth.api_key.Credentials("the-api-key"),
+    "nobody": lambda _: google.auth.credentials.AnonymousCredentials(),
+    "a downscoped token": lambda world: next(
+        each for each in CONFIGURATIONS if each.name == "downscoped"
+    ).make(world, None),
+}
+
+
+@pytest.mark.parametrize("name", NONE)
+async def test_an_identity_without_id_tokens_is_refused_when_it_is_loaded(
+    name: str, world: World, http: AiohttpRequest
+) -> None:
+    """google-auth would become the machine's here."""
+    source = id_token(credentials=NONE[name](world))
+    world.cloud.requests.clear()
+    with pytest.raises(ConfigurationError, match="no ID tokens") as caught:
+        await source.load(TokenRequest(http=http, audience=SERVICE, time=0))
+    assert (caught.value.field, world.cloud.requests) == ("credentials", [])
+
+
+async def test_a_login_without_openid_gives_a_clear_error(world: World, http: AiohttpRequest) -> None:
+    """Its refresh response has no ID token."""
+    world.cloud.apis.fail(200, {"access_token": "t", "expires_in": 3600}, path="/token")
+    source = id_token(credentials=aio_authgrpc.authorized_user(world.infos["authorized_user"]))
+    with pytest.raises(TokenRefusedError, match="lack 'openid'"):
+        await fetch(world, http, source)
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"audience": 5}, "audience"),
+    ({"audience": ""}, "audience"),
+    ({"credentials": "token"}, "credentials"),
+    ({"credentials": aio_authgrpc.static_token("token")}, "credentials"),
+    ({"target_principal": 5}, "target_principal"),
+    ({"delegates": ["a@b"]}, "delegates"),
+    ({"delegates": "a@b", "target_principal": "c@d"}, "delegates"),
+    ({"self_signed": True, "target_principal": "c@d"}, "self_signed"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "field"), BAD)
+def test_arguments_that_make_no_sense_are_refused_at_the_call(arguments: dict[str, Any], field: str) -> None:
+    """Before anything is looked up."""
+    with pytest.raises(ConfigurationError) as caught:
+        id_token(**arguments)
+    assert caught.value.field == field
+
+
+async def test_a_credential_without_a_key_cannot_sign_itself(world: World, http: AiohttpRequest) -> None:
+    """Said when it is loaded."""
+    source = id_token(credentials=google.auth.api_key.Credentials("the-api-key"), self_signed=True)
+    with pytest.raises(ConfigurationError, match="no key to sign with"):
+        await source.load(TokenRequest(http=http, audience=SERVICE, time=0))
+
+
+async def test_no_audience_is_refused(world: World, http: AiohttpRequest) -> None:
+    """A Unix socket has no host name."""
+    with pytest.raises(ConfigurationError, match="audience"):
+        await id_token(credentials=service_account_of(world)).load(
+            TokenRequest(http=http, audience="", time=0)
+        )
