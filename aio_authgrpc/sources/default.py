@@ -31,9 +31,9 @@ _FILE_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 _QUOTA_PROJECT_VARIABLE = "GOOGLE_CLOUD_QUOTA_PROJECT"
 # Off Google Cloud nobody answers at the metadata server's address, and a start should not take longer.
 # (google-auth takes up to 12 s.)
-_TIMEOUT = 4.0
+LOOK_UP_TIMEOUT = 4.0
 # On it the server may come seconds after the container does, as GKE documents for its own.
-_TIMEOUT_ON_GOOGLE_CLOUD = 30.0
+PATIENCE = 30.0
 _HINT = (
     f"Set {_FILE_VARIABLE} to a credential file, run 'gcloud auth application-default login', or pass "
     "credentials=."
@@ -59,7 +59,15 @@ class DefaultCredentialsExplanation:
 
 
 class DefaultCredentialsSource:
-    """What `default()` returns."""
+    """What `default()` returns.
+
+    Args:
+        scopes: See `default`.
+        quota_project_id: See `default`.
+        timeout: See `default`.
+        patience: Seconds to wait for a metadata server that a marker of Google Cloud promises.
+        clock: Sleeps between attempts to reach it.
+    """
 
     def __init__(
         self,
@@ -67,8 +75,10 @@ class DefaultCredentialsSource:
         quota_project_id: str | None,
         *,
         timeout: float | None = None,
+        patience: float = PATIENCE,
         clock: Clock | None = None,
     ) -> None:
+        self._patience = patience
         self._scopes = scopes
         self._quota_project_id = quota_project_id
         self._timeout = timeout
@@ -140,7 +150,7 @@ class DefaultCredentialsSource:
             tried.append(("metadata server", "NO_GCE_CHECK is true"))
             raise self._nothing_found(tried)
         marker = await run_in_thread(google_cloud_marker)
-        budget = _TIMEOUT if marker is None else _TIMEOUT_ON_GOOGLE_CLOUD
+        budget = LOOK_UP_TIMEOUT if marker is None else self._patience
         place = f"metadata server {metadata_server_url()}"
         try:
             async with asyncio.timeout(budget):

@@ -1,4 +1,4 @@
-"""A credential file of every type, read by this package, makes the credential that google-auth makes of it."""
+"""A credential file of every type makes the credential here that google-auth makes of it."""
 
 from __future__ import annotations
 

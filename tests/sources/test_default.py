@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import stat
@@ -12,11 +13,22 @@ from typing import Any
 import jwt
 import pytest
 
-from aio_authgrpc import AiohttpRequest, ConfigurationError, TokenRequest, connect, default
+from aio_authgrpc import (
+    AiohttpRequest,
+    ConfigurationError,
+    DefaultCredentialsExplanation,
+    TokenRequest,
+    TokenUnavailableError,
+    connect,
+    default,
+)
 from aio_authgrpc.bookstore import BookstoreStub, Empty
-from aio_authgrpc.testing import Authority, BookstoreServer
+from aio_authgrpc.sources.default import LOOK_UP_TIMEOUT, PATIENCE, DefaultCredentialsSource
+from aio_authgrpc.sources.metadata_server import google_cloud_marker
+from aio_authgrpc.testing import Authority, BookstoreServer, MetadataServer
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
+USER = {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r"}
 
 
 @pytest.fixture(autouse=True)
@@ -106,24 +118,215 @@ async def test_a_file_that_is_missing_is_an_error_and_not_another_identity(
         await default().load(token_request)
 
 
-async def test_a_look_up_that_hangs_is_cut_off(
+async def test_gcloud_is_not_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, token_request: TokenRequest
 ) -> None:
-    """google-auth runs gcloud to learn the project; one that never answers costs the look-up's budget."""
+    """google-auth runs it to learn the project, which takes half a second and which nobody asked for."""
     gcloud = tmp_path / "bin" / "gcloud"
     gcloud.parent.mkdir()
-    os.mkfifo(tmp_path / "never")
-    gcloud.write_text(f"#!/bin/sh\nread line < {tmp_path / 'never'}\n")
+    gcloud.write_text(f"#!/bin/sh\ntouch {tmp_path / 'was-run'}\n")
     gcloud.chmod(gcloud.stat().st_mode | stat.S_IEXEC)
     monkeypatch.setenv("PATH", f"{gcloud.parent}:{os.environ['PATH']}")
     adc = tmp_path / "gcloud" / "application_default_credentials.json"
     adc.parent.mkdir()
-    user = {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r"}
-    adc.write_text(json.dumps(user))
+    adc.write_text(json.dumps(USER))
     source = default()
-    with pytest.raises(ConfigurationError, match=r"took more than 0\.2 s"):
-        await source.load(token_request, timeout=0.2)
-    (tmp_path / "never").write_text("go on\n")  # lets the abandoned thread end
+    await source.load(token_request)
+    assert (source.explain().found, (tmp_path / "was-run").exists()) == ("authorized_user", False)
+
+
+async def test_a_file_that_is_never_read_to_its_end_costs_the_budget(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, token_request: TokenRequest
+) -> None:
+    """Such as a pipe that nobody writes to. Its thread is left behind, and holds nothing up."""
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "pipe"))
+    with pytest.raises(ConfigurationError, match=r"0\.2 s were over"):
+        await default(timeout=0.2).load(token_request)
+    (tmp_path / "pipe").write_text("go on\n")  # lets the abandoned thread end
+
+
+# The metadata server
+
+
+@pytest.fixture
+async def metadata_server(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[MetadataServer]:
+    """Give one that the look-up finds, where nothing else says that this is Google Cloud."""
+    async with MetadataServer(authority) as server:
+        monkeypatch.setenv("GCE_METADATA_IP", server.host)
+        monkeypatch.delenv("NO_GCE_CHECK")
+        for name in ("GCE_METADATA_HOST", "GCE_METADATA_ROOT", "K_SERVICE", "CLOUD_RUN_JOB", "GAE_ENV"):
+            monkeypatch.delenv(name, raising=False)
+        yield server
+
+
+async def test_a_metadata_server_that_answers_is_found(
+    metadata_server: MetadataServer, token_request: TokenRequest
+) -> None:
+    """One request."""
+    source = default()
+    await source.load(token_request)
+    assert source.explain() == DefaultCredentialsExplanation(
+        found="compute_engine",
+        tried=(
+            ("GOOGLE_APPLICATION_CREDENTIALS", "not set"),
+            source.explain().tried[1],
+            (f"metadata server {metadata_server.url}/", "answered"),
+        ),
+    )
+    assert len(metadata_server.requests) == 1
+
+
+async def test_a_metadata_server_that_hangs_costs_the_budget(
+    metadata_server: MetadataServer, token_request: TokenRequest
+) -> None:
+    """google-auth takes 12 s. What was tried is in the error, and in explain()."""
+    source = default(timeout=0.3)
+    with metadata_server.hold(path="/"), pytest.raises(ConfigurationError, match=r"0\.3 s were over"):
+        await source.load(token_request)
+    assert source.explain().found is None
+    assert [place.partition(" ")[0] for place, _ in source.explain().tried][-1] == "time"
+
+
+def test_the_budget_without_a_word_of_google_cloud_is_under_five_seconds() -> None:
+    """What the look-up takes where it hangs is measured in benchmarks/identity_stall.py."""
+    assert LOOK_UP_TIMEOUT < 5 <= PATIENCE
+
+
+async def test_a_metadata_server_that_fails_is_asked_three_times(
+    metadata_server: MetadataServer, token_request: TokenRequest
+) -> None:
+    """As google-auth does it, but within a third of a second."""
+    metadata_server.fail(503, times=None, path="/")
+    with pytest.raises(ConfigurationError, match=f"metadata server {metadata_server.url}"):
+        await default().load(token_request)
+    assert len(metadata_server.requests) == 3
+
+
+async def test_an_address_where_nobody_listens_is_given_up_soon(
+    metadata_server: MetadataServer, token_request: TokenRequest
+) -> None:
+    """As on most machines off Google Cloud that have a route to it."""
+    await metadata_server.aclose()
+    with pytest.raises(ConfigurationError, match="Cannot connect"):
+        await default().load(token_request)
+
+
+async def test_a_metadata_server_that_a_marker_promises_is_waited_for(
+    metadata_server: MetadataServer, token_request: TokenRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cloud Run and GKE start containers before it; the fourth attempt finds it."""
+    monkeypatch.setenv("K_SERVICE", "bookstore")
+    metadata_server.reset_connections(times=2, path="/")
+    metadata_server.fail(503, times=1, path="/")
+    source = default()
+    await source.load(token_request)
+    assert (source.explain().found, len(metadata_server.requests)) == ("compute_engine", 4)
+
+
+async def test_a_metadata_server_that_a_marker_promises_and_that_does_not_come_may_come_later(
+    metadata_server: MetadataServer, token_request: TokenRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is one to retry, and the next look-up is a new one."""
+    monkeypatch.setenv("K_SERVICE", "bookstore")
+    source = DefaultCredentialsSource((), None, patience=0.2)
+    with metadata_server.hold(path="/"), pytest.raises(TokenUnavailableError, match="K_SERVICE says"):
+        await source.load(token_request)
+    metadata_server.behave()
+    await source.load(token_request)
+    assert source.explain().found == "compute_engine"
+
+
+async def test_another_server_at_that_address_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch, authority: Authority, token_request: TokenRequest
+) -> None:
+    """Other clouds have theirs there too."""
+    monkeypatch.delenv("NO_GCE_CHECK")
+    monkeypatch.setenv("GCE_METADATA_IP", authority.url.removeprefix("http://"))
+    with pytest.raises(ConfigurationError, match="is no metadata server"):
+        await default().load(token_request)
+
+
+async def test_many_who_look_up_together_cause_one_look_up(
+    metadata_server: MetadataServer, token_request: TokenRequest
+) -> None:
+    """One after the other, and the first one's answer is for all."""
+    source = default()
+    await asyncio.gather(*(source.load(token_request) for _ in range(20)))
+    assert len(metadata_server.requests) == 1
+
+
+async def test_many_who_look_up_together_fail_together(
+    metadata_server: MetadataServer, token_request: TokenRequest
+) -> None:
+    """Not each after a budget of its own."""
+    source = default(timeout=0.3)
+    with metadata_server.hold(path="/"):
+        failures = await asyncio.gather(
+            *(source.load(token_request) for _ in range(20)), return_exceptions=True
+        )
+    assert [type(failure) for failure in failures] == [ConfigurationError] * 20
+    assert len({id(failure) for failure in failures}) == 20
+    assert len(metadata_server.requests) == 1
+
+
+async def test_a_look_up_that_is_cancelled_leaves_the_others_theirs(
+    metadata_server: MetadataServer, token_request: TokenRequest
+) -> None:
+    """The next in line looks up itself."""
+    source = default()
+    with metadata_server.hold(path="/") as gate:
+        first, second = (asyncio.create_task(source.load(token_request)) for _ in range(2))
+        await gate.arrived.wait()
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+    await second
+    assert source.explain().found == "compute_engine"
+
+
+async def test_nothing_was_looked_up_before_it_was_opened() -> None:
+    """explain() says so."""
+    assert str(default().explain()) == "nothing was looked up yet"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({"timeout": 0}, "timeout"),
+        ({"timeout": "5"}, "timeout"),
+        ({"quota_project_id": 5}, "quota_project_id"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_refused_at_the_call(arguments: dict[str, Any], field: str) -> None:
+    """Before anything is looked up."""
+    with pytest.raises(ConfigurationError) as caught:
+        default(**arguments)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("environment", "content", "marker"),
+    [
+        ({}, None, None),
+        ({}, b"Google Compute Engine\n", "product_name"),
+        ({}, b"Standard PC\n", None),
+        ({"K_SERVICE": "s"}, None, "K_SERVICE"),
+        ({"K_SERVICE": ""}, None, None),
+        ({"GCE_METADATA_HOST": "h"}, b"Standard PC\n", "GCE_METADATA_HOST"),
+    ],
+)
+def test_google_cloud_is_known_by_its_markers(
+    environment: dict[str, str], content: bytes | None, marker: str | None, tmp_path: Path
+) -> None:
+    """The platform's variables, or the machine's own word."""
+    product_name = tmp_path / "product_name"
+    if content is not None:
+        product_name.write_bytes(content)
+    found = google_cloud_marker(environment, product_name)
+    assert (None if found is None else Path(found).name) == marker
 
 
 async def test_a_file_that_is_not_text_does_not_show_itself(

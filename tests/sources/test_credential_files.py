@@ -1,0 +1,310 @@
+"""Credential files that are broken, in every type and way: one clear error, with path and field."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import aio_authgrpc
+from aio_authgrpc import AiohttpRequest, AuthGrpcError, ConfigurationError, TokenRequest, TokenSource
+from aio_authgrpc.sources.credential_info import CREDENTIAL_TYPES, InfoLoader
+from aio_authgrpc.sources.credential_types import make_credentials
+
+USER = {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r"}
+IMPERSONATION_URL = "https://iam.example.com/v1/projects/-/serviceAccounts/a@b:generateAccessToken"
+GOOD: dict[str, dict[str, Any]] = {
+    "service_account": {
+        "type": "service_account",
+        "client_email": "e@p.iam.gserviceaccount.com",
+        "private_key": "k",
+        "token_uri": "https://t.example.com",
+    },
+    "authorized_user": USER,
+    "external_account": {
+        "type": "external_account",
+        "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/q",
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "token_url": "https://sts.example.com/v1/token",
+        "credential_source": {"file": "/subject-token"},
+    },
+    "external_account_authorized_user": {
+        "type": "external_account_authorized_user",
+        "client_id": "i",
+        "client_secret": "s",
+        "refresh_token": "r",
+        "token_url": "https://sts.example.com/v1/oauthtoken",
+    },
+    "impersonated_service_account": {
+        "type": "impersonated_service_account",
+        "service_account_impersonation_url": IMPERSONATION_URL,
+        "source_credentials": USER,
+    },
+    "gdch_service_account": {
+        "type": "gdch_service_account",
+        "format_version": "1",
+        "project": "p",
+        "private_key_id": "i",
+        "private_key": "k",
+        "name": "n",
+        "token_uri": "https://t.example.com",
+    },
+}
+LOADERS: dict[str, Callable[..., TokenSource]] = {
+    kind: getattr(aio_authgrpc, kind) for kind in CREDENTIAL_TYPES
+}
+REQUIRED = [(kind, name) for kind, info in GOOD.items() for name in info if name != "type"]
+OPTIONAL: dict[str, list[str]] = {
+    "service_account": ["private_key_id", "project_id", "universe_domain", "quota_project_id"],
+    "authorized_user": ["quota_project_id", "account", "token", "expiry", "scopes", "rapt_token"],
+    "external_account": [
+        "client_id",
+        "client_secret",
+        "token_info_url",
+        "service_account_impersonation_url",
+        "service_account_impersonation",
+        "workforce_pool_user_project",
+    ],
+    "external_account_authorized_user": ["audience", "token_info_url", "revoke_url", "expiry"],
+    "impersonated_service_account": ["delegates", "scopes", "quota_project_id"],
+    "gdch_service_account": ["ca_cert_path"],
+}
+
+
+@pytest.fixture
+async def token_request() -> AsyncIterator[TokenRequest]:
+    async with AiohttpRequest() as http:
+        yield TokenRequest(http=http, audience="https://host", time=0)
+
+
+@pytest.mark.parametrize(("kind", "name"), REQUIRED)
+def test_a_required_field_that_is_missing_is_named(kind: str, name: str) -> None:
+    """At the call, for what is in memory."""
+    info = {key: value for key, value in GOOD[kind].items() if key != name}
+    with pytest.raises(ConfigurationError, match="lacks it") as caught:
+        LOADERS[kind](info)
+    assert caught.value.field == name
+
+
+@pytest.mark.parametrize("value", [5, True, [], {}, "", [5]], ids=repr)
+@pytest.mark.parametrize(("kind", "name"), REQUIRED)
+def test_a_required_field_of_a_wrong_type_is_named(kind: str, name: str, value: Any) -> None:
+    """Or an empty one."""
+    with pytest.raises(ConfigurationError) as caught:
+        LOADERS[kind](GOOD[kind] | {name: value})
+    assert caught.value.field == name
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, names in OPTIONAL.items() for name in names]
+)
+def test_an_optional_field_of_a_wrong_type_is_named(kind: str, name: str) -> None:
+    """google-auth would trip over it at the first RPC."""
+    with pytest.raises(ConfigurationError) as caught:
+        LOADERS[kind](GOOD[kind] | {name: 5.5})
+    assert caught.value.field == name
+
+
+@pytest.mark.parametrize("kind", CREDENTIAL_TYPES)
+async def test_the_path_of_a_broken_file_is_named(
+    kind: str, tmp_path: Path, token_request: TokenRequest
+) -> None:
+    """When the channel is opened."""
+    path, (_, name) = tmp_path / "broken.json", next(each for each in REQUIRED if each[0] == kind)
+    path.write_text(json.dumps(GOOD[kind] | {name: 5}))
+    with pytest.raises(ConfigurationError, match=str(path)) as caught:
+        await LOADERS[kind](path).load(token_request)  # type: ignore[attr-defined]  # all of them are loadable
+    assert caught.value.field == name
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"", "is empty"),
+        (b"{", "malformed or truncated JSON"),
+        (b"\xff\xfe{}", "not UTF-8"),
+        (b'"' + b"x" * 300_000 + b'"', "too large"),
+        (b"[]", "a list at the top"),
+        (b'{"type": "unknown"}', '"unknown"'),
+        (b"{}", "lacks it"),
+    ],
+)
+@pytest.mark.parametrize("kind", [*CREDENTIAL_TYPES, "default"])
+async def test_a_file_that_is_no_credential_is_one_clear_error(
+    kind: str,
+    content: bytes,
+    text: str,
+    tmp_path: Path,
+    token_request: TokenRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For every function, and for the default credentials; never another identity."""
+    path = tmp_path / "credentials.json"
+    path.write_bytes(content)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    source: Any = aio_authgrpc.default() if kind == "default" else LOADERS[kind](path)
+    if kind == "authorized_user" and content == b"{}":
+        text = "client_id"  # what google-auth writes for a user has no type
+    with pytest.raises(ConfigurationError, match=text) as caught:
+        await source.load(token_request)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", CREDENTIAL_TYPES)
+def test_a_file_of_another_type_is_not_taken(kind: str) -> None:
+    """Whoever asks for one type gets that type, or an error that names the one that is there."""
+    other = "service_account" if kind != "service_account" else "authorized_user"
+    with pytest.raises(ConfigurationError, match=f'has "{other}"; "{kind}" is what is read here') as caught:
+        LOADERS[kind](GOOD[other])
+    assert caught.value.field == "type"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://sts.example.com", "ftp://x", "https://", "http://[bad", "https://a b", "https://x:99999999"],
+)
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, name in REQUIRED if name.startswith("token_ur")]
+)
+def test_a_secret_is_sent_nowhere_in_the_clear(kind: str, name: str, url: str) -> None:
+    """Http is for this machine alone."""
+    with pytest.raises(ConfigurationError, match="no https URL") as caught:
+        LOADERS[kind](GOOD[kind] | {name: url})
+    assert caught.value.field == name
+
+
+BROKEN_SOURCES: list[Any] = [
+    {"file": "f", "url": "u"},
+    {"nothing": "known"},
+    {"environment_id": "aws1"},
+    {"url": "https://x", "format": {"type": "json"}},
+    {"file": "f", "format": 5},
+    {"certificate": {}},
+    {"executable": {}},
+    {"executable": "command"},
+]
+
+
+@pytest.mark.parametrize("source", BROKEN_SOURCES, ids=str)
+async def test_a_broken_source_of_subject_tokens_is_an_error_when_it_is_loaded(
+    source: Any, token_request: TokenRequest
+) -> None:
+    """google-auth's own check, in our error."""
+    made: Any = aio_authgrpc.external_account(GOOD["external_account"] | {"credential_source": source})
+    with pytest.raises(ConfigurationError, match="refused by google-auth") as caught:
+        await made.load(token_request)
+    assert caught.value.field == "credential_source"
+
+
+@pytest.mark.parametrize(
+    ("source", "field"),
+    [
+        ({"type": "external_account"}, "source_credentials.type"),
+        (USER | {"client_id": 5}, "source_credentials.client_id"),
+        (GOOD["service_account"], "source_credentials.private_key"),
+    ],
+)
+async def test_the_identity_inside_of_an_impersonation_is_checked_too(
+    source: Any, field: str, token_request: TokenRequest
+) -> None:
+    """Its fields have the place before their names."""
+    info = GOOD["impersonated_service_account"] | {"source_credentials": source}
+    made: Any = aio_authgrpc.impersonated_service_account(info)
+    with pytest.raises(ConfigurationError) as caught:
+        await made.load(token_request)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("kind", ["gdch_service_account", "service_account"])
+async def test_a_key_that_is_no_key_is_an_error_when_it_is_loaded(
+    kind: str, token_request: TokenRequest
+) -> None:
+    """It names the type's own hint, and shows nothing of the key."""
+    made: Any = LOADERS[kind](GOOD[kind] | {"private_key": "-----BEGIN PRIVATE KEY-----\nMIIsecret"})
+    with pytest.raises(ConfigurationError, match="create a new one") as caught:
+        await made.load(token_request)
+    assert "MIIsecret" not in str(caught.value)
+
+
+def test_what_google_auth_writes_for_a_user_is_read() -> None:
+    """`to_json()` puts no type into it."""
+    assert aio_authgrpc.authorized_user({key: value for key, value in USER.items() if key != "type"})
+
+
+@pytest.mark.parametrize("argument", [{"scopes": "https://scope"}, {"quota_project_id": 5}])
+def test_arguments_of_a_wrong_type_are_refused(argument: dict[str, Any]) -> None:
+    """At the call."""
+    with pytest.raises(ConfigurationError) as caught:
+        aio_authgrpc.external_account(GOOD["external_account"], **argument)
+    assert caught.value.field == next(iter(argument))
+
+
+# Anything at all
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = sorted(
+    {name for info in GOOD.values() for name in info}
+    | {name for names in OPTIONAL.values() for name in names}
+)
+
+
+@functools.cache
+def a_real_key(kind: str) -> str:
+    """Return a private key, so that what comes after it is reached too."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    key: Any = ec.generate_private_key(ec.SECP256R1())
+    if kind != "gdch_service_account":
+        key = rsa.generate_private_key(65537, 2048)
+    form = serialization.PrivateFormat.PKCS8
+    pem: bytes = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    return pem.decode()
+
+
+@st.composite
+def mutated_info(draw: st.DrawFn) -> Any:
+    """Return a good file of some type with a few fields replaced, added or taken away."""
+    kind = draw(st.sampled_from(CREDENTIAL_TYPES))
+    info = dict(GOOD[kind])
+    if "private_key" in info:
+        info["private_key"] = a_real_key(kind)
+    for name in draw(st.lists(st.sampled_from(FIELDS), max_size=4)):
+        info[name] = draw(JSON | st.sampled_from(list(info.values())))
+    for name in draw(st.lists(st.sampled_from(sorted(info)), max_size=1)):
+        del info[name]
+    return info
+
+
+def outcome(info: Any) -> object:
+    """Return the credential that is made of it, or our own error."""
+    try:
+        return make_credentials(InfoLoader(json.dumps(info), CREDENTIAL_TYPES).read(), ["scope"])
+    except AuthGrpcError as error:
+        return error
+
+
+@given(mutated_info())
+@settings(max_examples=500, deadline=None)
+def test_a_mutated_file_makes_a_credential_or_our_own_error(info: Any) -> None:
+    """Nothing else, and the error names a field."""
+    made = outcome(info)
+    assert not isinstance(made, AuthGrpcError) or (isinstance(made, ConfigurationError) and made.field)
+
+
+@given(st.dictionaries(st.sampled_from([*FIELDS, "type"]), JSON))
+@settings(max_examples=300, deadline=None)
+def test_any_object_makes_a_credential_or_our_own_error(info: Any) -> None:
+    """Nothing else."""
+    made = outcome(info)
+    assert not isinstance(made, AuthGrpcError) or isinstance(made, ConfigurationError)
