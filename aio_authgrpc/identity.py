@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from aio_authgrpc.sources import as_token_source
-from aio_authgrpc.token import checked_header
+from aio_authgrpc.token import TokenSource, checked_header
 
 if TYPE_CHECKING:
     from aio_authgrpc.sources import CredentialsType
@@ -16,14 +16,18 @@ _identities: ContextVar[tuple[Identity, ...]] = ContextVar("aio_authgrpc identit
 
 
 class Identity:
-    """What `identity()` returns: a context manager, which may be entered again, and in any task."""
+    """What `identity()` returns: a context manager, which may be entered again, and in any task.
+
+    Attributes:
+        source: Where its tokens come from.
+        header: The metadata key for them; None means the channel's.
+    """
 
     __slots__ = ("header", "source")
 
-    def __init__(self, credentials: CredentialsType, header: str | None) -> None:
-        self.source = as_token_source(credentials)
-        own = getattr(self.source, "header", header)
-        self.header = None if own is None else checked_header(own)
+    def __init__(self, source: TokenSource, header: str | None) -> None:
+        self.source = source
+        self.header = header
 
     def __enter__(self) -> Self:
         _identities.set((*_identities.get(), self))
@@ -63,7 +67,9 @@ def identity(credentials: CredentialsType, *, header: str | None = None) -> Iden
     Raises:
         ConfigurationError: That is no identity, or no metadata key.
     """
-    return Identity(credentials, header)
+    source = as_token_source(credentials)
+    own: str | None = getattr(source, "header", header)
+    return Identity(source, None if own is None else checked_header(own))
 
 
 def current_identities() -> tuple[Identity, ...]:
