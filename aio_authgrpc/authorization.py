@@ -137,11 +137,6 @@ class Authorizer:
         """Whether no further call may begin."""
         return (self if self._channels is None else self._channels)._open_on is None
 
-    def for_caller(self) -> Authorizer:
-        """Return what authorizes the calls of this context: itself, or another identity's; see `identity`."""
-        identities = current_identities()
-        return self if not identities else self._as(identities)
-
     def _as(self, identities: tuple[Identity, ...]) -> Authorizer:
         sources = {identity.header or self._header: identity.source for identity in identities}
         caches = {header: self._identity_cache(source) for header, source in sources.items()}
@@ -168,18 +163,20 @@ class Authorizer:
         caches, self._identity_caches = self._identity_caches, OrderedDict()
         await asyncio.gather(*(cache.aclose() for cache in caches.values()))
 
-    def check_usable(self) -> None:
-        """Raise unless this is the channel's loop and the channel is open.
+    def for_caller(self) -> Authorizer:
+        """Return what authorizes the calls of this context: itself, or another identity's; see `identity`.
 
         Raises:
-            ChannelClosedError, WrongEventLoopError: As their names say.
+            ChannelClosedError, WrongEventLoopError: The channel is closed, or this is not its loop.
         """
         try:
-            if get_running_loop() is self._open_on:
-                return
+            usable = get_running_loop() is self._open_on
         except RuntimeError:  # none runs here
-            pass
-        self._raise_unusable()
+            usable = False
+        if not usable:
+            self._raise_unusable()
+        identities = current_identities.get()
+        return self if not identities else self._as(identities)
 
     def _raise_unusable(self) -> NoReturn:
         if self.closed:

@@ -12,7 +12,8 @@ from aio_authgrpc.token import TokenSource, checked_header
 if TYPE_CHECKING:
     from aio_authgrpc.sources import CredentialsType
 
-_identities: ContextVar[tuple[Identity, ...]] = ContextVar("aio_authgrpc identities", default=())
+current_identities: ContextVar[tuple[Identity, ...]] = ContextVar("aio_authgrpc identities", default=())
+"""The identities of this context, the innermost last."""
 
 
 class Identity:
@@ -30,17 +31,17 @@ class Identity:
         self.header = header
 
     def __enter__(self) -> Self:
-        _identities.set((*_identities.get(), self))
+        current_identities.set((*current_identities.get(), self))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         # Not ContextVar.reset(): one object may be entered by many tasks, and left in another context.
-        entered = _identities.get()
+        entered = current_identities.get()
         for place in range(len(entered) - 1, -1, -1):
             if entered[place] is self:
-                _identities.set(entered[:place] + entered[place + 1 :])
+                current_identities.set(entered[:place] + entered[place + 1 :])
                 return
 
     def __repr__(self) -> str:
@@ -70,8 +71,3 @@ def identity(credentials: CredentialsType, *, header: str | None = None) -> Iden
     source = as_token_source(credentials)
     own: str | None = getattr(source, "header", header)
     return Identity(source, None if own is None else checked_header(own))
-
-
-def current_identities() -> tuple[Identity, ...]:
-    """Return the identities of this context, the innermost last."""
-    return _identities.get()

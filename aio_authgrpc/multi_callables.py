@@ -44,7 +44,6 @@ class UnaryUnaryMultiCallable(grpc.aio.UnaryUnaryMultiCallable[Request, Response
                 given: they would add a second identity to the channel's.
             ChannelClosedError, WrongEventLoopError: The channel cannot be used here.
         """
-        self._authorizer.check_usable()
         authorizer = self._authorizer.for_caller()
         if credentials is not None:
             refuse_call_credentials()
@@ -73,7 +72,6 @@ class UnaryStreamMultiCallable(grpc.aio.UnaryStreamMultiCallable[Request, Respon
         compression: grpc.Compression | None = None,
     ) -> grpc.aio.UnaryStreamCall[Request, Response]:
         """Start the RPC; see `grpc.aio.UnaryStreamMultiCallable` and `UnaryUnaryMultiCallable` here."""
-        self._authorizer.check_usable()
         authorizer = self._authorizer.for_caller()
         if credentials is not None:
             refuse_call_credentials()
@@ -104,7 +102,6 @@ class StreamUnaryMultiCallable(grpc.aio.StreamUnaryMultiCallable[Request, Respon
 
         With a token at hand this returns the real call: a stream of requests cannot be sent again.
         """
-        self._authorizer.check_usable()
         authorizer = self._authorizer.for_caller()
         if credentials is not None:
             refuse_call_credentials()
@@ -143,7 +140,6 @@ class StreamStreamMultiCallable(grpc.aio.StreamStreamMultiCallable[Request, Resp
         compression: grpc.Compression | None = None,
     ) -> grpc.aio.StreamStreamCall[Request, Response]:
         """Start the RPC; see `grpc.aio.StreamStreamMultiCallable` and `StreamUnaryMultiCallable` here."""
-        self._authorizer.check_usable()
         authorizer = self._authorizer.for_caller()
         if credentials is not None:
             refuse_call_credentials()
