@@ -6,7 +6,7 @@
 See `connect` first. The errors are a tree in `aio_authgrpc.errors`.
 """
 
-from aio_authgrpc.cache import TokenCache, TokenState, TokenStatus
+from aio_authgrpc.cache import TokenCache, TokenStatus
 from aio_authgrpc.channel import AuthorizedChannel
 from aio_authgrpc.client import Connection, connect
 from aio_authgrpc.clock import Clock, SystemClock
@@ -21,6 +21,18 @@ from aio_authgrpc.errors import (
     TokenUnavailableError,
     WrongEventLoopError,
 )
+from aio_authgrpc.events import (
+    CallReplayed,
+    EventCallback,
+    EventStream,
+    RefreshFailed,
+    RefreshStarted,
+    RefreshSucceeded,
+    StaleServed,
+    TokenEvent,
+    TokenRejected,
+)
+from aio_authgrpc.freshness import TokenState
 from aio_authgrpc.http import AiohttpRequest
 from aio_authgrpc.identity import Identity, identity
 from aio_authgrpc.opening import insecure_authorized_channel, secure_authorized_channel
@@ -47,19 +59,28 @@ __all__ = [
     "AuthGrpcError",
     "AuthRpcError",
     "AuthorizedChannel",
+    "CallReplayed",
     "ChannelClosedError",
     "Clock",
     "ConfigurationError",
     "Connection",
     "ConnectionNotReadyError",
     "DefaultCredentialsExplanation",
+    "EventCallback",
+    "EventStream",
     "Identity",
     "LoadableTokenSource",
+    "RefreshFailed",
+    "RefreshStarted",
+    "RefreshSucceeded",
+    "StaleServed",
     "SystemClock",
     "Token",
     "TokenCache",
     "TokenDeadlineExceededError",
+    "TokenEvent",
     "TokenRefusedError",
+    "TokenRejected",
     "TokenRequest",
     "TokenSource",
     "TokenState",

@@ -64,7 +64,7 @@ class Tokens(Protocol):
         """See `TokenCache.get`."""
         ...
 
-    def reject(self, token: Token) -> bool:
+    def reject(self, token: Token, *, challenge: str = "") -> bool:
         """See `TokenCache.reject`."""
         ...
 
@@ -91,10 +91,12 @@ class SeveralTokens:
         tokens = await all_of([cache.get(timeout=timeout) for cache in self._caches.values()])
         return self._as_one(dict(zip(self._caches, tokens, strict=True)))
 
-    def reject(self, token: Token) -> bool:
+    def reject(self, token: Token, *, challenge: str = "") -> bool:
         """Take back all of them: which one was refused is not known."""
         del token  # the one that they made
-        rejected = [self._caches[header].reject(part) for header, part in self._parts.items()]
+        rejected = [
+            self._caches[header].reject(part, challenge=challenge) for header, part in self._parts.items()
+        ]
         return any(rejected)
 
     def _as_one(self, parts: dict[str, Token]) -> Token:
@@ -215,9 +217,13 @@ class Authorizer:
         self._authorization = Authorization(token, (*self._metadata, *brought))
         return self._authorization
 
-    def reject(self, token: Token) -> bool:
+    def reject(self, token: Token, *, challenge: str = "") -> bool:
         """Take a refused token back; see `TokenCache.reject`."""
-        return self._tokens.reject(token)
+        return self._tokens.reject(token, challenge=challenge)
+
+    def say_replayed(self) -> None:
+        """Tell whoever listens to the cache that a refused call is sent once more."""
+        self._cache.say_replayed()
 
     def checked(self, metadata: CallMetadata) -> CallerMetadata:
         """Return a caller's own metadata.

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 import logging
 import random
-import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
@@ -20,40 +19,35 @@ from aio_authgrpc.errors import (
     TokenUnavailableError,
     WrongEventLoopError,
     check_type,
+    redacted,
     token_error,
 )
+from aio_authgrpc.events import (
+    CallReplayed,
+    EventBus,
+    EventCallback,
+    EventStream,
+    RefreshFailed,
+    RefreshStarted,
+    RefreshSucceeded,
+    StaleServed,
+    TokenRejected,
+)
+from aio_authgrpc.freshness import CachedToken, TokenState, backoff_window, pause_window
 from aio_authgrpc.http import AiohttpRequest
 from aio_authgrpc.single_flight import FlightCancelledError, SingleFlight
 from aio_authgrpc.token import LoadableTokenSource, Token, TokenRequest, TokenSource
 
 _log = logging.getLogger("aio_authgrpc")
 
-# Google's clients refresh 3 min 45 s ahead: the metadata server hands out the old token until 4 min
-# before its end. A short-lived token gives a fifth of its life.
-_STALE_WINDOW = 225.0
-_STALE_SHARE = 0.20
-# Many processes that started together should not refresh together: up to a quarter of the window later.
-_JITTER_SHARE = 0.25
-# The last seconds are not used: the RPC has to arrive, and clocks differ.
-_EXPIRED_WINDOW = 30.0
-_EXPIRED_SHARE = 0.05
-# The back-off of gRPC's connection attempts, with a shorter cap: a token is worth a request a minute.
-_BACKOFF_START = 1.0
-_BACKOFF_FACTOR = 1.6
-_BACKOFF_CAP = 60.0
 # A token refused this soon after it was issued is not outdated: the refusal is meant.
 _REFUSAL_IS_REAL_BELOW_AGE = 10.0
-
-
-class TokenState(enum.Enum):
-    """How good the cached token is."""
-
-    FRESH = "fresh"
-    """It is served, and nothing else happens."""
-    STALE = "stale"
-    """It is served while a new one is fetched behind it."""
-    EXPIRED = "expired"
-    """There is none, or it is not served any more: callers wait for a new one."""
+# How often keep_warm looks at the clock at least: a suspended machine notices in a minute.
+_LONGEST_SLEEP = 60.0
+# A refresh with waiting callers does not sleep longer than this; the back-off does, and fails them at once.
+_LONGEST_PAUSE = 5.0
+# How many events wait for a reader.
+_MOST_EVENTS = 1000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,45 +69,6 @@ class TokenStatus:
     next_attempt_at: float | None
 
 
-class _Entry:
-    """A token with its two limits in wall time and the monotonic instant at which it came."""
-
-    __slots__ = ("expired_at", "fetched_at", "stale_at", "token")
-
-    def __init__(self, token: Token, *, stale_at: float, expired_at: float, fetched_at: float) -> None:
-        self.token = token
-        self.stale_at = stale_at
-        self.expired_at = expired_at
-        self.fetched_at = fetched_at
-
-    def state(self, now: float) -> TokenState:
-        if now < self.stale_at:
-            return TokenState.FRESH
-        return TokenState.STALE if now < self.expired_at else TokenState.EXPIRED
-
-
-def limits(*, now: float, expires_at: float | None, jitter: float) -> tuple[float, float]:
-    """Return the wall times at which a token fetched now becomes stale, and expired.
-
-    Args:
-        now: Wall time of the fetch.
-        expires_at: When the token ends; None for never.
-        jitter: 0.0 to 1.0, how much of the jitter's share this process takes.
-    """
-    if expires_at is None:
-        return sys.float_info.max, sys.float_info.max
-    lifetime = expires_at - now
-    window = min(_STALE_WINDOW, _STALE_SHARE * lifetime)
-    stale_at = expires_at - window * (1 - _JITTER_SHARE * jitter)
-    return stale_at, expires_at - min(_EXPIRED_WINDOW, _EXPIRED_SHARE * lifetime)
-
-
-def backoff_window(failures: int) -> float:
-    """Return the longest wait, in seconds, after this many failures in a row (1 or more)."""
-    # 1.6 ** 9 is above the cap already; a larger power would overflow one day.
-    return min(_BACKOFF_CAP, _BACKOFF_START * _BACKOFF_FACTOR ** min(failures - 1, 10))
-
-
 class TokenCache:
     """Holds one token of one source and audience, for any number of channels on one event loop.
 
@@ -132,20 +87,24 @@ class TokenCache:
             that is handed in stays the caller's.
         keep_warm: Refresh by a timer too, so that a token is at hand after a quiet hour. Without it an
             idle cache asks for nothing.
-        refresh_timeout: Seconds that one refresh may take, whatever the source does inside.
+        attempts: How often one refresh asks the source while its failures are worth a retry
+            (`TokenUnavailableError` and what becomes one), with jittered pauses below a second, or what
+            `Retry-After` says.
+        refresh_timeout: Seconds that one refresh may take in all, whatever the source does inside.
         close_timeout: Seconds that `aclose` waits for a cancelled refresh to end; one that honours
             cancellation needs none of them.
         clock: Wall and monotonic time.
         rng: Randomness for jitter and back-off.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it needs, and what tests and operators set
         self,
         source: TokenSource,
         *,
         audience: str = "",
         request: AiohttpRequest | None = None,
         keep_warm: bool = False,
+        attempts: int = 3,
         refresh_timeout: float = 60.0,
         close_timeout: float = 2.0,
         clock: Clock | None = None,
@@ -160,22 +119,28 @@ class TokenCache:
         check_type("audience", audience, str)
         check_type("request", request, AiohttpRequest, type(None))
         check_type("refresh_timeout", refresh_timeout, int, float)
+        check_type("attempts", attempts, int)
+        if attempts < 1:
+            raise ConfigurationError(f"{attempts!r} is less than 1.", field="attempts")
         self._source = source
         self._audience = audience
         self._http = AiohttpRequest() if request is None else request
         self._owns_http = request is None
         self._keep_warm = keep_warm
+        self._attempts = attempts
         self._refresh_timeout = refresh_timeout
         self._close_timeout = close_timeout
         self._clock: Clock = SystemClock() if clock is None else clock
         self._rng = random.Random() if rng is None else rng  # noqa: S311 - spreads load, guards nothing
         self._jitter = self._rng.random()
         self._flight = SingleFlight(self._refresh)
-        self._entry: _Entry | None = None
+        self._entry: CachedToken | None = None
         self._generation = 0
+        self._started_at, self._asked = 0.0, 0  # of the refresh that is under way, or the last one
         self._failures = 0
         self._last_error: AuthRpcError | None = None
         self._next_attempt_at = 0.0
+        self._events = EventBus()
         self._warmer: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -218,14 +183,20 @@ class TokenCache:
         if entry is None:
             return None
         now = self._clock.time()
-        if now < entry.stale_at:
+        if entry.sure_from <= now < entry.sure_until:
             return entry.token
-        if now >= entry.expired_at:
-            return None
+        state = entry.state(now, self._clock.monotonic())
+        if state is TokenState.STALE:
+            self._serve_stale(entry)
+        return None if state is TokenState.EXPIRED else entry.token
+
+    def _serve_stale(self, entry: CachedToken) -> None:
         # Check and start without an await between them, or two callers would both start.
         if not self._closed and self._clock.monotonic() >= self._next_attempt_at:
             self._flight.start()
-        return entry.token
+        if self._events.wanted and not entry.stale_was_said:
+            entry.stale_was_said = True
+            self._events.emit(StaleServed(at=self._clock.time(), expires_at=entry.token.expires_at))
 
     async def get(self, *, timeout: float | None = None) -> Token:
         """Return a usable token, waiting for the refresh if there is none.
@@ -263,30 +234,64 @@ class TokenCache:
             raise outcome.copy()
         return outcome
 
-    def reject(self, token: Token) -> bool:
+    def reject(self, token: Token, *, challenge: str = "") -> bool:
         """Take back a token that a server refused.
 
         Many calls may be refused with the same token: the first takes it back, the others find that
         out here, and together they cause one refresh.
 
+        Args:
+            token: The one that the call was made with.
+            challenge: The server's `www-authenticate`, for whoever listens to the events.
+
         Returns:
             Whether it is worth sending the call again. False where the token is so young that the
-            refusal must be meant; then the token stays.
+            refusal must be meant, or where the challenge says that the token is good and its scope is
+            not (RFC 6750, 3.1); then the token stays.
         """
         # Check and set without an await between them.
         entry = self._entry
         if entry is None or entry.token is not token:
             return True
-        if self._clock.monotonic() - entry.fetched_at < _REFUSAL_IS_REAL_BELOW_AGE:
-            return False
-        self._entry = None
-        return True
+        is_young = self._clock.monotonic() - entry.fetched_at < _REFUSAL_IS_REAL_BELOW_AGE
+        taken_back = not is_young and "insufficient_scope" not in challenge
+        if taken_back:
+            self._entry = None
+        if self._events.wanted and not entry.refusal_was_said:
+            entry.refusal_was_said = True
+            self._events.emit(
+                TokenRejected(at=self._clock.time(), taken_back=taken_back, challenge=redacted(challenge))
+            )
+        return taken_back
+
+    def subscribe(self, callback: EventCallback) -> Callable[[], None]:
+        """Call `callback` with every event of this cache from now on, on the event loop.
+
+        Returns:
+            A function that ends it. Closing the cache ends it too.
+        """
+        return self._events.subscribe(callback)
+
+    def events(self) -> EventStream:
+        """Return the events of this cache from now on, to iterate with `async for`.
+
+        Use it with `async with`, so that it ends with the block; it also ends with the cache. A reader
+        who is more than 1000 events behind loses the oldest.
+        """
+        return self._events.stream(_MOST_EVENTS)
+
+    def say_replayed(self) -> None:
+        """Tell whoever listens that a call which was refused with a token of this cache is sent again."""
+        if self._events.wanted:
+            self._events.emit(CallReplayed(at=self._clock.time()))
 
     def status(self) -> TokenStatus:
         """Return what the cache knows now."""
         entry, wait = self._entry, self._next_attempt_at - self._clock.monotonic()
         return TokenStatus(
-            state=TokenState.EXPIRED if entry is None else entry.state(self._clock.time()),
+            state=TokenState.EXPIRED
+            if entry is None
+            else entry.state(self._clock.time(), self._clock.monotonic()),
             expires_at=None if entry is None else entry.token.expires_at,
             generation=self._generation,
             last_error=self._last_error,
@@ -304,6 +309,7 @@ class TokenCache:
         self._entry = None
         if self._warmer is not None:
             self._warmer.cancel()
+        self._events.end()
         ending = {task for task in (self._warmer, self._flight.cancel()) if task is not None}
         try:
             if ending:
@@ -353,11 +359,13 @@ class TokenCache:
 
     async def _refresh(self) -> Token | AuthRpcError:
         """Fetch one token and keep it; the body of the flight. A failure is returned, not raised."""
+        self._started_at, self._asked = self._clock.monotonic(), 0
+        if self._events.wanted:
+            self._events.emit(RefreshStarted(at=self._clock.time()))
         budget = asyncio.timeout(self._refresh_timeout)
         try:
             async with budget:
-                token = await self._source.fetch(self._token_request())
-            return self._keep(token)
+                return self._keep(await self._fetch())
         except TimeoutError as error:
             text = f"{self._refresh_timeout:g} s were not enough" if budget.expired() else str(error)
             return self._record(token_error(TimeoutError(text)))
@@ -370,6 +378,22 @@ class TokenCache:
         except Exception as error:  # noqa: BLE001 - a source is users' code: whatever it raises is the outcome
             return self._record(token_error(error))
 
+    async def _fetch(self) -> Token:
+        """Ask the source, again where its failure is worth it."""
+        while True:
+            self._asked += 1
+            try:
+                return await self._source.fetch(self._token_request())
+            except Exception as error:
+                failure = token_error(error)
+                if not failure.retryable or self._asked >= self._attempts or self._closed:
+                    raise
+                asked_for = getattr(failure, "retry_after", None)
+                pause = self._rng.uniform(0, pause_window(self._asked)) if asked_for is None else asked_for
+                if pause > _LONGEST_PAUSE:
+                    raise
+            await self._clock.sleep(pause)
+
     def _keep(self, token: Token) -> Token:
         fetched: object = token
         if not isinstance(fetched, Token):
@@ -377,9 +401,8 @@ class TokenCache:
                 f"the source returned {type(fetched).__name__}, not an aio_authgrpc.Token.",
                 field="credentials",
             )
-        now = self._clock.time()
-        stale_at, expired_at = limits(now=now, expires_at=token.expires_at, jitter=self._jitter)
-        if now >= expired_at:
+        entry = CachedToken(token, clock=self._clock, jitter=self._jitter)
+        if self._clock.time() >= entry.expired_at:
             raise TokenUnavailableError(
                 "The source returned a token that has expired already.",
                 hint="Compare this machine's clock with the token endpoint's.",
@@ -388,28 +411,50 @@ class TokenCache:
             return token
         if self._last_error is not None:
             _log.info("The token refresh works again after %d failed attempts.", self._failures)
-        fetched_at = self._clock.monotonic()
-        self._entry = _Entry(token, stale_at=stale_at, expired_at=expired_at, fetched_at=fetched_at)
+        self._entry = entry
         self._generation += 1
         self._failures, self._last_error, self._next_attempt_at = 0, None, 0.0
+        if self._events.wanted:
+            self._events.emit(
+                RefreshSucceeded(
+                    at=self._clock.time(),
+                    generation=self._generation,
+                    expires_at=token.expires_at,
+                    attempts=self._asked,
+                    duration=entry.fetched_at - self._started_at,
+                )
+            )
         return token
 
     def _record(self, error: AuthRpcError) -> AuthRpcError:
         self._failures += 1
+        now = self._clock.monotonic()
         delay = self._rng.uniform(0, backoff_window(self._failures))
-        self._next_attempt_at = self._clock.monotonic() + delay
+        delay = max(delay, getattr(error, "retry_after", None) or 0.0)
+        self._next_attempt_at = now + delay
         if self._failures == 1:  # once in a row, not once an attempt
             _log.warning("The token refresh failed: %s", error)
         self._last_error = error
+        if self._events.wanted:
+            self._events.emit(
+                RefreshFailed(
+                    at=self._clock.time(),
+                    error=error.copy(),
+                    attempts=self._asked,
+                    duration=now - self._started_at,
+                    next_attempt_at=self._clock.time() + delay,
+                )
+            )
         return error
 
     async def _refresh_when_stale(self) -> None:
         """The body of the `keep_warm` task: sleep until a refresh is due, start it, and so on."""
         while not self._closed:
-            due_in = 0.0 if self._entry is None else self._entry.stale_at - self._clock.time()
-            due_in = max(due_in, self._next_attempt_at - self._clock.monotonic())
+            now, monotonic = self._clock.time(), self._clock.monotonic()
+            due_in = 0.0 if self._entry is None else self._entry.stale_in(now, monotonic)
+            due_in = max(due_in, self._next_attempt_at - monotonic)
             if due_in > 0:
-                await self._clock.sleep(min(due_in, _BACKOFF_CAP))  # a suspended machine notices in a minute
+                await self._clock.sleep(min(due_in, _LONGEST_SLEEP))
                 continue
             with suppress(FlightCancelledError):
                 await self._flight.join()

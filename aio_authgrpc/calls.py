@@ -13,7 +13,7 @@ a real call. The wait counts against the call's timeout.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from time import monotonic
 from typing import Any, TypeVar, cast
 
@@ -158,11 +158,12 @@ class AuthorizedCall(grpc.aio.Call):
         if call is self._refused or final_code(call) is not _UNAUTHENTICATED:
             return False
         self._refused = call
-        worth_it = self._authorizer.reject(self._authorization.token)
+        worth_it = self._authorizer.reject(self._authorization.token, challenge=challenge_of(call))
         if not (worth_it and self._may_replay) or self._authorizer.closed:
             return False
         self._may_replay = False
         self._call = None
+        self._authorizer.say_replayed()
         self._wait_for_token()
         return True
 
@@ -471,10 +472,21 @@ def final_code(call: grpc.aio.Call) -> grpc.StatusCode | None:
 
     `code()` is a coroutine method, but on a call that is done it finishes at its first step.
     """
-    coroutine = call.code()
+    return _answer_of(call.code())
+
+
+def challenge_of(call: grpc.aio.Call) -> str:
+    """Return the `www-authenticate` of a call that is done, or "" without one (RFC 6750, 3)."""
+    trailing: grpc.aio.Metadata | None = _answer_of(call.trailing_metadata())
+    value = None if trailing is None else trailing.get("www-authenticate")
+    return value if isinstance(value, str) else ""
+
+
+def _answer_of(coroutine: Coroutine[Any, Any, T]) -> T | None:
+    """Return what a coroutine answers at its first step, or None if it would wait."""
     try:
         coroutine.send(None)
     except StopIteration as finished:
-        return cast("grpc.StatusCode", finished.value)
+        return cast("T", finished.value)
     coroutine.close()
     return None

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import ClassVar, Self
+from typing import ClassVar, Self, cast
 
 import aiohttp
 import google.auth.exceptions
@@ -91,10 +91,25 @@ class AuthRpcError(AuthGrpcError, grpc.aio.AioRpcError):
 
 
 class TokenUnavailableError(AuthRpcError):
-    """There is no usable token and none could be fetched: network, 5xx, 429, time-out. Worth a retry."""
+    """There is no usable token and none could be fetched: network, 5xx, 429, time-out. Worth a retry.
+
+    Attributes:
+        retry_after: Seconds that the token endpoint wants to be left alone (`Retry-After`, RFC 9110);
+            None where it did not say.
+    """
 
     status = grpc.StatusCode.UNAVAILABLE
     retryable = True
+
+    def __init__(self, details: str, *, hint: str = "", retry_after: float | None = None) -> None:
+        super().__init__(details, hint=hint)
+        self.retry_after = retry_after
+
+    def copy(self) -> Self:
+        """See `AuthRpcError.copy`."""
+        copy = super().copy()
+        copy.retry_after = self.retry_after
+        return copy
 
 
 class TokenRefusedError(AuthRpcError):
@@ -153,15 +168,22 @@ def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcE
     """
     if isinstance(error, AuthRpcError):
         return error
-    retryable = _is_retryable(error) if http_status is None else _is_retryable_status(http_status)
     description = _describe(error)
+    hint = _hint(f"{description} {_oauth_error(error)}")
+    if http_status is None:
+        retryable = _is_retryable(error)
+    elif http_status == 200:
+        # It said OK and gave no token: an error page of a proxy, half an answer. But a refusal is one.
+        retryable = not hint and not isinstance(error, ConfigurationError)
+    else:
+        retryable = is_retryable_status(http_status)
     if retryable:
         translated: AuthRpcError = TokenUnavailableError(
             f"No token could be fetched: {description}",
             hint="The token endpoint is out of reach or overloaded; a later call tries again by itself.",
         )
     else:
-        translated = TokenRefusedError(f"No token could be fetched: {description}", hint=_hint(description))
+        translated = TokenRefusedError(f"No token could be fetched: {description}", hint=hint)
     translated.__cause__ = _without_secrets(error, description)
     return translated
 
@@ -206,7 +228,8 @@ _HINTS = {
 }
 
 
-def _is_retryable_status(status: int) -> bool:
+def is_retryable_status(status: int) -> bool:
+    """Return whether an HTTP status asks to try again: time-out, too many requests, the server's trouble."""
     return status in (408, 429) or status >= 500
 
 
@@ -239,6 +262,13 @@ def _describe(error: Exception) -> str:
     named = message if isinstance(error, google.auth.exceptions.GoogleAuthError) and message else None
     text = named or f"{type(error).__name__}: {message}".rstrip(": ")
     return redacted(" ".join(text.split()))[:_MAX_DESCRIPTION]
+
+
+def _oauth_error(error: Exception) -> str:
+    """Return the OAuth error code of the response that google-auth's errors carry; "" without one."""
+    response = error.args[1] if len(error.args) > 1 else None
+    code: object = cast("dict[str, object]", response).get("error") if isinstance(response, dict) else None
+    return code if isinstance(code, str) else ""
 
 
 def _hint(description: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import email.utils
 import importlib
 import ssl
 import threading
@@ -26,7 +27,13 @@ import google.auth.transport
 import yarl
 from google.auth.exceptions import TransportError
 
-from aio_authgrpc.errors import ConfigurationError, check_type
+from aio_authgrpc.errors import (
+    ConfigurationError,
+    TokenUnavailableError,
+    check_type,
+    is_retryable_status,
+    token_error,
+)
 
 if TYPE_CHECKING:
     from anyio.lowlevel import EventLoopToken
@@ -121,7 +128,7 @@ class AiohttpRequest(google.auth.transport.Request):
         try:
             async with self.session().request(
                 method,
-                yarl.URL(url, encoded=True),
+                yarl.URL(_with_path(url), encoded=True),
                 data=body.encode() if isinstance(body, str) else body,
                 headers={name: _text(value) for name, value in (headers or {}).items()},
                 timeout=aiohttp.ClientTimeout(total=total),
@@ -233,6 +240,10 @@ class ThreadRequest(google.auth.transport.Request):
 
     google-auth's exceptions do not tell the status. And a function that nobody waits for any more
     must not go on sending: a thread cannot be stopped, but its requests can.
+
+    What may be tried again is raised here, as `TokenUnavailableError`, past google-auth: there some of it
+    is retried, after seconds in `time.sleep`, and some is not, and `Retry-After` is not read. Whether and
+    when to try again is the token cache's to decide.
     """
 
     def __init__(self, request: AiohttpRequest) -> None:
@@ -249,7 +260,13 @@ class ThreadRequest(google.auth.transport.Request):
         except (asyncio.CancelledError, concurrent.futures.CancelledError):
             # google-auth's own threads handle errors, but no cancellation.
             raise TransportError("Nobody waits for this request any more.") from None
+        except TransportError as error:
+            if self._cut_off:
+                raise
+            raise token_error(error) from error
         self.status = response.status
+        if is_retryable_status(response.status):
+            raise _unavailable(response, kwargs.get("url") or args[0])
         return response
 
     async def send(self, sending: Coroutine[None, None, HttpResponse]) -> HttpResponse:
@@ -352,6 +369,32 @@ async def import_off_loop(*modules: str) -> None:
         await run_in_thread(run)
 
 
+_LONGEST_RETRY_AFTER = 300.0  # an endpoint's mistake should not lock a service out for hours
+
+
+def _unavailable(response: HttpResponse, url: str) -> TokenUnavailableError:
+    """Return the error for a response that asks to be tried again."""
+    text = response.data[:1_000].decode(errors="replace")
+    problem = TransportError(f"{_place(url)} answered {response.status}: {text}")
+    translated = token_error(problem, http_status=response.status)
+    return TokenUnavailableError(
+        translated.message, hint=translated.hint, retry_after=_retry_after(response.headers)
+    )
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds of a `Retry-After` header, which holds a number or a date (RFC 9110, 10.2.3)."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value[:9]), _LONGEST_RETRY_AFTER)
+    try:
+        # Both dates are the server's.
+        until = email.utils.parsedate_to_datetime(value) - email.utils.parsedate_to_datetime(headers["Date"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return min(max(0.0, until.total_seconds()), _LONGEST_RETRY_AFTER)
+
+
 async def _read(response: aiohttp.ClientResponse, url: str) -> bytes:
     body = bytearray()
     async for chunk in response.content.iter_any():
@@ -389,6 +432,12 @@ def _loop_is_running_here() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def _with_path(url: str) -> str:
+    """Return the URL with the path that it means: a proxy is sent the whole, and needs one (RFC 9112, 3.2.2)."""
+    parts = urllib.parse.urlsplit(url)
+    return url if parts.path else urllib.parse.urlunsplit(parts._replace(path="/"))
 
 
 def _text(value: str | bytes) -> str:

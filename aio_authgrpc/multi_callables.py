@@ -10,7 +10,14 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc.authorization import Authorizer, CallMetadata
-from aio_authgrpc.calls import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall, final_code
+from aio_authgrpc.calls import (
+    StreamStreamCall,
+    StreamUnaryCall,
+    UnaryStreamCall,
+    UnaryUnaryCall,
+    challenge_of,
+    final_code,
+)
 from aio_authgrpc.errors import ConfigurationError
 from aio_authgrpc.token import Token
 
@@ -171,4 +178,4 @@ def refuse_call_credentials() -> NoReturn:
 def reject_if_refused(authorizer: Authorizer, token: Token, call: grpc.aio.Call) -> None:
     """Take the token of a call that ended with UNAUTHENTICATED back; the call itself stays as it is."""
     if final_code(call) is grpc.StatusCode.UNAUTHENTICATED:
-        authorizer.reject(token)
+        authorizer.reject(token, challenge=challenge_of(call))

@@ -139,7 +139,7 @@ async def tokens() -> NumberedTokens:
 @pytest.fixture
 async def cache(fake_clock: FakeClock, tokens: NumberedTokens) -> AsyncIterator[TokenCache]:
     """Give a cache that is cold."""
-    async with TokenCache(tokens, clock=fake_clock) as cache:
+    async with TokenCache(tokens, clock=fake_clock, attempts=1) as cache:
         yield cache
 
 

@@ -22,7 +22,7 @@ from aio_authgrpc import (
     TokenUnavailableError,
     WrongEventLoopError,
 )
-from aio_authgrpc.cache import backoff_window, limits
+from aio_authgrpc.freshness import backoff_window, limits
 from aio_authgrpc.testing import FakeClock
 
 
@@ -69,7 +69,9 @@ async def source(clock: FakeClock) -> Source:
 
 @pytest.fixture
 async def cache(clock: FakeClock, source: Source):  # type: ignore[no-untyped-def]  # a fixture
-    async with TokenCache(source, audience="https://host", clock=clock, rng=random.Random(1)) as cache:
+    async with TokenCache(
+        source, audience="https://host", clock=clock, rng=random.Random(1), attempts=1
+    ) as cache:
         yield cache
 
 

@@ -231,6 +231,23 @@ async def test_cancelling_the_bridge_abandons_what_blocks(request_: AiohttpReque
     leave.set()
 
 
+async def test_what_blocks_does_not_hold_the_end_of_the_process() -> None:
+    """A daemon thread: google-auth's executables take up to two minutes."""
+    started = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    leave = threading.Event()
+
+    def block() -> bool:
+        loop.call_soon_threadsafe(started.set)
+        leave.wait(10)
+        return threading.current_thread().daemon
+
+    running = asyncio.create_task(run_in_thread(block))
+    await started.wait()
+    leave.set()
+    assert await running
+
+
 async def test_an_import_that_fails_raises_where_it_was_asked_for() -> None:
     """The thread does not swallow it."""
     with pytest.raises(ModuleNotFoundError):
@@ -240,10 +257,10 @@ async def test_an_import_that_fails_raises_where_it_was_asked_for() -> None:
 async def test_an_import_leaves_no_thread(threads_before: int) -> None:
     """A pool would keep one."""
     await import_off_loop("json.tool")
-    for thread in threading.enumerate():
-        if thread.name == "aio_authgrpc import":
-            await asyncio.to_thread(thread.join)
-    assert not [thread for thread in threading.enumerate() if thread.name == "aio_authgrpc import"]
+    ours = [thread for thread in threading.enumerate() if thread.name == "aio_authgrpc"]
+    for thread in ours:
+        await asyncio.to_thread(thread.join, 5)
+    assert not [thread for thread in ours if thread.is_alive()]
 
 
 async def test_a_refresh_that_nobody_waits_for_sends_nothing_more(

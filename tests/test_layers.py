@@ -17,9 +17,9 @@ PACKAGE = Path(aio_authgrpc.__file__).parent
 # From the bottom up; a module may import those of its own layer and below.
 LAYERS = [
     {"clock", "errors"},
-    {"token", "target"},
+    {"token", "target", "events"},
     {"http"},
-    {"single_flight", "sources", "tls"},
+    {"single_flight", "sources", "tls", "freshness"},
     {"cache", "identity"},
     {"authorization", "shared_cache"},
     {"calls"},

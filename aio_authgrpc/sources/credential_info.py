@@ -153,7 +153,10 @@ def checked_info(
 
 
 def _shown(kind: object) -> str:
-    return json.dumps(kind)[:60] if isinstance(kind, str) else "no text"
+    if not isinstance(kind, str):
+        return "no text"
+    # Whatever else stands there may be a secret that slipped a line.
+    return json.dumps(kind) if kind.isidentifier() and len(kind) <= 40 else "no name of a type"
 
 
 # What a field may hold: each check returns what is wrong, or "".

@@ -7,8 +7,8 @@ from typing import Any
 
 import google.auth.credentials
 from google.auth import jwt
-from google.auth.exceptions import RefreshError
 
+from aio_authgrpc.errors import TokenRefusedError
 from aio_authgrpc.http import ThreadRequest
 
 
@@ -33,17 +33,18 @@ class UserIdTokenCredentials(google.auth.credentials.Credentials):
         """Refresh the login.
 
         Raises:
-            google.auth.exceptions.RefreshError: It was refused, has no ID token, or one for others.
+            google.auth.exceptions.RefreshError: It was refused.
+            TokenRefusedError: It has no ID token, or one for others.
         """
         self._user.refresh(request)
         if not self._user.id_token:
-            raise RefreshError(
+            raise TokenRefusedError(
                 "The login gives no ID token: its scopes lack 'openid'. Log in with that scope, or pass "
                 "target_principal= to id_token()."
             )
         claims = jwt.decode(self._user.id_token, verify=False)
         if self._audience is not None and claims.get("aud") != self._audience:
-            raise RefreshError(
+            raise TokenRefusedError(
                 f"A user's ID token is for the client of the login, {claims.get('aud')!r}, not for "
                 f"{self._audience!r}: leave the audience out, or pass target_principal= to id_token()."
             )

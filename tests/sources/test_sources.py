@@ -194,8 +194,14 @@ async def test_an_aio_credential_with_a_refresh_uses_the_session(
         ),
         pytest.param(lambda authority: authority.fail(501, "?"), TokenUnavailableError, 1, id="501"),
         pytest.param(lambda authority: authority.reset_connections(), TokenUnavailableError, 1, id="reset"),
-        pytest.param(lambda authority: authority.send_garbage(), TokenRefusedError, 1, id="garbage"),
-        pytest.param(lambda authority: authority.fail(200, {}), TokenRefusedError, 1, id="nothing-in-it"),
+        pytest.param(lambda authority: authority.send_garbage(), TokenUnavailableError, 1, id="garbage"),
+        pytest.param(lambda authority: authority.fail(200, {}), TokenUnavailableError, 1, id="nothing-in-it"),
+        pytest.param(
+            lambda authority: authority.fail(200, {"error": "invalid_grant"}),
+            TokenRefusedError,
+            1,
+            id="a-refusal-with-200",
+        ),
     ],
 )
 async def test_a_refresh_that_fails_is_retryable_or_refused(
