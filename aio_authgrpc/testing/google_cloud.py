@@ -27,7 +27,6 @@ class GoogleCloud(Lifecycle):
 
     Args:
         authority: Signs and knows the tokens and the accounts; it stays the caller's.
-        encoded_locations: As for `GoogleApis`.
         universe_domain: Another universe, whose hosts are found here too, next to `googleapis.com`.
         clock: What the endpoints wait by and date their answers by; None means the machine's clock.
 
@@ -46,14 +45,13 @@ class GoogleCloud(Lifecycle):
         self,
         authority: Authority,
         *,
-        encoded_locations: str | None = None,
         universe_domain: str = "universe.example",
         clock: Clock | None = None,
     ) -> None:
         self.requests: list[RecordedRequest] = []
         self.authority = authority
         self.metadata = MetadataServer(authority, clock=clock)
-        self.apis = GoogleApis(authority, encoded_locations=encoded_locations, clock=clock)
+        self.apis = GoogleApis(authority, clock=clock)
         self.aws = AwsMetadataServer()
         self.subject_tokens = SubjectTokenServer()
         self.gdch = GdchServer(authority)
