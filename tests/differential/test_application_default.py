@@ -1,0 +1,123 @@
+"""For every type of file, and for the metadata server: Application Default Credentials, ours and google-auth's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import google.auth
+import google.auth.transport.requests
+import pytest
+import requests
+
+from aio_authgrpc import AiohttpRequest, TokenRequest, default
+
+from .audit import watch
+from .clients import Outcome, Pair, boundaries_looked_up, recorded, timestamp
+from .configurations import SCOPES, SERVICE, World
+from .normalization import normalized_headers
+
+# To find an external account's project, google-auth begins a look-up in a thread of its own, too, which is cut
+# off with ours and ends that thread with a CancelledError, which it does not expect.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+METADATA_SERVER = pytest.param(
+    None,
+    id="metadata_server",
+    marks=pytest.mark.xfail(
+        strict=True,
+        reason="the ping has no path, and is sent to a proxy without the slash that it then needs",
+    ),
+)
+FILES = (
+    "service_account",
+    "authorized_user",
+    "impersonated_service_account",
+    "external_account_file",
+    "external_account_url",
+    "external_account_url_json",
+    "external_account_executable",
+    "external_account_aws",
+    "external_account_x509",
+    "external_account_impersonating",
+    "external_account_authorized_user",
+    "gdch_service_account",
+)
+
+
+async def found_by_google_auth(world: World) -> Outcome:
+    """Look credentials up and refresh them as google-auth's users do, in a thread."""
+
+    def run() -> tuple[Any, dict[str, str]]:
+        headers: dict[str, str] = {}
+        with requests.Session() as session:
+            request = google.auth.transport.requests.Request(session)
+            untyped: Any = google.auth
+            credentials, _ = untyped.default(scopes=SCOPES, request=request)
+            if not credentials.valid:  # an external account has needed a token to ask for its project
+                credentials.refresh(request)
+        credentials.apply(headers)
+        return credentials, headers
+
+    world.cloud.requests.clear()
+    earliest = time.time()
+    with watch() as trail:
+        credentials, headers = await asyncio.to_thread(run)
+        await boundaries_looked_up()
+    return Outcome(
+        requests=recorded(world),
+        headers=normalized_headers(headers),
+        expires_at=timestamp(credentials.expiry),
+        earliest=earliest,
+        latest=time.time(),
+        trail=trail,
+    )
+
+
+async def found_by_us(world: World, http: AiohttpRequest) -> Outcome:
+    """Look credentials up and fetch a token with this package."""
+    request = TokenRequest(http=http, audience=SERVICE, time=world.clock.time())
+    source = default(SCOPES)
+    world.cloud.requests.clear()
+    earliest = time.time()
+    with watch() as trail:
+        await source.load(request)
+        token = await source.fetch(request)
+        await boundaries_looked_up()
+    return Outcome(
+        requests=recorded(world),
+        headers=normalized_headers(dict(token.as_metadata("authorization"))),
+        expires_at=token.expires_at,
+        earliest=earliest,
+        latest=time.time(),
+        trail=trail,
+    )
+
+
+@pytest.fixture(params=[*FILES, METADATA_SERVER])
+async def default_pair(
+    world: World, http: AiohttpRequest, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Pair:
+    """Let both find the same."""
+    if request.param is not None:
+        path = world.directory / "adc.json"
+        path.write_text(json.dumps(world.infos[request.param]))
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    theirs = await found_by_google_auth(world)
+    return Pair(ours=await found_by_us(world, http), theirs=theirs)
+
+
+def test_the_same_credentials_are_found_and_refreshed(default_pair: Pair) -> None:
+    """With the same requests, the same token and the same expiry."""
+    assert default_pair.ours.requests == default_pair.theirs.requests
+    assert default_pair.ours.headers == default_pair.theirs.headers
+    assert default_pair.ours.expiry == default_pair.theirs.expiry
+
+
+def test_they_are_found_without_a_socket_off_the_loop(default_pair: Pair) -> None:
+    """Nor does anything block on the loop."""
+    assert default_pair.theirs.trail.sockets_off_the_loop != []
+    assert default_pair.ours.trail.sockets_off_the_loop == []
+    assert default_pair.ours.trail.blocking_on_the_loop == []
