@@ -70,8 +70,24 @@ def each_configuration(request: pytest.FixtureRequest) -> Configuration:
     return request.param  # type: ignore[no-any-return]  # pytest's params are untyped
 
 
+@pytest.fixture(scope="session")
+def pairs() -> dict[object, Pair]:
+    """Give the outcomes so far: the first test that looks at one has it made, under all of its guards."""
+    return {}
+
+
 @pytest.fixture
-async def pair(world: World, http: AiohttpRequest, each_configuration: Configuration) -> Pair:
+async def new_pair(world: World, http: AiohttpRequest, each_configuration: Configuration) -> Pair:
     """Let both clients do the same, one after the other."""
     theirs = await refreshed_by_google_auth(world, each_configuration)
     return Pair(ours=await fetched_by_us(world, each_configuration, http), theirs=theirs)
+
+
+@pytest.fixture
+def pair(
+    pairs: dict[object, Pair], each_configuration: Configuration, request: pytest.FixtureRequest
+) -> Pair:
+    """Give what came of it, which several tests look at."""
+    if each_configuration.name not in pairs:
+        pairs[each_configuration.name] = request.getfixturevalue("new_pair")
+    return pairs[each_configuration.name]

@@ -1,4 +1,4 @@
-"""For every type of file, and for the metadata server: Application Default Credentials, ours and google-auth's."""
+"""Application Default Credentials of every type, ours and google-auth's: what is found, and how."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .clients import Outcome, Pair, boundaries_looked_up, recorded, timestamp
 from .configurations import SCOPES, SERVICE, World
 from .normalization import normalized_headers
 
-# To find an external account's project, google-auth begins a look-up in a thread of its own, too, which is cut
-# off with ours and ends that thread with a CancelledError, which it does not expect.
+# To find an external account's project, google-auth begins a look-up in a thread of its own, too, which is
+# cut off with ours and ends that thread with a CancelledError, which it does not expect.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
 METADATA_SERVER = pytest.param(
@@ -97,16 +97,31 @@ async def found_by_us(world: World, http: AiohttpRequest) -> Outcome:
 
 
 @pytest.fixture(params=[*FILES, METADATA_SERVER])
-async def default_pair(
-    world: World, http: AiohttpRequest, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+def found(request: pytest.FixtureRequest) -> str | None:
+    """Give the name of each file, and None for the metadata server."""
+    return request.param  # type: ignore[no-any-return]  # pytest's params are untyped
+
+
+@pytest.fixture
+async def new_pair_of_defaults(
+    world: World, http: AiohttpRequest, found: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> Pair:
-    """Let both find the same."""
-    if request.param is not None:
+    """Let both look the same up."""
+    if found is not None:
         path = world.directory / "adc.json"
-        path.write_text(json.dumps(world.infos[request.param]))
+        path.write_text(json.dumps(world.infos[found]))
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
     theirs = await found_by_google_auth(world)
     return Pair(ours=await found_by_us(world, http), theirs=theirs)
+
+
+@pytest.fixture
+def default_pair(pairs: dict[object, Pair], found: str | None, request: pytest.FixtureRequest) -> Pair:
+    """Give what came of it, which several tests look at."""
+    key = ("default", found)
+    if key not in pairs:
+        pairs[key] = request.getfixturevalue("new_pair_of_defaults")
+    return pairs[key]
 
 
 def test_the_same_credentials_are_found_and_refreshed(default_pair: Pair) -> None:
