@@ -7,18 +7,20 @@ received, and what the two came away with, is compared by the tests.
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
+import google.auth.identity_pool
 import pytest
 
 from aio_authgrpc import AiohttpRequest
 from aio_authgrpc.testing import Authority, CredentialFiles, FakeClock, GoogleCloud
 
 from .clients import Pair, fetched_by_us, refreshed_by_google_auth
-from .configurations import CONFIGURATIONS, UNIVERSE, Configuration, World
+from .configurations import CONFIGURATIONS, FILES, UNIVERSE, Configuration, World
 
 
 @pytest.fixture
@@ -59,7 +61,22 @@ async def http(world: World) -> AsyncIterator[AiohttpRequest]:
 # A look-up of google-auth's in a thread of its own is cut off with the refresh that began it, and ends that
 # thread with a CancelledError, which it does not expect.
 _CUT_OFF = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-_MARKS = {"impersonated-id-token": [_CUT_OFF]}
+# google-auth has once read certificates with pyOpenSSL, which is not among its dependencies.
+_READS_CERTIFICATES = pytest.mark.skipif(
+    "OpenSSL" in inspect.getsource(google.auth.identity_pool),
+    reason="this google-auth needs pyOpenSSL for it",
+)
+_MARKS = {
+    "impersonated-id-token": [_CUT_OFF],
+    "external-account-x509": [_READS_CERTIFICATES],
+    "external_account_x509": [_READS_CERTIFICATES],
+}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=_MARKS.get(name, [])) for name in FILES])
+def each_file(request: pytest.FixtureRequest) -> str:
+    """Give the name of each type of credential file."""
+    return request.param  # type: ignore[no-any-return]  # pytest's params are untyped
 
 
 @pytest.fixture(
