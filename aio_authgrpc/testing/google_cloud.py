@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import aiohttp
+
 from aio_authgrpc.clock import Clock
 from aio_authgrpc.testing.authority import Authority
 from aio_authgrpc.testing.gdch_server import GdchServer
@@ -89,6 +91,14 @@ class GoogleCloud(Lifecycle):
             "REQUESTS_CA_BUNDLE": str(ca_path),
             "SSL_CERT_FILE": str(ca_path),
         }
+
+    def session(self) -> aiohttp.ClientSession:
+        """Return a session for `AiohttpRequest` that trusts the proxy's authority alone, made on the loop.
+
+        The caller closes it.
+        """
+        connector = aiohttp.TCPConnector(ssl=self.proxy.client_context())
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
     async def service_account_info(
         self, email: str = "tester@project.iam.gserviceaccount.com"

@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import aiohttp
 import google.auth.identity_pool
 import pytest
 
@@ -50,11 +49,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 @pytest.fixture
 async def http(world: World) -> AsyncIterator[AiohttpRequest]:
     """Give this package's transport, over a session that trusts the proxy."""
-    connector = aiohttp.TCPConnector(ssl=world.cloud.proxy.client_context())
-    async with (
-        aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session,
-        AiohttpRequest(session) as http,
-    ):
+    async with world.cloud.session() as session, AiohttpRequest(session) as http:
         yield http
 
 

@@ -52,8 +52,7 @@ class Client:
 
 @pytest.fixture
 async def ask(cloud: GoogleCloud) -> AsyncIterator[Client]:
-    connector = aiohttp.TCPConnector(ssl=cloud.proxy.client_context())
-    async with aiohttp.ClientSession(connector=connector) as session:
+    async with cloud.session() as session:
         yield Client(session, cloud.proxy.url)
 
 
