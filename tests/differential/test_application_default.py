@@ -12,7 +12,7 @@ import google.auth.transport.requests
 import pytest
 import requests
 
-from aio_authgrpc import AiohttpRequest, TokenRequest, default
+from aio_authgrpc import AiohttpRequest, ConfigurationError, TokenRequest, default
 
 from .audit import watch
 from .clients import Outcome, Pair, boundaries_looked_up, recorded, timestamp
@@ -118,3 +118,16 @@ async def test_the_machine_is_found_and_its_token_fetched(world: World, http: Ai
     assert (ours.requests, ours.headers, ours.expiry) == (theirs.requests, theirs.headers, theirs.expiry)
     assert ours.trail.sockets_off_the_loop == []
     assert ours.trail.blocking_on_the_loop == []
+
+
+async def test_a_metadata_server_that_hangs_holds_nobody_beyond_the_budget(
+    world: World, http: AiohttpRequest
+) -> None:
+    """The error comes in time, and until then no socket is off the loop and nothing blocks on it."""
+    gate = world.cloud.metadata.hold(path="*")
+    request = TokenRequest(http=http, audience=SERVICE, time=world.clock.time())
+    with watch() as trail, pytest.raises(ConfigurationError, match="took more than"):
+        await default(SCOPES).load(request, timeout=0.5)
+    assert gate.arrived.is_set()
+    assert trail.sockets_off_the_loop == []
+    assert trail.blocking_on_the_loop == []
