@@ -9,8 +9,9 @@ most while the source loads and fetches its first token. The endpoints are in an
 that hangs, that refuses connections, that is slow and that answers.
 
 What begins with "handed in" is an object of google-auth's that the user made, before the watch began. The
-promise is a median under 10 ms for each type, and an end of each look-up within its 5 s; what the machine
-itself adds shows in the column `idle`.
+promise is a median under 10 ms for each type, and an end of each look-up within its 5 s. What the machine
+itself adds shows in the column `idle`; and in `own`, which is the median without the time in which the loop's
+thread waited for a core that other processes had.
 """
 
 from __future__ import annotations
@@ -108,12 +109,14 @@ class Round:
     Attributes:
         idle: The longest stall before it began, in milliseconds.
         busy: The longest stall from then on, in milliseconds.
+        own: The same, less the wait for a core that others had.
         took: Seconds until the token, or the error, was there.
         outcome: `token`, or the error's name.
     """
 
     idle: float
     busy: float
+    own: float
     took: float
     outcome: str
 
@@ -173,10 +176,11 @@ async def measure(row: Row, endpoints: Endpoints) -> Round:
         process.kill()
         raise
     if not output:
-        return Round(idle=0, busy=0, took=0, outcome=f"exit code {process.returncode}")
+        return Round(idle=0, busy=0, own=0, took=0, outcome=f"exit code {process.returncode}")
     report = json.loads(output)
     idle, busy = (1000 * report["stalls"].get(phase, 0.0) for phase in ("idle", "becoming somebody"))
-    return Round(idle=idle, busy=busy, took=report["took"], outcome=report["outcome"])
+    own = 1000 * report["own"].get("becoming somebody", 0.0)
+    return Round(idle=idle, busy=busy, own=own, took=report["took"], outcome=report["outcome"])
 
 
 async def run(rows: Sequence[Row], rounds: int, delay: float) -> dict[Row, list[Round]]:
@@ -216,11 +220,12 @@ def _show(measured: Mapping[Row, Sequence[Round]]) -> None:
                 f"{idle.median:.1f}",
                 *busy.with_quartiles(1),
                 f"{busy.maximum:.1f}",
+                f"{Spread.of([one.own for one in rounds]).median:.1f}",
                 f"{took.median:.2f}",
                 broken(row, rounds) or "kept",
             )
         )
-    columns = ("type", "idle", "median", "quartiles", "maximum", "took s", "promise")
+    columns = ("type", "idle", "median", "quartiles", "maximum", "own", "took s", "promise")
     print_table("longest stall in ms until the first token", columns, table)
 
 
