@@ -8,15 +8,13 @@ standard input does, so that it never outlives who started it.
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from collections.abc import AsyncIterator
 from typing import Self
 
 import grpc
 import grpc.aio
 import trustme
-from server_process import SERVICE
+from server_process import SERVICE, answer_orders
 
 from aio_authgrpc.testing import Authority, Gate
 
@@ -132,12 +130,7 @@ class Orders:
 async def serve() -> None:
     """Serve until standard input ends."""
     async with Authority() as authority, GuardedEchoServer() as server:
-        orders = Orders(server, authority)
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            name, *arguments = json.loads(line)
-            answer = await getattr(orders, name)(*arguments)
-            sys.stdout.write(json.dumps(answer) + "\n")
-            sys.stdout.flush()
+        await answer_orders(Orders(server, authority))
 
 
 if __name__ == "__main__":

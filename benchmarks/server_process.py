@@ -1,4 +1,4 @@
-"""The client's side of `serve.py`: start the servers in another process, order them about, call them."""
+"""The client's side of servers in another process: start them, order them about, call them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from typing import Any, Self
 
 import grpc
 import grpc.aio
+
+# Several key files in one line.
+_LONGEST_ANSWER = 1024 * 1024
 
 SERVICE = "aio_authgrpc.benchmarks.Echo"
 
@@ -34,28 +37,19 @@ class EchoStub:
         )
 
 
-class ServerProcess:
-    """An async context manager around a process that runs `serve.py`.
+class OrderedProcess:
+    """An async context manager around a process that answers one JSON array a line with one JSON value.
 
-    Attributes:
-        target: What a channel connects to.
-        ca_pem: The certificate of the server's authority.
-        key_file: The key file, as a dict, of a service account whose tokens the authority issues.
+    Args:
+        script: What it runs, a file beside this one.
     """
 
-    def __init__(self) -> None:
-        self.target = ""
-        self.ca_pem = b""
-        self.key_file: dict[str, str] = {}
+    def __init__(self, script: str) -> None:
+        self._script = script
         self._process: asyncio.subprocess.Process | None = None
 
-    @property
-    def ssl_credentials(self) -> grpc.ChannelCredentials:
-        """Channel credentials that trust the server."""
-        return grpc.ssl_channel_credentials(self.ca_pem)
-
     async def order(self, command: str, *arguments: object) -> Any:
-        """Send one of the commands of `serve.Orders` and return its answer."""
+        """Send one of the commands that the script knows, and return its answer."""
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
             raise RuntimeError("the server process is not running")
@@ -69,14 +63,11 @@ class ServerProcess:
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
-            str(Path(__file__).with_name("serve.py")),
+            str(Path(__file__).with_name(self._script)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            limit=_LONGEST_ANSWER,
         )
-        described = await self.order("describe")
-        self.target = described["target"]
-        self.ca_pem = described["ca_pem"].encode()
-        self.key_file = described["key_file"]
         return self
 
     async def __aexit__(
@@ -91,3 +82,45 @@ class ServerProcess:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+class ServerProcess(OrderedProcess):
+    """A process that runs `serve.py`.
+
+    Attributes:
+        target: What a channel connects to.
+        ca_pem: The certificate of the server's authority.
+        key_file: The key file, as a dict, of a service account whose tokens the authority issues.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("serve.py")
+        self.target = ""
+        self.ca_pem = b""
+        self.key_file: dict[str, str] = {}
+
+    @property
+    def ssl_credentials(self) -> grpc.ChannelCredentials:
+        """Channel credentials that trust the server."""
+        return grpc.ssl_channel_credentials(self.ca_pem)
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        described = await self.order("describe")
+        self.target = described["target"]
+        self.ca_pem = described["ca_pem"].encode()
+        self.key_file = described["key_file"]
+        return self
+
+
+async def answer_orders(orders: object) -> None:
+    """Answer the orders on standard input until that ends: the other end of `OrderedProcess`.
+
+    Args:
+        orders: Has a coroutine method for each command.
+    """
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        name, *arguments = json.loads(line)
+        answer = await getattr(orders, name)(*arguments)
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()

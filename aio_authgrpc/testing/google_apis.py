@@ -49,6 +49,9 @@ class GoogleApis(LoopbackHttpServer):
         authority: Signs and knows the tokens and the accounts.
         encoded_locations: The regional access boundary of everybody; None means that nobody has one.
         clock: What dates the expiry of impersonated tokens; None means the machine's clock.
+
+    Attributes:
+        encoded_locations: As above. May be set at any time.
     """
 
     main_path: ClassVar[str] = "*"
@@ -58,7 +61,7 @@ class GoogleApis(LoopbackHttpServer):
     ) -> None:
         super().__init__(clock=clock)
         self._authority = authority
-        self._encoded_locations = encoded_locations
+        self.encoded_locations = encoded_locations
 
     def _routes(self) -> Iterable[web.RouteDef]:
         locations = self._serve_locations
@@ -158,9 +161,9 @@ class GoogleApis(LoopbackHttpServer):
 
     async def _serve_locations(self, request: web.Request) -> web.Response:
         self._check_bearer(request)
-        if self._encoded_locations is None:
+        if self.encoded_locations is None:
             raise GrantError("NOT_FOUND", "There is no boundary.", status=404)
-        return web.json_response({"locations": ["us-central1"], "encodedLocations": self._encoded_locations})
+        return web.json_response({"locations": ["us-central1"], "encodedLocations": self.encoded_locations})
 
     async def _serve_project(self, request: web.Request) -> web.Response:
         self._check_bearer(request)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import aiohttp
+
 from aio_authgrpc.clock import Clock
 from aio_authgrpc.testing.authority import Authority
 from aio_authgrpc.testing.gdch_server import GdchServer
@@ -27,7 +29,6 @@ class GoogleCloud(Lifecycle):
 
     Args:
         authority: Signs and knows the tokens and the accounts; it stays the caller's.
-        encoded_locations: As for `GoogleApis`.
         universe_domain: Another universe, whose hosts are found here too, next to `googleapis.com`.
         clock: What the endpoints wait by and date their answers by; None means the machine's clock.
 
@@ -46,14 +47,13 @@ class GoogleCloud(Lifecycle):
         self,
         authority: Authority,
         *,
-        encoded_locations: str | None = None,
         universe_domain: str = "universe.example",
         clock: Clock | None = None,
     ) -> None:
         self.requests: list[RecordedRequest] = []
         self.authority = authority
         self.metadata = MetadataServer(authority, clock=clock)
-        self.apis = GoogleApis(authority, encoded_locations=encoded_locations, clock=clock)
+        self.apis = GoogleApis(authority, clock=clock)
         self.aws = AwsMetadataServer()
         self.subject_tokens = SubjectTokenServer()
         self.gdch = GdchServer(authority)
@@ -91,6 +91,14 @@ class GoogleCloud(Lifecycle):
             "REQUESTS_CA_BUNDLE": str(ca_path),
             "SSL_CERT_FILE": str(ca_path),
         }
+
+    def session(self) -> aiohttp.ClientSession:
+        """Return a session for `AiohttpRequest` that trusts the proxy's authority alone, made on the loop.
+
+        The caller closes it.
+        """
+        connector = aiohttp.TCPConnector(ssl=self.proxy.client_context())
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
     async def service_account_info(
         self, email: str = "tester@project.iam.gserviceaccount.com"

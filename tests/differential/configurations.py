@@ -30,6 +30,22 @@ EMAIL = "tester@project.iam.gserviceaccount.com"
 IMPERSONATED = "impersonated@project.iam.gserviceaccount.com"
 UNIVERSE = "universe.example"
 
+# The types of credential files, by their names in CredentialFiles.every_type().
+FILES = (
+    "service_account",
+    "authorized_user",
+    "impersonated_service_account",
+    "external_account_file",
+    "external_account_url",
+    "external_account_url_json",
+    "external_account_executable",
+    "external_account_aws",
+    "external_account_x509",
+    "external_account_impersonating",
+    "external_account_authorized_user",
+    "gdch_service_account",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class World:

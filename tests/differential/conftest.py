@@ -7,18 +7,19 @@ received, and what the two came away with, is compared by the tests.
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import aiohttp
+import google.auth.identity_pool
 import pytest
 
 from aio_authgrpc import AiohttpRequest
 from aio_authgrpc.testing import Authority, CredentialFiles, FakeClock, GoogleCloud
 
 from .clients import Pair, fetched_by_us, refreshed_by_google_auth
-from .configurations import CONFIGURATIONS, UNIVERSE, Configuration, World
+from .configurations import CONFIGURATIONS, FILES, UNIVERSE, Configuration, World
 
 
 @pytest.fixture
@@ -48,18 +49,29 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 @pytest.fixture
 async def http(world: World) -> AsyncIterator[AiohttpRequest]:
     """Give this package's transport, over a session that trusts the proxy."""
-    connector = aiohttp.TCPConnector(ssl=world.cloud.proxy.client_context())
-    async with (
-        aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session,
-        AiohttpRequest(session) as http,
-    ):
+    async with world.cloud.session() as session, AiohttpRequest(session) as http:
         yield http
 
 
 # A look-up of google-auth's in a thread of its own is cut off with the refresh that began it, and ends that
 # thread with a CancelledError, which it does not expect.
 _CUT_OFF = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-_MARKS = {"impersonated-id-token": [_CUT_OFF]}
+# google-auth has once read certificates with pyOpenSSL, which is not among its dependencies.
+_READS_CERTIFICATES = pytest.mark.skipif(
+    "OpenSSL" in inspect.getsource(google.auth.identity_pool),
+    reason="this google-auth needs pyOpenSSL for it",
+)
+_MARKS = {
+    "impersonated-id-token": [_CUT_OFF],
+    "external-account-x509": [_READS_CERTIFICATES],
+    "external_account_x509": [_READS_CERTIFICATES],
+}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=_MARKS.get(name, [])) for name in FILES])
+def each_file(request: pytest.FixtureRequest) -> str:
+    """Give the name of each type of credential file."""
+    return request.param  # type: ignore[no-any-return]  # pytest's params are untyped
 
 
 @pytest.fixture(
@@ -70,8 +82,24 @@ def each_configuration(request: pytest.FixtureRequest) -> Configuration:
     return request.param  # type: ignore[no-any-return]  # pytest's params are untyped
 
 
+@pytest.fixture(scope="session")
+def pairs() -> dict[object, Pair]:
+    """Give the outcomes so far: the first test that looks at one has it made, under all of its guards."""
+    return {}
+
+
 @pytest.fixture
-async def pair(world: World, http: AiohttpRequest, each_configuration: Configuration) -> Pair:
+async def new_pair(world: World, http: AiohttpRequest, each_configuration: Configuration) -> Pair:
     """Let both clients do the same, one after the other."""
     theirs = await refreshed_by_google_auth(world, each_configuration)
     return Pair(ours=await fetched_by_us(world, each_configuration, http), theirs=theirs)
+
+
+@pytest.fixture
+def pair(
+    pairs: dict[object, Pair], each_configuration: Configuration, request: pytest.FixtureRequest
+) -> Pair:
+    """Give what came of it, which several tests look at."""
+    if each_configuration.name not in pairs:
+        pairs[each_configuration.name] = request.getfixturevalue("new_pair")
+    return pairs[each_configuration.name]

@@ -45,7 +45,7 @@ def normalized_body(request: RecordedRequest) -> Any:
     """Return a form or a JSON object as such."""
     if request.headers.get("Content-Type", "").startswith("application/x-www-form-urlencoded"):
         return {name: normalized_value(value) for name, value in request.form.items()}
-    if request.headers.get("Content-Type", "").startswith("application/json"):
+    if request.body and request.headers.get("Content-Type", "").startswith("application/json"):
         return normalized_value(json.loads(request.body))
     return request.body
 

@@ -12,6 +12,8 @@ import pytest
 SUITE = {
     "conftest.py": 'pytest_plugins = ["aio_authgrpc.testing.pytest_plugin"]\n',
     "test_fixtures.py": """
+        import os
+
         import grpc.aio
 
         from aio_authgrpc.bookstore import BookstoreStub, Empty
@@ -27,6 +29,13 @@ SUITE = {
             fake_clock.advance(1)
             async with grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials) as channel:
                 assert await EchoStub(channel).UnaryUnary(b"a") == b"a"
+
+        async def test_google_cloud(google_cloud):
+            assert os.environ["HTTPS_PROXY"] == google_cloud.proxy.url
+            url = "http://metadata.google.internal/computeMetadata/v1/project/project-id"
+            async with google_cloud.session() as session:
+                async with session.get(url, proxy=google_cloud.proxy.url) as response:
+                    assert response.status == 403
     """,
 }
 
@@ -48,7 +57,7 @@ def test_fixtures_work_in_either_mode(tmp_path: pathlib.Path, mode: str) -> None
         )
         (tmp_path / "test_fixtures.py").write_text(marked)
     result = run("-m", "pytest", *OPTIONS, f"-oasyncio_mode={mode}", cwd=tmp_path)
-    assert "2 passed" in result.stdout, result.stdout + result.stderr
+    assert "3 passed" in result.stdout, result.stdout + result.stderr
 
 
 def test_fakes_import_without_pytest(tmp_path: pathlib.Path) -> None:
