@@ -1,8 +1,8 @@
 """Fakes that are real: servers on the loopback interface that issue, check and refuse tokens as Google's do.
 
 `Authority` issues tokens, `BookstoreServer` demands them, `EchoServer` shows what arrived, `FakeClock`
-makes time pass. The first three are async context managers that listen on a free port of 127.0.0.1. Nothing
-is patched.
+makes time pass. `EnvoyProxy` runs a real Envoy in front of a server. All but the clock are async context
+managers that listen on free ports of 127.0.0.1. Nothing is patched.
 
 `aio_authgrpc.testing.pytest_plugin` has fixtures of them all.
 """
@@ -21,6 +21,8 @@ from aio_authgrpc.testing.authority import JWKS_PATH, TOKEN_PATH, Authority
 from aio_authgrpc.testing.bookstore_server import BookstoreServer
 from aio_authgrpc.testing.clock import FakeClock
 from aio_authgrpc.testing.echo_server import EchoServer, EchoStub, RecordedCall
+from aio_authgrpc.testing.envoy import EnvoyCounts, EnvoyProxy, forwarded_user_info
+from aio_authgrpc.testing.envoy_process import EnvoyNotFoundError, find_envoy
 from aio_authgrpc.testing.grpc_server import LoopbackGrpcServer
 from aio_authgrpc.testing.http_server import LoopbackHttpServer, RecordedRequest
 from aio_authgrpc.testing.jwt_guard import endpoint_user_info
@@ -34,6 +36,9 @@ __all__ = [
     "BookstoreServer",
     "EchoServer",
     "EchoStub",
+    "EnvoyCounts",
+    "EnvoyNotFoundError",
+    "EnvoyProxy",
     "FakeClock",
     "Gate",
     "LoopbackGrpcServer",
@@ -42,6 +47,8 @@ __all__ = [
     "RecordedRequest",
     "SigningKey",
     "endpoint_user_info",
+    "find_envoy",
+    "forwarded_user_info",
 ]
 
 del _jwt, _trustme
