@@ -115,9 +115,9 @@ class EnvoyProxy(Lifecycle):
         directory: str | Path | None = None,
         start_timeout: float = _START_TIMEOUT,
     ) -> None:
-        if jwks_cache < 1:
+        if not isinstance(jwks_cache, int) or jwks_cache < 1:
             # Envoy cuts fractions off, and with zero fetches keys without a break.
-            raise ValueError(f"jwks_cache must be whole seconds, 1 or more, not {jwks_cache}")
+            raise ValueError(f"jwks_cache must be whole seconds, 1 or more, not {jwks_cache!r}")
         self._token_authority = authority
         self._upstream = upstream
         self._accept = tuple(accept)

@@ -60,9 +60,7 @@ async def make_proxy(authority: Authority, tmp_path: pathlib.Path) -> AsyncItera
 
 
 @linux_only
-async def test_envoy_is_a_process_in_a_group_of_its_own(
-    make_proxy: MakeProxy, tmp_path: pathlib.Path
-) -> None:
+async def test_envoy_has_a_process_group_of_its_own(make_proxy: MakeProxy, tmp_path: pathlib.Path) -> None:
     """So that a Ctrl-C of the terminal is not its business."""
     async with make_proxy() as proxy:
         assert running(tmp_path) == [proxy.pid]
