@@ -223,12 +223,10 @@ async def test_client_that_envoy_does_not_know_is_told_whose_tls_failed(
     assert upstream.calls == 0
 
 
-async def test_client_without_a_certificate_is_never_ready(
-    account: Mapping[str, str], proxy: EnvoyProxy
-) -> None:
+async def test_client_without_a_certificate_is_never_ready(authority: Authority, proxy: EnvoyProxy) -> None:
     """With ready_timeout the error shows on entry, and its hint points at the certificate."""
-    jwt = service_account_jwt(dict(account), audience=proxy.audience)
+    token = static_token(authority.issue_id_token(audience=proxy.audience))
     arguments = {"ssl_credentials": proxy.ssl_credentials, "ready_timeout": 0.5}
     with pytest.raises(ConnectionNotReadyError, match="certificate") as raised:
-        await list_shelves(proxy.mutual_tls_target, jwt, **arguments)
+        await list_shelves(proxy.mutual_tls_target, token, **arguments)
     assert raised.value.code() is UNAVAILABLE
