@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -195,6 +196,11 @@ async def test_server_of_the_tests_refuses_in_the_same_words(
 # Not even asked for a token
 
 
+# Envoy's TLS alert ends the connection, which gRPC calls corrupt data; the reset of the connection that
+# follows may overtake it.
+TLS_ENDED = r"(Unwrap failed \(TSI_DATA_CORRUPTED\)|Socket closed|.*Connection reset by peer)"
+
+
 def without_a_certificate(proxy: EnvoyProxy) -> grpc.ChannelCredentials:
     return proxy.ssl_credentials
 
@@ -216,10 +222,9 @@ async def test_client_that_envoy_does_not_know_is_told_whose_tls_failed(
     jwt = service_account_jwt(dict(account), audience=proxy.audience)
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await list_shelves(proxy.mutual_tls_target, jwt, ssl_credentials=certificate(proxy))
-    port = proxy.mutual_tls_target.rpartition(":")[2]
+    peer = f"ipv4:127.0.0.1:{proxy.mutual_tls_target.rpartition(':')[2]}"
     assert raised.value.code() is UNAVAILABLE
-    assert f"ipv4:127.0.0.1:{port}" in (raised.value.details() or "")
-    assert "TSI_" in (raised.value.details() or "")
+    assert re.search(f"{peer}: {TLS_ENDED}", raised.value.details() or "")
     assert upstream.calls == 0
 
 
