@@ -18,7 +18,7 @@ _LOOPBACK = "127.0.0.1"
 _TYPES = "type.googleapis.com/envoy"
 _KEY_SERVERS = "key_servers"
 _UPSTREAM = "upstream"
-# What Google's documentation of ESPv2 states.
+# Envoy's default, which ESPv2 keeps.
 _CLOCK_SKEW_SECONDS = 60
 # Envoy turns calls away when 1024 are under way. A test may make more.
 _MANY = 100_000

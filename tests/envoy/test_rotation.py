@@ -122,4 +122,6 @@ async def test_token_of_a_key_that_envoy_has_not_fetched_is_refused(
         ) as bookstore:
             with pytest.raises(grpc.aio.AioRpcError, match=UNKNOWN_KEY):
                 await bookstore.ListShelves(Empty(), timeout=10)
-        assert ((await proxy.counts()).denied, authority.token_requests) == (1, 1)
+        counts = await proxy.counts()
+    assert (counts.denied, authority.token_requests) == (1, 1)
+    assert counts.key_fetches == 3  # each listener's first
