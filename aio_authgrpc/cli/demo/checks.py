@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
@@ -18,7 +18,8 @@ from aio_authgrpc.cli.demo.result import CheckResult, judged
 from aio_authgrpc.cli.demo.stage import SKEW, CountingListener, LoopWatch, Stage
 from aio_authgrpc.testing import Authority
 
-Check: TypeAlias = Callable[[Stage], Awaitable[CheckResult]]
+StageT = TypeVar("StageT", bound=Stage)
+Check: TypeAlias = Callable[[StageT], Awaitable[CheckResult]]
 
 _BURST = 1000
 
@@ -29,22 +30,22 @@ _TOKEN_REQUEST_SECONDS = 0.15
 # Until the server refuses the first token for sure: whoever still gets through has another.
 _TRAFFIC_SECONDS = _SHORT_LIFETIME + SKEW + 0.3
 # Some 500 calls a second: continuous, and no load that stalls the loop by itself.
-_CALLERS = 8
+CALLERS = 8
 _PAUSE = 0.01
 
 # Answers of a server on this machine; nothing here waits for so long unless it is broken.
-_CALL_TIMEOUT = 5.0
+CALL_TIMEOUT = 5.0
 # What was sent to a socket of this machine has arrived by then.
 _ARRIVAL_SECONDS = 0.05
 
-_OK = "OK"
+OK = "OK"
 
 
 async def shelves(stage: Stage) -> CheckResult:
     """List the shelves over TLS, with a token that was exchanged for a service account's assertion."""
     requests_before = stage.authority.token_requests
     async with stage.connect() as bookstore:
-        response = await bookstore.ListShelves(Empty(), timeout=_CALL_TIMEOUT)
+        response = await bookstore.ListShelves(Empty(), timeout=CALL_TIMEOUT)
     requests = stage.authority.token_requests - requests_before
     count, caller = len(response.shelves), stage.witness.last_caller
     return judged(
@@ -60,8 +61,8 @@ async def book(stage: Stage) -> CheckResult:
     """Make a book and read it back."""
     wanted = Book(author="Mary Shelley", title="Frankenstein")
     async with stage.connect() as bookstore:
-        made = await bookstore.CreateBook(CreateBookRequest(shelf=1, book=wanted), timeout=_CALL_TIMEOUT)
-        read = await bookstore.GetBook(GetBookRequest(shelf=1, book=made.id), timeout=_CALL_TIMEOUT)
+        made = await bookstore.CreateBook(CreateBookRequest(shelf=1, book=wanted), timeout=CALL_TIMEOUT)
+        read = await bookstore.GetBook(GetBookRequest(shelf=1, book=made.id), timeout=CALL_TIMEOUT)
     same = (read.id, read.author, read.title) == (made.id, wanted.author, wanted.title)
     return judged(
         "book",
@@ -76,11 +77,11 @@ async def cold_start(stage: Stage) -> CheckResult:
     async with stage.connect() as bookstore:
         started_at = time.perf_counter()
         # All of them are made before the loop runs again: every one finds the client cold.
-        calls = [_code(bookstore.ListShelves(Empty())) for _ in range(_BURST)]
+        calls = [status(bookstore.ListShelves(Empty())) for _ in range(_BURST)]
         codes = await asyncio.gather(*calls)
         seconds = time.perf_counter() - started_at
     requests = stage.authority.token_requests - requests_before
-    refused = [code for code in codes if code != _OK]
+    refused = [code for code in codes if code != OK]
     return judged(
         "cold_start",
         {
@@ -90,7 +91,7 @@ async def cold_start(stage: Stage) -> CheckResult:
             "seconds": round(seconds, 3),
         },
         (requests == 1, f"{requests} token requests were made instead of 1"),
-        (not refused, _failures(refused, len(codes))),
+        (not refused, failures(refused, len(codes))),
     )
 
 
@@ -99,12 +100,13 @@ async def rotation(stage: Stage) -> CheckResult:
     tokens_before = set(stage.witness.token_ids)
     codes: list[str] = []
     async with _short_lived_tokens(stage.authority), stage.connect() as bookstore:
-        codes.append(await _code(bookstore.ListShelves(Empty())))
+        codes.append(await status(bookstore.ListShelves(Empty())))
         # The next token has another key. Before the watch starts: making keys is the authority's load.
         await stage.authority.rotate_keys()
+        await stage.new_keys_are_known()
         async with LoopWatch() as watch:
             await _keep_calling(bookstore, codes)
-    refused = [code for code in codes if code != _OK]
+    refused = [code for code in codes if code != OK]
     tokens = len(stage.witness.token_ids - tokens_before)
     stall_ms, limit_ms = round(watch.longest * 1000, 1), _TOKEN_REQUEST_SECONDS * 1000
     return judged(
@@ -116,7 +118,7 @@ async def rotation(stage: Stage) -> CheckResult:
             "longest_stall_ms": stall_ms,
             "token_request_ms": limit_ms,
         },
-        (not refused, _failures(refused, len(codes))),
+        (not refused, failures(refused, len(codes))),
         (tokens >= 2, f"the server saw {tokens} tokens instead of 2 or more"),
         (stall_ms < limit_ms, f"the event loop stood still for {stall_ms} ms"),
     )
@@ -126,7 +128,7 @@ async def refusals(stage: Stage) -> CheckResult:
     """Show the server tokens that it must refuse, by plain grpc.aio, beside one that it must not."""
     attempts = await _attempts(stage)
     served_before = stage.server.calls
-    async with grpc.aio.secure_channel(stage.server.target, stage.server.ssl_credentials) as channel:
+    async with grpc.aio.secure_channel(stage.target, stage.ssl_credentials) as channel:
         bookstore = BookstoreStub(channel)
         answers = {name: await _show(token, bookstore) for name, (token, _) in attempts.items()}
     served = stage.server.calls - served_before
@@ -143,10 +145,10 @@ async def refusals(stage: Stage) -> CheckResult:
 
 async def _attempts(stage: Stage) -> dict[str, tuple[str | None, str]]:
     """Return tokens, each with what the server must answer."""
-    audience, issue = stage.server.audience, stage.authority.issue_id_token
+    audience, issue = stage.audience, stage.authority.issue_id_token
     forged = issue(audience=audience, key=await stage.authority.foreign_key())
     return {
-        "good_token": (issue(audience=audience), _OK),
+        "good_token": (issue(audience=audience), OK),
         "no_token": (None, "UNAUTHENTICATED"),
         "wrong_audience": (issue(audience="https://elsewhere.example"), "PERMISSION_DENIED"),
         "expired": (issue(audience=audience, lifetime=-3600), "UNAUTHENTICATED"),
@@ -169,7 +171,7 @@ async def plaintext(stage: Stage) -> CheckResult:
     )
 
 
-CHECKS: dict[str, Check] = {
+CHECKS: dict[str, Check[Stage]] = {
     "shelves": shelves,
     "book": book,
     "cold_start": cold_start,
@@ -179,16 +181,17 @@ CHECKS: dict[str, Check] = {
 }
 
 
-async def _code(call: Awaitable[object]) -> str:
+async def status(call: Awaitable[object]) -> str:
     """Wait for a call and return the name of its status code."""
     try:
         await call
     except grpc.aio.AioRpcError as error:
         return error.code().name
-    return _OK
+    return OK
 
 
-def _failures(codes: list[str], calls: int) -> str:
+def failures(codes: list[str], calls: int) -> str:
+    """Say how many calls failed, and how."""
     return f"{len(codes)} of {calls} calls failed, with {', '.join(sorted(set(codes)))}"
 
 
@@ -197,10 +200,10 @@ async def _keep_calling(bookstore: BookstoreStub, codes: list[str]) -> None:
 
     async def call_again_and_again() -> None:
         while time.perf_counter() < ends_at:
-            codes.append(await _code(bookstore.ListShelves(Empty())))
+            codes.append(await status(bookstore.ListShelves(Empty())))
             await asyncio.sleep(_PAUSE)
 
-    await asyncio.gather(*(call_again_and_again() for _ in range(_CALLERS)))
+    await asyncio.gather(*(call_again_and_again() for _ in range(CALLERS)))
 
 
 @asynccontextmanager
@@ -216,7 +219,7 @@ async def _short_lived_tokens(authority: Authority) -> AsyncGenerator[None]:
 
 async def _show(token: str | None, bookstore: BookstoreStub) -> str:
     metadata = () if token is None else (("authorization", f"Bearer {token}"),)
-    return await _code(bookstore.ListShelves(Empty(), metadata=metadata, timeout=_CALL_TIMEOUT))
+    return await status(bookstore.ListShelves(Empty(), metadata=metadata, timeout=CALL_TIMEOUT))
 
 
 async def _send_in_the_clear(token: str, target: str) -> str:
@@ -231,4 +234,4 @@ async def _send_in_the_clear(token: str, target: str) -> str:
     except ConfigurationError as error:
         return type(error).__name__
     async with connection as bookstore:
-        return await _code(bookstore.ListShelves(Empty(), timeout=1))
+        return await status(bookstore.ListShelves(Empty(), timeout=1))

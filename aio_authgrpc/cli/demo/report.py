@@ -20,6 +20,10 @@ _SENTENCES = {
     "{failed_calls} failures, {seconds:.2f} s",
     "rotation": "{calls:,} calls while {tokens} tokens took turns: {failed_calls} failed; "
     "longest stall of the event loop {longest_stall_ms:.1f} ms (a token takes {token_request_ms:.0f} ms)",
+    "listeners": "JWTs that the account signed itself: {h2c} over h2c, {tls} over TLS, {mutual_tls} over "
+    "mutual TLS ({token_requests} token requests)",
+    "replay": "{calls:,} calls while the key of their token was withdrawn: Envoy refused {replayed} of them, "
+    "each was sent once more with a new token; {failed_calls} failed",
     "refusals": "no token: {no_token}; wrong audience: {wrong_audience}; expired: {expired}; "
     "foreign key: {foreign_key}",
     "plaintext": "refused at once, with {refusal}: {connections} connections, {bytes} bytes sent",

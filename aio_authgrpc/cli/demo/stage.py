@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeAlias
 
 import grpc
 import grpc.aio
 
-from aio_authgrpc import Connection, connect, service_account
+from aio_authgrpc import Connection, TokenSource, connect, service_account
 from aio_authgrpc.bookstore import BookstoreStub, Empty, InMemoryBookstore, ListShelvesResponse
 from aio_authgrpc.testing import Authority, BookstoreServer, endpoint_user_info
 from aio_authgrpc.testing.lifecycle import Lifecycle
@@ -30,16 +30,28 @@ _TICK = 0.001
 _SCHEDSTAT = Path("/proc/thread-self/schedstat")
 
 
+UserInfo: TypeAlias = Callable[[grpc.aio.ServicerContext[Any, Any]], Mapping[str, object] | None]
+"""Tells a handler the payload of its caller's token."""
+
+
+def _from_the_same_process(_: grpc.aio.ServicerContext[Any, Any]) -> Mapping[str, object] | None:
+    return endpoint_user_info()
+
+
 class WitnessBookstore(InMemoryBookstore):
     """A Bookstore that remembers who listed its shelves, by what the guard in front of it let through.
+
+    Args:
+        user_info: Where the guard puts the payload; None means where `BookstoreServer` does.
 
     Attributes:
         last_caller: The email of the last one; empty where nobody had to show a token.
         token_ids: The `jti` of every token.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, user_info: UserInfo | None = None) -> None:
         super().__init__()
+        self._user_info = _from_the_same_process if user_info is None else user_info
         self.last_caller = ""
         self.token_ids: set[str] = set()
 
@@ -49,7 +61,7 @@ class WitnessBookstore(InMemoryBookstore):
         context: grpc.aio.ServicerContext[Empty, Awaitable[ListShelvesResponse]],
     ) -> ListShelvesResponse:
         """Return every shelf, and remember the caller."""
-        payload = endpoint_user_info()
+        payload = self._user_info(context)
         if payload is not None:
             self.last_caller = str(payload.get("email"))
             self.token_ids.add(str(payload.get("jti")))
@@ -72,14 +84,35 @@ class Stage:
     witness: WitnessBookstore
     account: Mapping[str, str] = field(repr=False)
 
+    @property
+    def target(self) -> str:
+        """Where clients connect to."""
+        return self.server.target
+
+    @property
+    def ssl_credentials(self) -> grpc.ChannelCredentials:
+        """Channel credentials for it."""
+        return self.server.ssl_credentials
+
+    @property
+    def audience(self) -> str:
+        """Whom tokens have to be for."""
+        return self.server.audience
+
+    @property
+    def credentials(self) -> TokenSource:
+        """What exchanges the account's assertions for access tokens."""
+        return service_account(self.account, scopes=_SCOPES)
+
     def connect(self) -> Connection[BookstoreStub]:
         """Return a cold client: no token, no connection."""
         return connect(
-            self.server.target,
-            BookstoreStub,
-            credentials=service_account(self.account, scopes=_SCOPES),
-            ssl_credentials=self.server.ssl_credentials,
+            self.target, BookstoreStub, credentials=self.credentials, ssl_credentials=self.ssl_credentials
         )
+
+    async def new_keys_are_known(self) -> None:
+        """Wait until the guard takes tokens of the authority's newest key."""
+        # This one fetches keys when it meets one that it does not know.
 
 
 @asynccontextmanager
