@@ -435,7 +435,7 @@ def _loop_is_running_here() -> bool:
 
 
 def _with_path(url: str) -> str:
-    """Return the URL with the path that it means: a proxy is sent the whole, and needs one (RFC 9112, 3.2.2)."""
+    """Return the URL with the path that it means: a proxy is sent all of it (RFC 9112, 3.2.2)."""
     parts = urllib.parse.urlsplit(url)
     return url if parts.path else urllib.parse.urlunsplit(parts._replace(path="/"))
 
