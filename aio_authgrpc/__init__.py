@@ -50,7 +50,7 @@ from aio_authgrpc.sources.metadata_server import compute_engine
 from aio_authgrpc.sources.service_account import service_account
 from aio_authgrpc.sources.signed_jwt import service_account_jwt
 from aio_authgrpc.sources.static import static_token, token_source
-from aio_authgrpc.token import LoadableTokenSource, Token, TokenRequest, TokenSource
+from aio_authgrpc.token import LoadableTokenSource, SharedTokenSource, Token, TokenRequest, TokenSource
 
 __version__ = "0.1.0"
 
@@ -73,6 +73,7 @@ __all__ = [
     "RefreshFailed",
     "RefreshStarted",
     "RefreshSucceeded",
+    "SharedTokenSource",
     "StaleServed",
     "SystemClock",
     "Token",

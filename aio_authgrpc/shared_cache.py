@@ -9,7 +9,7 @@ from typing import NamedTuple
 from aio_authgrpc.cache import TokenCache
 from aio_authgrpc.http import AiohttpRequest
 from aio_authgrpc.sources.google_auth import GoogleAioCredentialsSource, GoogleCredentialsSource
-from aio_authgrpc.token import TokenSource
+from aio_authgrpc.token import TokenSource, shared_audience
 
 
 class _Key(NamedTuple):
@@ -57,11 +57,12 @@ async def open_shared_cache(
         await of_audience.give_back()
         raise
     # Only now is it known: Application Default Credentials may be of any kind.
-    if not getattr(source, "for_any_audience", False) or not audience:
+    kept_for = shared_audience(source, audience)
+    if kept_for == audience:
         return of_audience.cache, of_audience.give_back
-    of_any = _Lease(source, "", request, keep_warm=keep_warm)
+    shared = _Lease(source, kept_for, request, keep_warm=keep_warm)
     await of_audience.give_back()
-    return of_any.cache, of_any.give_back
+    return shared.cache, shared.give_back
 
 
 class _Lease:

@@ -165,7 +165,7 @@ async def test_an_identity_that_fails_is_that_calls_error(stub: EchoStub, echo_s
     """The channel's own identity never stands in for another."""
 
     async def refuse() -> str:
-        raise PermissionError("no")
+        raise LookupError("no")
 
     with identity(token_source(refuse)), pytest.raises(Exception, match="No token could be fetched"):
         await stub.UnaryUnary(b"x")

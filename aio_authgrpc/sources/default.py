@@ -86,10 +86,9 @@ class DefaultCredentialsSource:
         self._explanation = DefaultCredentialsExplanation()
         self._loaded = LoadedCredentialsSource("default()", self._look_up)
 
-    @property
-    def for_any_audience(self) -> bool:
-        """Whether a token is good for every audience; not known, and so False, before the look-up."""
-        return self._loaded.for_any_audience
+    def shared_audience(self, audience: str) -> str:
+        """Return the audience that stands for all which get the same token; not known before the look-up."""
+        return self._loaded.shared_audience(audience)
 
     def explain(self) -> DefaultCredentialsExplanation:
         """Return what the last look-up tried and found. Holds no secret."""

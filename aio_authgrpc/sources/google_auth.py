@@ -34,9 +34,15 @@ class GoogleCredentialsSource:
         self, credentials: google.auth.credentials.Credentials, *, sign_without_scopes: bool = True
     ) -> None:
         self.credentials = credentials
-        self.for_any_audience = not (sign_without_scopes and corrections.needs_audience(credentials))
+        self._is_for_one = sign_without_scopes and corrections.needs_audience(credentials)
         self._of_audience: dict[str, google.auth.credentials.Credentials] = {}
         self._handed_out: dict[str, str] = {}
+
+    def shared_audience(self, audience: str) -> str:
+        """Return the audience that stands for all which get the same token as this one."""
+        if self._is_for_one:
+            return audience
+        return corrections.GOOGLE_APIS if corrections.is_google_api(audience) else ""
 
     async def load(self, request: TokenRequest) -> None:
         """Check that there is an audience, where the credential's tokens are for one.
@@ -44,14 +50,14 @@ class GoogleCredentialsSource:
         Raises:
             ConfigurationError: The target has no host name, and no audience was given.
         """
-        if not self.for_any_audience:
+        if self._is_for_one:
             check_audience(request.audience)
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return the credential's token, refreshed if need be. Cancelling it abandons the thread."""
         await self.load(request)
         audience = request.audience
-        credentials = self.credentials if self.for_any_audience else self._copy_for(audience)
+        credentials = self._copy_for(audience) if self._is_for_one else self.credentials
         token = await obtain_token(credentials, request, used=self._handed_out.get(audience))
         self._handed_out[audience] = token.value
         return token

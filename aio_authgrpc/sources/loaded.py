@@ -34,10 +34,9 @@ class LoadedCredentialsSource:
         self._failures = 0
         self._last_failure: AuthGrpcError | None = None
 
-    @property
-    def for_any_audience(self) -> bool:
-        """Whether a token is good for every audience; not known, and so False, before it is loaded."""
-        return self._source is not None and self._source.for_any_audience
+    def shared_audience(self, audience: str) -> str:
+        """Return the audience that stands for all which get the same token; not known before it is loaded."""
+        return audience if self._source is None else self._source.shared_audience(audience)
 
     async def google_credentials(self, request: TokenRequest) -> Credentials:
         """Return google-auth's credential, made at the first call.

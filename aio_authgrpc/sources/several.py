@@ -6,7 +6,14 @@ import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import TypeVar
 
-from aio_authgrpc.token import LoadableTokenSource, Metadata, Token, TokenRequest, TokenSource
+from aio_authgrpc.token import (
+    LoadableTokenSource,
+    Metadata,
+    Token,
+    TokenRequest,
+    TokenSource,
+    shared_audience,
+)
 
 T = TypeVar("T")
 
@@ -23,10 +30,10 @@ class SeveralIdentitiesSource:
         self.header, *others = self._sources
         self.other_headers = frozenset(others)
 
-    @property
-    def for_any_audience(self) -> bool:
-        """Whether that is so for each of them."""
-        return all(getattr(source, "for_any_audience", False) for source in self._sources.values())
+    def shared_audience(self, audience: str) -> str:
+        """Return the audience that stands for all which get the same tokens, if the sources agree on one."""
+        shared = {shared_audience(source, audience) for source in self._sources.values()}
+        return shared.pop() if len(shared) == 1 else audience
 
     async def load(self, request: TokenRequest) -> None:
         """Let each source read its files.
