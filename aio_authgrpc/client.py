@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc.cache import TokenCache
+from aio_authgrpc.certificates import StrPath
 from aio_authgrpc.channel import AuthorizedChannel
 from aio_authgrpc.errors import (
     ConfigurationError,
@@ -23,7 +24,7 @@ from aio_authgrpc.http import AiohttpRequest
 from aio_authgrpc.opening import open_channel
 from aio_authgrpc.settings import ChannelSettings, Options, channel_settings
 from aio_authgrpc.sources import CredentialsType
-from aio_authgrpc.tls import ClientCertCallback
+from aio_authgrpc.tls import ClientCertCallback, SslCredentials
 
 T = TypeVar("T")
 S1 = TypeVar("S1")
@@ -108,8 +109,10 @@ class ConnectArguments(TypedDict, total=False):
 
     credentials: CredentialsType
     audience: str | None
-    ssl_credentials: grpc.ChannelCredentials | None
+    ssl_credentials: grpc.ChannelCredentials | SslCredentials | None
     client_cert_callback: ClientCertCallback | None
+    root_certificates: StrPath | bytes | None
+    certificate_refresh_interval: float | None
     plaintext: bool
     authority: str | None
     api_key: str | None
@@ -187,9 +190,15 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
         credentials: A google-auth credential (also of google.auth.aio), a `TokenSource` such as
             `service_account(...)`, or None for Application Default Credentials.
         audience: For whom tokens are, where the source asks; `https://<host>` of the target if None.
-        ssl_credentials: TLS settings, from `grpc.ssl_channel_credentials(...)`; the system's if None.
+        ssl_credentials: TLS settings that are ready, from `grpc.ssl_channel_credentials(...)` or
+            `SslCredentials()`. They exclude the next two.
         client_cert_callback: Returns the client's certificate chain and key as PEM bytes, for mutual
-            TLS; a plain function runs in a thread. It excludes `ssl_credentials`.
+            TLS: `client_certificate_files(...)`, or a function of yours; a plain one runs in a thread.
+            None means the application default certificate, where there is one; see `SslCredentials`.
+        root_certificates: Who may certify the server: a path, or PEM bytes. gRPC's default if None.
+        certificate_refresh_interval: Seconds after which the files of certificates are read, and the
+            callback is called, again: 600 if not given. When something has changed, new RPCs use a new
+            connection, and those under way end on the old one. None means never.
         plaintext: True sends everything, the token too, in the clear. Warns off this machine.
         authority: The `:authority` to send, where it is not the target's.
         api_key: Sent as `x-api-key` beside the token (Cloud Endpoints).
@@ -209,7 +218,8 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
     Raises:
         ConfigurationError: At once for an argument; on entry for a file or the environment.
         AuthRpcError: On entry with `ready_timeout`: the token or the connection did not come.
-        google.auth.exceptions.MutualTLSChannelError: On entry: no client certificate was to be had.
+        ClientCertificateError: On entry: there is no client certificate to be had, or it cannot be
+            used. It is google-auth's `MutualTLSChannelError` too.
     """
     unknown = arguments.keys() - ConnectArguments.__annotations__.keys()
     if unknown:

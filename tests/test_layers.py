@@ -17,13 +17,13 @@ PACKAGE = Path(aio_authgrpc.__file__).parent
 # From the bottom up; a module may import those of its own layer and below.
 LAYERS = [
     {"clock", "errors"},
-    {"token", "target"},
-    {"http"},
+    {"token", "target", "certificates"},
+    {"http", "default_certificate"},
     {"single_flight", "sources", "tls"},
     {"cache"},
     {"authorization"},
     {"calls"},
-    {"multi_callables", "pool", "settings"},
+    {"multi_callables", "pool", "rotation", "settings"},
     {"channel"},
     {"opening"},
     {"client"},
