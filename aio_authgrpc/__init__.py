@@ -26,6 +26,7 @@ from aio_authgrpc.errors import (
 )
 from aio_authgrpc.http import AiohttpRequest
 from aio_authgrpc.opening import insecure_authorized_channel, secure_authorized_channel
+from aio_authgrpc.plugin import AuthMetadataPlugin
 from aio_authgrpc.sources.api_key import api_key
 from aio_authgrpc.sources.default import default
 from aio_authgrpc.sources.service_account import service_account
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AiohttpRequest",
     "AuthGrpcError",
+    "AuthMetadataPlugin",
     "AuthRpcError",
     "AuthorizedChannel",
     "ChannelClosedError",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -14,14 +13,10 @@ import grpc.aio
 from aio_authgrpc.cache import TokenCache
 from aio_authgrpc.certificates import StrPath
 from aio_authgrpc.channel import AuthorizedChannel
-from aio_authgrpc.errors import (
-    ConfigurationError,
-    ConnectionNotReadyError,
-    TokenDeadlineExceededError,
-    check_type,
-)
+from aio_authgrpc.errors import ConfigurationError, check_type
 from aio_authgrpc.http import AiohttpRequest
 from aio_authgrpc.opening import open_channel
+from aio_authgrpc.readiness import make_ready
 from aio_authgrpc.settings import ChannelSettings, Options, channel_settings
 from aio_authgrpc.sources import CredentialsType
 from aio_authgrpc.tls import ClientCertCallback, SslCredentials
@@ -79,7 +74,7 @@ class Connection(Generic[T]):
             channel = await open_channel(self._settings)
             try:
                 if self._ready_timeout is not None:
-                    await _make_ready(channel, self._settings.target.address, self._ready_timeout)
+                    await make_ready(channel, self._settings.target.address, self._ready_timeout)
                 made = tuple(stub(channel) for stub in self._stubs)
             except BaseException:
                 await channel.close()
@@ -272,31 +267,3 @@ class _MethodCounter:
         self.methods += 1
 
     unary_stream = stream_unary = stream_stream = unary_unary
-
-
-async def _make_ready(channel: AuthorizedChannel, address: str, timeout: float) -> None:
-    """Fetch the token and connect at the same time; say which of the two failed."""
-    token = asyncio.create_task(channel.auth.get(), name="aio_authgrpc ready: token")
-    connected = asyncio.create_task(channel.channel_ready(), name="aio_authgrpc ready: connection")
-    tasks: set[asyncio.Task[Any]] = {token, connected}
-    try:
-        await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_EXCEPTION)
-        if token.done():
-            token.result()
-        reached = "was reached" if connected.done() else "was not reached either"
-        if not token.done():
-            raise TokenDeadlineExceededError(
-                f"No access token came within ready_timeout={timeout:g} s; {address} {reached}.",
-                hint="The token endpoint is slow or out of reach.",
-            )
-        if not connected.done():
-            raise ConnectionNotReadyError(
-                f"{address} was not reached within ready_timeout={timeout:g} s; the token was fetched.",
-                hint="Check that the server runs, its address and its certificate; a call made without "
-                "ready_timeout tells gRPC's own reason.",
-            )
-        connected.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

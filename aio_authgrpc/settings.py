@@ -18,7 +18,8 @@ from aio_authgrpc.http import AiohttpRequest
 from aio_authgrpc.sources import CredentialsType, as_token_source
 from aio_authgrpc.sources.static import AnonymousTokenSource, anonymous
 from aio_authgrpc.target import Target, parse_target
-from aio_authgrpc.tls import ClientCertCallback, SslCredentials, check_tls_arguments
+from aio_authgrpc.tls import ClientCertCallback, SslCredentials
+from aio_authgrpc.tls_arguments import check_tls_arguments
 from aio_authgrpc.token import Metadata, TokenSource, checked_header, is_metadata_text
 
 Options = Sequence[tuple[str, object]]

@@ -20,12 +20,12 @@ LAYERS = [
     {"token", "target", "certificates"},
     {"http", "default_certificate"},
     {"single_flight", "sources", "tls"},
-    {"cache"},
-    {"authorization"},
+    {"cache", "tls_arguments"},
+    {"authorization", "plugin"},
     {"calls"},
     {"multi_callables", "pool", "rotation", "settings"},
     {"channel"},
-    {"opening"},
+    {"opening", "readiness"},
     {"client"},
 ]
 LEAVES = {"bookstore", "testing", "cli"}
