@@ -7,7 +7,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
-from weakref import WeakSet
 
 import grpc
 import grpc.aio
@@ -88,7 +87,7 @@ class RotatingChannel(grpc.aio.Channel, Generic[T]):
                 inner = self._current
                 multi_callable = make(inner.channel)
             begun = multi_callable(*args, **kwargs)
-            inner.calls.add(begun)
+            inner.calls += 1
             begun.add_done_callback(inner.end)
             return begun
 
@@ -145,8 +144,6 @@ class RotatingChannel(grpc.aio.Channel, Generic[T]):
             await self._check()
 
     async def _check(self) -> None:
-        for inner in tuple(self._replaced):
-            self._close_if_idle(inner)  # calls that were collected unfinished tell nobody
         try:
             settings = await self._read()
             # Check and set without an await between them: close() may have come in meanwhile.
@@ -188,17 +185,17 @@ class RotatingChannel(grpc.aio.Channel, Generic[T]):
 
 
 class _Inner:
-    """A channel with the calls that were begun on it and have not ended."""
+    """A channel, and how many calls were begun on it and have not ended."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
-        self.calls: WeakSet[Any] = WeakSet()
+        self.calls = 0
         self.replaced = asyncio.Event()
         self.when_idle: Callable[[_Inner], None] | None = None
 
-    def end(self, call: Any) -> None:
-        """Strike a call off; what is done with the channel after the last is not ours to know."""
-        self.calls.discard(call)
+    def end(self, _: Any) -> None:
+        """Count a call that has ended. A call that nobody holds any more ends too: gRPC's own task has it."""
+        self.calls -= 1
         if self.when_idle is not None and not self.calls:
             self.when_idle(self)
 

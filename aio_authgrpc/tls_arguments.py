@@ -1,4 +1,4 @@
-"""The checks of a channel's TLS arguments: nothing contradicts, and nothing is in the clear unless by name."""
+"""The checks of TLS arguments: none contradict each other, and nothing is in the clear unless by name."""
 
 from __future__ import annotations
 
