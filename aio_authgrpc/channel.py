@@ -141,7 +141,7 @@ class AuthorizedChannel(grpc.aio.Channel):
         """
         if self.get_state() is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
             return None
-        call: Any = self._channel.unary_unary("/aio_authgrpc.Connection/Failure")
+        call: Any = self._untyped_channel.unary_unary("/aio_authgrpc.Connection/Failure")
         try:
             await call(b"", timeout=_FAILURE_TIMEOUT)
         except grpc.aio.AioRpcError as error:

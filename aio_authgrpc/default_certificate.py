@@ -94,7 +94,7 @@ class DefaultCertificateLookup:
             return self._find()
         except (ClientCertError, OSError, ValueError) as error:
             raise ClientCertificateError(
-                f"the application default client certificate cannot be used: {problem(error)}",
+                f"that of this workload or device cannot be used: {problem(error)}",
                 field="client certificate",
                 hint="GOOGLE_API_USE_CLIENT_CERTIFICATE=false does without it.",
             ) from error

@@ -63,11 +63,16 @@ class ConfigurationError(AuthGrpcError, ValueError):
         return _restore_configuration_error, (type(self), self.message, self.field, self.hint)
 
 
-class TlsArgumentsError(ConfigurationError, google.auth.exceptions.MalformedError):
+# Both bases say `retryable`, one as an attribute and one as a property: ours comes first, and is False.
+class TlsArgumentsError(  # pyright: ignore[reportIncompatibleVariableOverride]
+    ConfigurationError, google.auth.exceptions.MalformedError
+):
     """Arguments for TLS were given that exclude each other; also what google-auth raises there."""
 
 
-class ClientCertificateError(ConfigurationError, google.auth.exceptions.MutualTLSChannelError):
+class ClientCertificateError(  # pyright: ignore[reportIncompatibleVariableOverride] - as above
+    ConfigurationError, google.auth.exceptions.MutualTLSChannelError
+):
     """There is no client certificate to be had, or it cannot be used; also google-auth's error for that.
 
     Raised on opening, before any RPC; the `__cause__` says why. A channel never goes on without the

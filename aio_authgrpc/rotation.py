@@ -29,8 +29,8 @@ class RotatingChannel(grpc.aio.Channel, Generic[T]):
     them. Settings that cannot be read leave everything as it is. gRPC has no public way to give a channel of
     Python's another client certificate (https://github.com/grpc/grpc/issues/41779).
 
-    A timer reads the settings; the RPCs pay for one comparison. Made on the loop that uses it, and closed
-    with `close()`.
+    A timer reads the settings; the RPCs pay for a comparison and a count. Made on the loop that uses it, and
+    closed with `close()`.
 
     Args:
         make: Makes a channel of settings.
@@ -101,7 +101,7 @@ class RotatingChannel(grpc.aio.Channel, Generic[T]):
         """Return when `get_state()` is another than `last_observed_state`."""
         while self.get_state() is last_observed_state:
             inner = self._current
-            changes = {
+            changes: set[asyncio.Future[Any]] = {
                 asyncio.ensure_future(inner.channel.wait_for_state_change(last_observed_state)),
                 asyncio.ensure_future(inner.replaced.wait()),
             }

@@ -25,7 +25,8 @@ from aio_authgrpc.token import Metadata, TokenSource, checked_header, is_metadat
 Options = Sequence[tuple[str, object]]
 """gRPC channel arguments (https://grpc.github.io/grpc/core/group__grpc__arg__keys.html)."""
 
-# What gRPC itself takes for certificates in files (https://github.com/grpc/proposal, A29: refresh_interval).
+# What gRPC itself takes for certificates in files (https://github.com/grpc/proposal/blob/master/A29-xds-tls-security.md,
+# refresh_interval).
 CERTIFICATE_REFRESH_INTERVAL = 600.0
 
 

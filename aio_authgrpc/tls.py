@@ -169,6 +169,7 @@ class TlsSource:
         self._timeout = timeout
         self._default: DefaultCertificate | None = None
         self._looked_up = False
+        self._forbidden = False
 
     async def read(self) -> TlsSettings:
         """Return what is there now.
@@ -202,7 +203,9 @@ class TlsSource:
         if self._callback is None:
             return await self._default_certificate()
         if use_client_certificates() is False:
-            _log.warning("GOOGLE_API_USE_CLIENT_CERTIFICATE forbids what client_cert_callback returns.")
+            if not self._forbidden:
+                _log.warning("GOOGLE_API_USE_CLIENT_CERTIFICATE forbids what client_cert_callback returns.")
+            self._forbidden = True
             return None
         return await _called(self._callback, self._timeout)
 

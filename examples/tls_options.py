@@ -1,7 +1,6 @@
 """The four ways to TLS that google-auth's `secure_authorized_channel` has, against servers of this machine.
 
-One server has regular TLS, the other demands a client certificate. On Google Cloud leave out what makes
-this machine a workload with a certificate, and the certificate authorities: gRPC's own are right there.
+On Google Cloud leave out the certificate authorities, and what makes this machine a workload.
 """
 
 import asyncio

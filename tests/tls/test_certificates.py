@@ -137,6 +137,28 @@ async def test_the_environment_can_forbid_a_client_certificate(
     assert "GOOGLE_API_USE_CLIENT_CERTIFICATE forbids" in caplog.text
 
 
+async def test_opening_that_is_cancelled_while_a_callback_runs_leaves_nothing() -> None:
+    """The task is cancelled at once; nothing is open and no task is left."""
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    async def callback() -> tuple[bytes, bytes]:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        raise AssertionError
+
+    opening = asyncio.ensure_future(
+        secure_authorized_channel(TOKEN, None, "host", client_cert_callback=callback).__aenter__()
+    )
+    await asked.wait()
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert ended.is_set()
+
+
 # What is wrong with them
 
 
