@@ -14,6 +14,7 @@ import pytest
 
 from aio_authgrpc.testing import Authority, EchoServer
 
+PRINTS_FILES = "import sys, pathlib; print(*(pathlib.Path(p).read_text() for p in sys.argv[1:]), sep='')"
 SCRIPT = Path(__file__).with_name("documented_usage.py")
 
 
@@ -21,11 +22,14 @@ SCRIPT = Path(__file__).with_name("documented_usage.py")
 async def environment(
     authority: Authority, echo_server: EchoServer, client_files: Any, tmp_path: Path, home: Path
 ) -> Mapping[str, str]:
-    """Give that of a workload with a certificate and default credentials, which trusts both servers."""
+    """Give that of a device with a certificate and default credentials, which trusts both servers."""
     key_file, roots = tmp_path / "account.json", tmp_path / "roots.pem"
     key_file.write_text(json.dumps(await authority.service_account_info()))
     roots.write_bytes(echo_server.ca_pem + client_files.server.ca_pem)
-    client_files.configure(home / ".config" / "gcloud" / "certificate_config.json")
+    metadata = home / ".secureConnect" / "context_aware_metadata.json"
+    metadata.parent.mkdir()
+    command = [sys.executable, "-c", PRINTS_FILES, str(client_files.cert), str(client_files.key)]
+    metadata.write_text(json.dumps({"cert_provider_command": command}))
     return {
         "GOOGLE_APPLICATION_CREDENTIALS": str(key_file),
         "GOOGLE_API_USE_CLIENT_CERTIFICATE": "true",
