@@ -9,11 +9,6 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-
-from aio_authgrpc import connect, static_token
-from aio_authgrpc.testing import EchoServer, EchoStub
-
-
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
@@ -24,6 +19,9 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
+
+from aio_authgrpc import connect, static_token
+from aio_authgrpc.testing import EchoServer, EchoStub
 
 TYPES = "type.googleapis.com/envoy."
 ROUTER = {
