@@ -114,8 +114,8 @@ async def test_a_connection_in_use_is_replaced_by_one_under_way(
     """The next RPC need not wait for the handshake."""
     await EchoStub(rotation.channel).UnaryUnary(b"x")
     await rotation.rotate("second@example.com")
-    await rotation.channel.channel_ready()
-    assert rotation.made[1].get_state() is grpc.ChannelConnectivity.READY
+    async with asyncio.timeout(10):
+        await rotation.made[1].wait_for_state_change(grpc.ChannelConnectivity.IDLE)
 
 
 async def test_unchanged_certificates_change_nothing(rotation: Rotation) -> None:
@@ -174,13 +174,21 @@ async def test_closing_with_grace_lets_rpcs_on_both_channels_finish(
     assert await asyncio.gather(*calls) == [b"old", b"new"]
 
 
-async def test_its_state_can_be_watched_across_a_change(rotation: Rotation) -> None:
-    """A watcher of the old channel hears of the new one's state."""
-    await rotation.channel.channel_ready()
-    watching = asyncio.ensure_future(rotation.channel.wait_for_state_change(grpc.ChannelConnectivity.READY))
-    await rotation.rotate("second@example.com")
-    await watching
-    await rotation.channel.channel_ready()
+async def test_its_state_can_be_watched_across_a_change(
+    rotation: Rotation, mutual_server: EchoServer
+) -> None:
+    """A watcher hears of the new channel's state, also while the old one has an RPC under way."""
+    with mutual_server.hold() as gate:
+        call = EchoStub(rotation.channel).UnaryUnary(b"x")
+        await gate.wait_for(1)
+        ready = grpc.ChannelConnectivity.READY
+        watching = asyncio.ensure_future(rotation.channel.wait_for_state_change(ready))
+        await asyncio.sleep(0)
+        await rotation.rotate("second@example.com")
+        async with asyncio.timeout(10):
+            await watching
+            await rotation.channel.channel_ready()
+    await call
 
 
 async def test_a_callback_that_is_cancelled_from_inside_does_not_end_the_readings(
