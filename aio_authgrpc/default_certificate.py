@@ -113,8 +113,8 @@ class DefaultCertificateLookup:
         workload = self._workload(wanted=wanted is True)
         if workload is not None:
             return DefaultCertificate(pair=workload(), in_files=True)
-        metadata = Path(_CONTEXT_AWARE_METADATA).expanduser()
-        if wanted is None or not metadata.exists():
+        metadata = _expanded(_CONTEXT_AWARE_METADATA)
+        if wanted is None or not _is_there(metadata):
             return None
         return DefaultCertificate(pair=self._from_command(metadata), in_files=False)
 
@@ -122,15 +122,13 @@ class DefaultCertificateLookup:
         """Return what reads the workload's certificate, or None if it has none."""
         named = next(filter(None, map(os.environ.get, _CONFIG_VARIABLES)), None)
         home = _gcloud_directory() / "certificate_config.json"
-        config = Path(named).expanduser() if named else home
-        if named and not config.exists():
-            raise FileNotFoundError(2, "No such file", str(config))
-        if config.exists():
+        config = _expanded(named) if named else home
+        if named or _is_there(config):
             workload = _workload_of(config)
-            if workload is None and wanted and config != home and home.exists():
+            if workload is None and wanted and config != home and _is_there(home):
                 workload = _workload_of(home)
             return workload
-        if self._gke_bundle.is_file() and self._gke_bundle.stat().st_size > 0:
+        if _is_there(self._gke_bundle) and self._gke_bundle.stat().st_size > 0:
             return lambda: _pair_from(read_file(self._gke_bundle), str(self._gke_bundle))
         return None
 
@@ -180,7 +178,23 @@ def _gcloud_directory() -> Path:
         return Path(named)
     if os.name == "nt":
         return Path(os.environ.get("APPDATA", "C:/")) / "gcloud"
-    return Path("~/.config/gcloud").expanduser()
+    return _expanded("~/.config/gcloud")
+
+
+def _expanded(path: str) -> Path:
+    """Expand `~`; who has no home, as in containers with a user of their own, has no file there."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file; where nobody named it, one in a directory of somebody else's is not for us."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _json_object(path: Path) -> dict[str, object]:

@@ -235,5 +235,4 @@ class _Handover:
 
 def _audience(service_url: str) -> str:
     """Return `https://<host>` of what gRPC calls the service's URL, which has the service in its path."""
-    parts = urllib.parse.urlsplit(service_url)
-    return f"https://{parts.netloc.removesuffix(':443')}"
+    return f"https://{urllib.parse.urlsplit(service_url).netloc}"  # gRPC has dropped port 443

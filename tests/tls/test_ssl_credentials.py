@@ -252,6 +252,25 @@ async def test_a_configuration_that_is_named_and_missing_is_an_error(
     assert listener.connections == 0
 
 
+async def test_a_home_that_does_not_exist_is_an_error_where_it_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The path is shown as it was given."""
+    monkeypatch.setenv("GOOGLE_API_CERTIFICATE_CONFIG", "~nobody-of-that-name/config.json")
+    with pytest.raises(MutualTLSChannelError, match=r"~nobody-of-that-name/config\.json cannot be read"):
+        await SslCredentials()
+
+
+async def test_places_that_nobody_named_and_that_cannot_be_looked_at_are_empty(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such as the home of another user; here its name is too long."""
+    monkeypatch.setenv("CLOUDSDK_CONFIG", "x" * 5000)
+    monkeypatch.setenv("HOME", "x" * 5000)
+    monkeypatch.setenv("GOOGLE_API_USE_CLIENT_CERTIFICATE", "true")
+    assert not (await SslCredentials()).is_mtls
+
+
 async def test_a_workloads_key_of_another_certificate_is_an_error(workload: Path, client_files: Any) -> None:
     """Both files are named."""
     client_files.key.write_bytes(client_files.server.issue_client_certificate()[1])

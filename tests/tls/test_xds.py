@@ -9,6 +9,15 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
+
+from aio_authgrpc import connect, static_token
+from aio_authgrpc.testing import EchoServer, EchoStub
+
+pytest.importorskip("envoy.service.discovery.v3.discovery_pb2", reason="needs the group `xds`: tox -e xds")
+
+
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
@@ -17,11 +26,6 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2,  # noqa: F401 - makes its type known
 )
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
-from google.protobuf.json_format import ParseDict
-from google.protobuf.message import Message
-
-from aio_authgrpc import connect, static_token
-from aio_authgrpc.testing import EchoServer, EchoStub
 
 TYPES = "type.googleapis.com/envoy."
 ROUTER = {
