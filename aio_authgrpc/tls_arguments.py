@@ -34,7 +34,7 @@ def check_tls_arguments(
         )
     if plaintext and (ssl_credentials is not None or beside):
         raise TlsArgumentsError(
-            f"it excludes {', '.join(['ssl_credentials', *parts])}, and both were given.",
+            f"it excludes {', '.join(['ssl_credentials', *parts])}, and one of them was given.",
             field="plaintext",
             hint="Leave it out for TLS.",
         )
