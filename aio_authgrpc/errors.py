@@ -3,7 +3,11 @@
 ```
 AuthGrpcError                           everything below: `hint`, `retryable`
 ├── ConfigurationError (ValueError)     no status: raised by the call that was given bad arguments, or on
-│                                       entry for a file or the environment, before any RPC; `field`
+│   │                                   entry for a file or the environment, before any RPC; `field`
+│   ├── TlsArgumentsError               arguments that exclude each other, such as `ssl_credentials` beside
+│   │                                   `client_cert_callback`; also google-auth's `MalformedError`
+│   └── ClientCertificateError          no client certificate is to be had, or it cannot be used; also
+│                                       google-auth's `MutualTLSChannelError`
 └── AuthRpcError (grpc.aio.AioRpcError) raised by an RPC; `code()`, `details()`, `__cause__`
     ├── TokenUnavailableError           UNAVAILABLE: no token now, a later attempt may get one; retryable
     ├── TokenRefusedError               UNAUTHENTICATED: the token endpoint or the source said no
@@ -57,6 +61,23 @@ class ConfigurationError(AuthGrpcError, ValueError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _restore_configuration_error, (type(self), self.message, self.field, self.hint)
+
+
+# Both bases say `retryable`, one as an attribute and one as a property: ours comes first, and is False.
+class TlsArgumentsError(  # pyright: ignore[reportIncompatibleVariableOverride]
+    ConfigurationError, google.auth.exceptions.MalformedError
+):
+    """Arguments for TLS were given that exclude each other; also what google-auth raises there."""
+
+
+class ClientCertificateError(  # pyright: ignore[reportIncompatibleVariableOverride] - as above
+    ConfigurationError, google.auth.exceptions.MutualTLSChannelError
+):
+    """There is no client certificate to be had, or it cannot be used; also google-auth's error for that.
+
+    Raised on opening, before any RPC; the `__cause__` says why. A channel never goes on without the
+    certificate that was asked for.
+    """
 
 
 class AuthRpcError(AuthGrpcError, grpc.aio.AioRpcError):

@@ -235,6 +235,22 @@ class AiohttpRequest(google.auth.transport.Request):
         return self
 
 
+def own_request(request: google.auth.transport.Request | None) -> AiohttpRequest | None:
+    """Return a request that works on the loop; None, for one to be made, in place of google-auth's others.
+
+    They block, and what they were made with (a session of requests, say) means nothing to aiohttp.
+
+    Raises:
+        ConfigurationError: It is no google-auth request at all.
+    """
+    if isinstance(request, AiohttpRequest):
+        return request
+    check_type(
+        "request", request, google.auth.transport.Request, type(None), hint="Pass an AiohttpRequest, or None."
+    )
+    return None
+
+
 class ThreadRequest(google.auth.transport.Request):
     """The transport as one blocking function sees it: it remembers the last status, and can be cut off.
 

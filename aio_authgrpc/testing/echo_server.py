@@ -54,12 +54,14 @@ class RecordedCall:
         metadata: What the client sent, in order, gRPC's own keys included.
         time_remaining: The seconds that were left of the deadline on arrival; None without one.
         peer: The address that the connection came from, as gRPC writes it: another port, another connection.
+        client_names: Whom the client's certificate is for, its alternative names; empty without mutual TLS.
     """
 
     method: str
     metadata: tuple[tuple[str, str | bytes], ...] = field(repr=False)
     time_remaining: float | None
     peer: str
+    client_names: tuple[str, ...] = ()
 
     def values(self, key: str) -> tuple[str | bytes, ...]:
         """Return every value that was sent under `key`, which is in lower case."""
@@ -209,6 +211,7 @@ class EchoServer(LoopbackGrpcServer):
                 metadata=metadata,
                 time_remaining=context.time_remaining(),
                 peer=context.peer(),
+                client_names=tuple(name.decode() for name in context.peer_identities() or ()),
             )
         )
         for wait in self._waits.take_all(method):
