@@ -26,7 +26,6 @@ from aio_authgrpc.errors import (
 )
 from aio_authgrpc.events import (
     CallReplayed,
-    EventCallback,
     EventStream,
     RefreshFailed,
     RefreshStarted,
@@ -73,7 +72,6 @@ __all__ = [
     "Connection",
     "ConnectionNotReadyError",
     "DefaultCredentialsExplanation",
-    "EventCallback",
     "EventStream",
     "Identity",
     "LoadableTokenSource",

@@ -12,7 +12,8 @@ AuthGrpcError                           everything below: `hint`, `retryable`
     ├── TokenUnavailableError           UNAVAILABLE: no token now, a later attempt may get one; retryable
     ├── TokenRefusedError               UNAUTHENTICATED: the token endpoint or the source said no
     ├── TokenDeadlineExceededError      DEADLINE_EXCEEDED: the RPC's time was spent waiting for its token
-    ├── ConnectionNotReadyError         UNAVAILABLE: the server could not be reached in `ready_timeout`
+    ├── ConnectionNotReadyError         UNAVAILABLE: the server could not be reached, in `ready_timeout`
+    │                                   or by an RPC; what to do about it is in the details
     ├── ChannelClosedError              CANCELLED: the channel, or its token cache, was closed
     └── WrongEventLoopError             FAILED_PRECONDITION: used on another loop, or after a fork
 ```
@@ -147,7 +148,7 @@ class TokenDeadlineExceededError(AuthRpcError):
 
 
 class ConnectionNotReadyError(AuthRpcError):
-    """The token is there but the server could not be reached within `ready_timeout`."""
+    """The server could not be reached: within `ready_timeout`, or by an RPC, for a reason that is known."""
 
     status = grpc.StatusCode.UNAVAILABLE
     retryable = True

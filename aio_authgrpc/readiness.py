@@ -6,22 +6,9 @@ import asyncio
 from typing import Any
 
 from aio_authgrpc.channel import AuthorizedChannel
+from aio_authgrpc.connection_errors import connection_hint
 from aio_authgrpc.errors import ConnectionNotReadyError, TokenDeadlineExceededError, redacted
 
-# What gRPC says of handshakes that failed, and what to do about it.
-_HINTS = {
-    "CERTIFICATE_VERIFY_FAILED: certificate has expired": "The server's certificate has expired; or this "
-    "machine's clock is wrong.",
-    "CERTIFICATE_VERIFY_FAILED": "Nobody who is trusted here has certified the server: pass its authority's "
-    "certificate as root_certificates=.",
-    "Hostname Verification": "The server's certificate is for another name: pass that as authority=, if it "
-    "is the right server.",
-    "WRONG_VERSION_NUMBER": "The server does not speak TLS: check the port; plaintext=True does without.",
-    "Failed to create security handshaker": "The certificates or the key of ssl_credentials= cannot be used.",
-    "Socket closed": "The server ended the connection: it may demand a client certificate, or another one "
-    "(client_cert_callback=).",
-    "Connection refused": "Nothing listens there: check that the server runs, and its port.",
-}
 _ELSE = "Check that the server runs, its address and its certificate."
 
 
@@ -59,7 +46,7 @@ async def _not_ready(channel: AuthorizedChannel, address: str, timeout: float) -
     text = f"{address} was not reached within ready_timeout={timeout:g} s; the token was fetched."
     failure = await channel.connection_failure()
     reason = redacted((failure.details() or "") if failure is not None else "")
-    hint = next((hint for said, hint in _HINTS.items() if said in reason), _ELSE)
+    hint = connection_hint(reason) or _ELSE
     error = ConnectionNotReadyError(text + (f" gRPC says: {reason}" if reason else ""), hint=hint)
     error.__cause__ = failure
     return error

@@ -17,7 +17,7 @@ PACKAGE = Path(aio_authgrpc.__file__).parent
 # From the bottom up; a module may import those of its own layer and below.
 LAYERS = [
     {"clock", "errors"},
-    {"token", "target", "events", "certificates"},
+    {"token", "target", "events", "certificates", "connection_errors"},
     {"http", "default_certificate"},
     {"single_flight", "sources", "tls", "freshness"},
     {"cache", "identity", "tls_arguments"},
