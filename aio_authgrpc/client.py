@@ -14,6 +14,7 @@ from aio_authgrpc.cache import TokenCache
 from aio_authgrpc.certificates import StrPath
 from aio_authgrpc.channel import AuthorizedChannel
 from aio_authgrpc.errors import ConfigurationError, check_type
+from aio_authgrpc.events import EventCallback
 from aio_authgrpc.http import AiohttpRequest
 from aio_authgrpc.opening import open_channel
 from aio_authgrpc.readiness import make_ready
@@ -121,6 +122,7 @@ class ConnectArguments(TypedDict, total=False):
     pool_size: int
     ready_timeout: float | None
     keep_warm: bool
+    on_event: EventCallback | None
 
 
 StubClass = Callable[[grpc.aio.Channel], T]
@@ -209,6 +211,8 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
         ready_timeout: Seconds to fetch the token and to connect, both at the same time, before the
             stubs are yielded. None does neither: both then happen at the first RPC.
         keep_warm: Refresh by a timer too, so that the first RPC after a quiet hour does not wait.
+        on_event: Called with what happens to the token, such as `RefreshFailed`; on the loop, so it must
+            not block. `auth.events()` has the same as an async iterator.
 
     Raises:
         ConfigurationError: At once for an argument; on entry for a file or the environment.

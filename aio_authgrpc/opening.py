@@ -34,10 +34,17 @@ async def open_channel(settings: ChannelSettings) -> AuthorizedChannel:
     auth, close_auth = await open_shared_cache(
         settings.source, audience=settings.audience, request=settings.request, keep_warm=settings.keep_warm
     )
+    stop_events = None if settings.on_event is None else auth.subscribe(settings.on_event)
+
+    async def close() -> None:
+        if stop_events is not None:
+            stop_events()
+        await close_auth()
+
     try:
         channel = await _inner_channel(settings)
     except BaseException:
-        await close_auth()
+        await close()
         raise
     return AuthorizedChannel(
         channel,
@@ -45,7 +52,7 @@ async def open_channel(settings: ChannelSettings) -> AuthorizedChannel:
         header=settings.header,
         metadata=settings.metadata,
         audience=settings.audience,
-        close_auth=close_auth,
+        close_auth=close,
     )
 
 

@@ -14,6 +14,7 @@ import grpc.aio
 
 from aio_authgrpc.certificates import StrPath
 from aio_authgrpc.errors import ConfigurationError, check_type
+from aio_authgrpc.events import EventCallback
 from aio_authgrpc.http import AiohttpRequest
 from aio_authgrpc.sources import CredentialsType, as_token_source
 from aio_authgrpc.sources.static import AnonymousTokenSource, anonymous
@@ -50,6 +51,7 @@ class ChannelSettings:
     request: AiohttpRequest | None
     pool_size: int
     keep_warm: bool
+    on_event: EventCallback | None
 
 
 def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of which it explains
@@ -73,6 +75,7 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
     request: AiohttpRequest | None = None,
     pool_size: int = 1,
     keep_warm: bool = False,
+    on_event: EventCallback | None = None,
 ) -> ChannelSettings:
     """Check the arguments of a factory, at the call that makes the mistake.
 
@@ -89,6 +92,8 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
     check_type("request", request, AiohttpRequest, type(None))
     check_type("pool_size", pool_size, int)
     check_type("keep_warm", keep_warm, bool)
+    if on_event is not None and not callable(on_event):
+        raise ConfigurationError("it is no function.", field="on_event")
     parsed = parse_target(target)
     check_tls_arguments(ssl_credentials, client_cert_callback, root_certificates, plaintext=plaintext)
     _check_interval(certificate_refresh_interval)
@@ -124,6 +129,7 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
         request=request,
         pool_size=pool_size,
         keep_warm=keep_warm,
+        on_event=on_event,
     )
 
 

@@ -74,6 +74,7 @@ class _Refusal:
     details: str
     after_messages: int
     drain: bool
+    trailing: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     async def meet(
         self, messages: int, context: _Context, requests: AsyncIterator[bytes] | None = None
@@ -84,7 +85,7 @@ class _Refusal:
         if self.drain and requests is not None:
             async for _ in requests:
                 pass
-        await context.abort(self.code, self.details)
+        await context.abort(self.code, self.details, self.trailing)
 
 
 class _NoRefusal:
@@ -128,6 +129,7 @@ class EchoServer(LoopbackGrpcServer):
         method: str = ANYWHERE,
         after_messages: int = 0,
         drain: bool = True,
+        trailing: tuple[tuple[str, str], ...] = (),
     ) -> None:
         """End calls with a status other than OK.
 
@@ -141,8 +143,10 @@ class EchoServer(LoopbackGrpcServer):
             drain: Whether a request stream is read to its end before it is refused. False refuses at once,
                 and then a grpc.aio client that is still writing reports INTERNAL in place of `code` every
                 other time (https://github.com/grpc/grpc/issues/36066).
+            trailing: Metadata that goes with the status, such as `www-authenticate`.
         """
-        self._refusals.add(_Refusal(code, details, after_messages, drain), times=times, where=method)
+        refusal = _Refusal(code, details, after_messages, drain, trailing)
+        self._refusals.add(refusal, times=times, where=method)
 
     def hold(self, *, times: int | None = None, method: str = ANYWHERE) -> Gate:
         """Hold calls at a gate until it is released, before anything is read or sent. Closing releases it."""
