@@ -48,7 +48,7 @@ from aio_authgrpc.sources.credential_files import (
     impersonated_service_account,
 )
 from aio_authgrpc.sources.default import DefaultCredentialsExplanation, default
-from aio_authgrpc.sources.id_token import id_token
+from aio_authgrpc.sources.id_token import IdTokenSource, id_token
 from aio_authgrpc.sources.metadata_server import compute_engine
 from aio_authgrpc.sources.service_account import service_account
 from aio_authgrpc.sources.signed_jwt import service_account_jwt
@@ -73,6 +73,7 @@ __all__ = [
     "ConnectionNotReadyError",
     "DefaultCredentialsExplanation",
     "EventStream",
+    "IdTokenSource",
     "Identity",
     "LoadableTokenSource",
     "RefreshFailed",

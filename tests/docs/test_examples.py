@@ -22,6 +22,7 @@ OUTPUTS = {
         "1 token request",
     ],
     "certificate_rotation": ["first@example.com, then second@example.com", "2 connections"],
+    "cloud_run": ["2 shelves, as compute_engine", "2 shelves, as a service account"],
     "emulator": ["2 shelves, in the clear, from nobody"],
     "endpoints_jwt": [
         "2 shelves",
@@ -39,6 +40,7 @@ OUTPUTS = {
         "Use a stub inside of its block",
         "Do not retry, somebody has to act: The assertion or the refresh token was refused",
     ],
+    "on_behalf_of_the_caller": ["ann, bob, cem, service"],
     "service_account": ["100 answers, 1 token request", "Fiction, Fantasy", "The token is fresh."],
     "several_stubs": ["Hello, reader: 2 shelves", "1 token request"],
     "streaming": [
