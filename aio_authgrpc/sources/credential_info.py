@@ -304,7 +304,7 @@ def _read_file(path: Path) -> str:
     except (OSError, ValueError) as error:  # ValueError: a NUL character
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise ConfigurationError(
-            f"{str(path)!r} cannot be read: {reason}.",
+            f"{path} cannot be read: {reason}.",
             field="file_or_info",
             hint=f"Relative paths start at {Path.cwd()}; '~' is not expanded.",
         ) from error
