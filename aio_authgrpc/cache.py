@@ -146,6 +146,11 @@ class TokenCache:
         self._closed = False
 
     @property
+    def closed(self) -> bool:
+        """Whether `aclose()` was called."""
+        return self._closed
+
+    @property
     def source(self) -> TokenSource:
         """Where the tokens come from."""
         return self._source

@@ -133,6 +133,9 @@ class TokenUnavailableError(AuthRpcError):
         copy.retry_after = self.retry_after
         return copy
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore_unavailable, (type(self), self.message, self.hint, self.retry_after)
+
 
 class TokenRefusedError(AuthRpcError):
     """The token endpoint, or the source itself, refused; the same request will be refused again."""
@@ -226,7 +229,9 @@ def _secrets() -> re.Pattern[str]:
     """
     name = r"(?:\w*token|\w*secret\w*|\w*password|assertion|private_?key|signed_?(?:jwt|blob)|api_?key)"
     return re.compile(
-        r"eyJ[\w-]{8,}(?:\.[\w-]*){0,2}"
+        r"(?P<userinfo>://)[^\s/@'\"]+(?=@)"
+        r"|(?P<segments>segments in token: )\S+"
+        r"|eyJ[\w-]{8,}(?:\.[\w-]*){0,2}"
         r"|ya29\.[\w.-]+|1//[\w-]{8,}|AIza[\w-]{20,}|GOCSPX-[\w-]+"
         r"|-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)"
         r"|(?P<header>\b(?:bearer|basic) )(?!realm=)[\w.~+/-]{6,}=*"
@@ -301,7 +306,8 @@ def _without_secrets(error: Exception, description: str) -> BaseException:
     """Return the error itself as a cause, or a copy of its text where it, or its cause, shows a secret."""
     for link in _chain(error):
         shown = repr(link) + str(link)
-        if len(shown) > _MAX_SEARCHED or redacted(shown) != shown:
+        holds_more = isinstance(link, UnicodeError)  # all of what could not be converted
+        if holds_more or len(shown) > _MAX_SEARCHED or redacted(shown) != shown:
             return google.auth.exceptions.GoogleAuthError(f"{type(error).__name__}: {description}")
     return error
 
@@ -314,3 +320,9 @@ def _restore_configuration_error(
 
 def _restore_rpc_error(kind: type[AuthRpcError], message: str, hint: str) -> AuthRpcError:
     return kind(message, hint=hint)
+
+
+def _restore_unavailable(
+    kind: type[TokenUnavailableError], message: str, hint: str, retry_after: float | None
+) -> TokenUnavailableError:
+    return kind(message, hint=hint, retry_after=retry_after)

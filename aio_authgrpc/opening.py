@@ -43,17 +43,17 @@ async def open_channel(settings: ChannelSettings) -> AuthorizedChannel:
 
     try:
         channel = await _inner_channel(settings)
+        return AuthorizedChannel(
+            channel,
+            auth,
+            header=settings.header,
+            metadata=settings.metadata,
+            audience=settings.audience,
+            close_auth=close,
+        )
     except BaseException:
         await close()
         raise
-    return AuthorizedChannel(
-        channel,
-        auth,
-        header=settings.header,
-        metadata=settings.metadata,
-        audience=settings.audience,
-        close_auth=close,
-    )
 
 
 async def _inner_channel(settings: ChannelSettings) -> grpc.aio.Channel:

@@ -132,8 +132,15 @@ def _refresh_impersonated_id_token(credentials: Any, request: ThreadRequest) -> 
         "Content-Type": "application/json",
         metrics.API_CLIENT_HEADER: metrics.token_request_id_token_impersonate(),
     }
-    source.apply(headers)
-    response = request(url=url, method="POST", headers=headers, body=json.dumps(body).encode())
+
+    def ask() -> Any:
+        source.apply(headers)
+        return request(url=url, method="POST", headers=headers, body=json.dumps(body).encode())
+
+    response = ask()
+    if response.status == 401:  # the source's token was revoked: google-auth's session gets another, too
+        refresh(source, request)
+        response = ask()
     if response.status != 200:
         raise RefreshError("Error getting ID token", response.data.decode(errors="replace"))
     try:

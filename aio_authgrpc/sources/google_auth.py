@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from aio_authgrpc.errors import ConfigurationError, token_error
+from aio_authgrpc.errors import ConfigurationError, check_type, token_error
 from aio_authgrpc.http import AiohttpRequest, bridge_to_thread, import_off_loop
 from aio_authgrpc.sources import corrections
-from aio_authgrpc.token import Token, TokenRequest
+from aio_authgrpc.token import Token, TokenRequest, TokenSource, is_metadata_text
 
 if TYPE_CHECKING:
     import google.auth.aio.credentials
@@ -72,6 +72,9 @@ class GoogleCredentialsSource:
     def __repr__(self) -> str:
         return f"<GoogleCredentialsSource of {type(self.credentials).__name__}>"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A token source is not pickled: it would put its secrets into the pickle.")
+
 
 class GoogleAioCredentialsSource:
     """A `google.auth.aio.credentials.Credentials`, awaited on the loop.
@@ -119,6 +122,16 @@ class GoogleAioCredentialsSource:
     def __repr__(self) -> str:
         return f"<GoogleAioCredentialsSource of {type(self.credentials).__name__}>"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A token source is not pickled: it would put its secrets into the pickle.")
+
+
+def shared_identity(source: TokenSource) -> object:
+    """Return the object that makes two sources the same identity: google-auth's own, or the source itself."""
+    if isinstance(source, GoogleCredentialsSource | GoogleAioCredentialsSource):
+        return source.credentials
+    return source
+
 
 def is_google_credentials(given: object, module: str = "google.auth.credentials") -> bool:
     """Whether it is a `Credentials` of the module; whoever has one has imported that."""
@@ -139,6 +152,18 @@ def checked_scopes(scopes: Sequence[str] | None) -> tuple[str, ...]:
     if not isinstance(given, Sequence | None) or not all(isinstance(scope, str) for scope in given or ()):
         raise ConfigurationError("expected a list of str.", field="scopes")
     return tuple(scopes or ())
+
+
+def checked_quota_project(quota_project_id: str | None) -> str | None:
+    """Return a quota project.
+
+    Raises:
+        ConfigurationError: It is no text that metadata can carry.
+    """
+    check_type("quota_project_id", quota_project_id, str, type(None))
+    if quota_project_id is not None and (not quota_project_id or not is_metadata_text(quota_project_id)):
+        raise ConfigurationError("it is empty, or not printable ASCII text.", field="quota_project_id")
+    return quota_project_id
 
 
 def check_audience(audience: str) -> None:

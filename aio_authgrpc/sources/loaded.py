@@ -7,7 +7,7 @@ import copy
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NoReturn
 
-from aio_authgrpc.errors import AuthGrpcError
+from aio_authgrpc.errors import AuthGrpcError, ConfigurationError
 from aio_authgrpc.sources.google_auth import GoogleCredentialsSource
 from aio_authgrpc.token import Token, TokenRequest
 
@@ -60,10 +60,13 @@ class LoadedCredentialsSource:
 
     async def _loaded(self, request: TokenRequest) -> GoogleCredentialsSource:
         failures = self._failures
+        if request.http.closed:  # this caller's own mistake, and not to be told to others
+            raise ConfigurationError("it was closed.", field="request")
         async with self._lock_of_this_loop():
             if self._source is None:
                 if self._last_failure is not None and self._failures > failures:
-                    raise copy.copy(self._last_failure)  # of the attempt that this one waited for
+                    failure = copy.copy(self._last_failure)  # of the attempt that this one waited for
+                    raise failure from self._last_failure.__cause__
                 self._source = await self._make_once(request)
             return self._source
 
@@ -73,6 +76,7 @@ class LoadedCredentialsSource:
         except AuthGrpcError as error:
             self._failures += 1
             self._last_failure = copy.copy(error)  # without the traceback
+            self._last_failure.__cause__ = error.__cause__
             raise
 
     def _lock_of_this_loop(self) -> asyncio.Lock:

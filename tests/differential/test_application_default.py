@@ -126,7 +126,7 @@ async def test_a_metadata_server_that_hangs_holds_nobody_beyond_the_budget(
     """The error comes in time, and until then no socket is off the loop and nothing blocks on it."""
     gate = world.cloud.metadata.hold(path="*")
     request = TokenRequest(http=http, audience=SERVICE, time=world.clock.time())
-    with watch() as trail, pytest.raises(ConfigurationError, match=r"0\.5 s were over"):
+    with watch() as trail, pytest.raises(ConfigurationError, match="no answer within 0"):
         await default(SCOPES, timeout=0.5).load(request)
     assert gate.arrived.is_set()
     assert trail.sockets_off_the_loop == []
