@@ -135,6 +135,7 @@ class TokenCache:
         self._jitter = self._rng.random()
         self._flight = SingleFlight(self._refresh)
         self._entry: CachedToken | None = None
+        self._unwanted: Token | None = None  # the last one, whatever became of it
         self._generation = 0
         self._started_at, self._asked = 0.0, 0  # of the refresh that is under way, or the last one
         self._failures = 0
@@ -311,7 +312,7 @@ class TokenCache:
         if self._closed:
             return
         self._closed = True
-        self._entry = None
+        self._entry = self._unwanted = None
         if self._warmer is not None:
             self._warmer.cancel()
         self._events.end()
@@ -360,7 +361,8 @@ class TokenCache:
             )
 
     def _token_request(self) -> TokenRequest:
-        return TokenRequest(http=self._http, audience=self._audience, time=self._clock.time())
+        now = self._clock.time()
+        return TokenRequest(http=self._http, audience=self._audience, time=now, unwanted=self._unwanted)
 
     async def _refresh(self) -> Token | AuthRpcError:
         """Fetch one token and keep it; the body of the flight. A failure is returned, not raised."""
@@ -416,7 +418,7 @@ class TokenCache:
             return token
         if self._last_error is not None:
             _log.info("The token refresh works again after %d failed attempts.", self._failures)
-        self._entry = entry
+        self._entry, self._unwanted = entry, token
         self._generation += 1
         self._failures, self._last_error, self._next_attempt_at = 0, None, 0.0
         if self._events.wanted:

@@ -9,6 +9,7 @@ function, such as `credentials.refresh`, in a worker thread so that it can be ca
 from __future__ import annotations
 
 import asyncio
+import base64
 import concurrent.futures
 import contextvars
 import email.utils
@@ -126,18 +127,20 @@ class AiohttpRequest(google.auth.transport.Request):
             google.auth.exceptions.TransportError: No response; the cause says why.
         """
         total = self._timeout if timeout is None else min(timeout, self._timeout)
-        proxy, proxy_auth = _proxy_for(url)
+        proxy, for_proxy = _proxy_for(url)
+        # A tunnel's password is for the proxy alone; without one, the proxy reads the request's own headers.
+        own = {**(headers or {}), **({} if url.startswith("https:") else for_proxy)}
         try:
             async with self.session().request(
                 method,
                 yarl.URL(_with_path(url), encoded=True),
                 data=body.encode() if isinstance(body, str) else body,
-                headers={name: _text(value) for name, value in (headers or {}).items()},
+                headers={name: _text(value) for name, value in own.items()},
                 timeout=aiohttp.ClientTimeout(total=total),
                 allow_redirects=False,
                 skip_auto_headers=("Content-Type",),
                 proxy=proxy,
-                proxy_auth=proxy_auth,
+                proxy_headers=for_proxy or None,
                 ssl=ssl_context,
             ) as response:
                 return HttpResponse(response.status, response.headers, await _read(response, url))
@@ -431,8 +434,8 @@ async def _read(response: aiohttp.ClientResponse, url: str) -> bytes:
     return bytes(body)
 
 
-def _proxy_for(url: str) -> tuple[str | None, aiohttp.BasicAuth | None]:
-    """Return the proxy that the environment names for this URL, and its password apart from it.
+def _proxy_for(url: str) -> tuple[str | None, dict[str, str]]:
+    """Return the proxy that the environment names for this URL, and the header with its password.
 
     Raises:
         google.auth.exceptions.TransportError: What it names is no proxy.
@@ -440,10 +443,10 @@ def _proxy_for(url: str) -> tuple[str | None, aiohttp.BasicAuth | None]:
     try:
         parts = urllib.parse.urlsplit(url)
     except ValueError:
-        return None, None  # what is no URL is told so by whoever sends
+        return None, {}  # what is no URL is told so by whoever sends
     proxy = urllib.request.getproxies().get(parts.scheme)
     if not proxy or urllib.request.proxy_bypass(parts.hostname or ""):
-        return None, None
+        return None, {}
     try:
         named = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         host, port = named.hostname or "", named.port
@@ -452,12 +455,12 @@ def _proxy_for(url: str) -> tuple[str | None, aiohttp.BasicAuth | None]:
     if not host.isprintable() or not host or " " in host:
         raise TransportError(f"{parts.scheme.upper()}_PROXY names no proxy such as 'http://host:3128'.")
     place = f"[{host}]" if ":" in host else host
-    auth = None
-    if named.username is not None:
-        # In the URL, it would stand in aiohttp's errors.
-        password = urllib.parse.unquote(named.password or "")
-        auth = aiohttp.BasicAuth(urllib.parse.unquote(named.username), password)
-    return f"{named.scheme}://{place}" + ("" if port is None else f":{port}"), auth
+    address = f"{named.scheme}://{place}" + ("" if port is None else f":{port}")
+    if named.username is None:
+        return address, {}
+    # In the URL, the password would stand in aiohttp's errors.
+    user = urllib.parse.unquote(f"{named.username}:{named.password or ''}")
+    return address, {"Proxy-Authorization": "Basic " + base64.b64encode(user.encode()).decode()}
 
 
 def _ssl_context(verify: bool | str | None, cert: str | tuple[str, str] | None) -> ssl.SSLContext | bool:

@@ -105,11 +105,14 @@ class TokenRequest:
         http: google-auth's `Request` over aiohttp, for sources that ask an endpoint.
         audience: For whom the token is, `https://<host>` of the target unless the user said otherwise.
         time: The wall time, in seconds since the epoch, for sources that sign.
+        unwanted: The last token of whoever asks, which is to be replaced: it is stale, or was refused.
+            None where there was none yet; then a source may return one that it has.
     """
 
     http: AiohttpRequest
     audience: str
     time: float
+    unwanted: Token | None = None
 
 
 @runtime_checkable

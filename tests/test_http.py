@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
 import json
 import threading
+import traceback
 from collections.abc import Callable
 
 import aiohttp
@@ -330,3 +332,39 @@ async def test_what_is_no_url_is_a_transport_error_without_its_query(
     with pytest.raises(TransportError) as caught:
         await request_.send(url)
     assert "SECRETQ" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "http://user:SECRETQ@127.0.0.1:{port}",
+        "http://user:SECRETQ@bad host:x",
+        "http://user:SECRETQ@[::1",
+        "user:SECRETQ@127.0.0.1:{port}",
+    ],
+)
+async def test_the_password_of_a_proxy_is_in_no_error(
+    request_: AiohttpRequest, authority: Authority, proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor in a cause of one; the authority is no proxy, and refuses."""
+    port = authority.url.rpartition(":")[2]
+    monkeypatch.setenv("HTTPS_PROXY", proxy.format(port=port))
+    monkeypatch.delenv("https_proxy", raising=False)
+    with pytest.raises(TransportError) as caught:
+        await request_.send("https://tokens.example.com/token")
+    assert "SECRETQ" not in "".join(traceback.format_exception(caught.value))
+    assert "SECRETQ" not in repr([caught.value, caught.value.__cause__, caught.value.__context__])
+
+
+async def test_the_password_of_a_proxy_is_sent_to_it(
+    request_: AiohttpRequest, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Basic, without its quoting."""
+    port = authority.url.rpartition(":")[2]
+    monkeypatch.setenv("HTTP_PROXY", f"http://us%65r:pass%40word@127.0.0.1:{port}")
+    monkeypatch.delenv("http_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("no_proxy", "")
+    await request_.send("http://tokens.example.com/token")
+    sent = authority.requests[-1].headers["Proxy-Authorization"]
+    assert base64.b64decode(sent.removeprefix("Basic ")) == b"user:pass@word"

@@ -10,7 +10,15 @@ from typing import Any
 import jwt
 import pytest
 
-from aio_authgrpc import ConfigurationError, Connection, connect, service_account, token_source
+from aio_authgrpc import (
+    AiohttpRequest,
+    ConfigurationError,
+    Connection,
+    TokenRequest,
+    connect,
+    service_account,
+    token_source,
+)
 from aio_authgrpc.bookstore import BookstoreStub
 from aio_authgrpc.testing import Authority, EchoServer, EchoStub
 
@@ -97,13 +105,13 @@ async def test_a_channel_that_closes_leaves_the_other_the_token(
 async def test_a_source_may_be_used_again_when_all_its_channels_have_closed(
     authority: Authority, echo_server: EchoServer
 ) -> None:
-    """With a new cache."""
+    """With a new cache, and the token that is good still."""
     source = service_account(await authority.service_account_info(), scopes=SCOPES)
     opened = connection(echo_server, source)
-    for _ in range(2):
+    for _ in range(3):
         async with opened as stub:
             await stub.UnaryUnary(b"x")
-    assert len(echo_server.calls) == 2
+    assert (len(echo_server.calls), authority.token_requests) == (3, 1)
 
 
 async def test_a_source_of_ones_own_is_asked_for_each_audience(
@@ -155,3 +163,66 @@ async def test_a_channel_that_is_cancelled_while_it_opens_leaves_nothing_behind(
             with pytest.raises(asyncio.CancelledError):
                 await opening
     assert shared_cache._open == {}
+
+
+async def test_opening_may_be_cancelled_at_any_step_and_leaves_nothing_behind(
+    authority: Authority, echo_server: EchoServer
+) -> None:
+    """Also between the cache of the audience and the one that is shared."""
+    from aio_authgrpc import shared_cache
+
+    source = service_account(await authority.service_account_info(), scopes=SCOPES)
+    async with AiohttpRequest() as http:
+        await source.load(TokenRequest(http=http, audience="", time=0))  # from here on no thread
+    for steps in range(100):
+        opened = connection(echo_server, source)
+        opening = asyncio.create_task(opened.__aenter__())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        if opening.done():
+            break
+        opening.cancel()
+        await asyncio.wait({opening})
+        assert (opening.cancelled(), shared_cache._open) == (True, {}), f"after {steps} steps"
+    assert opening.done()
+    await opened.__aexit__(None, None, None)
+    assert shared_cache._open == {}
+
+
+async def test_a_cache_that_its_user_closed_is_not_handed_out_again(
+    authority: Authority, echo_server: EchoServer
+) -> None:
+    """auth.aclose() is public; the next connection gets a cache that works."""
+    source = service_account(await authority.service_account_info(), scopes=SCOPES)
+    first = connection(echo_server, source)
+    async with first:
+        await first.auth.aclose()
+        async with connection(echo_server, source) as stub:
+            await stub.UnaryUnary(b"x")
+    from aio_authgrpc import shared_cache
+
+    assert shared_cache._open == {}
+
+
+async def test_keep_warm_works_on_a_shared_cache(authority: Authority, echo_server: EchoServer) -> None:
+    """From the opening on, without a call."""
+    source = service_account(await authority.service_account_info(), scopes=SCOPES)
+    fetched = asyncio.Event()
+    async with connection(echo_server, source, keep_warm=True, on_event=lambda _: fetched.set()):
+        await fetched.wait()
+
+
+def test_a_loop_that_ended_without_a_close_is_forgotten() -> None:
+    """With the next opening."""
+    from aio_authgrpc import shared_cache, static_token
+    from aio_authgrpc.http import AiohttpRequest
+
+    source = static_token("t")
+
+    async def open_only(request: AiohttpRequest) -> None:
+        await shared_cache.open_shared_cache(source, audience="a", request=request, keep_warm=False)
+
+    for _ in range(3):
+        asyncio.run(open_only(AiohttpRequest()))
+    assert len(shared_cache._open) == 1
+    shared_cache._open.clear()

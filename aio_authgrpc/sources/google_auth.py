@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class GoogleCredentialsSource:
     """A `google.auth.credentials.Credentials`, refreshed in a worker thread over the aiohttp session.
 
-    A token that the credential already has, and that this source has not handed out, is used without
-    a request. The object is otherwise refreshed in place, as google-auth does it; where its tokens are
-    for one audience, a copy for each is kept here.
+    A token that the credential already has is used without a request, unless it is the one to replace.
+    The object is otherwise refreshed in place, as google-auth does it; where its tokens are for one
+    audience, a copy for each is kept here.
 
     Args:
         credentials: Any of google-auth's; it stays the caller's.
@@ -36,7 +36,6 @@ class GoogleCredentialsSource:
         self.credentials = credentials
         self._is_for_one = sign_without_scopes and corrections.needs_audience(credentials)
         self._of_audience: dict[str, google.auth.credentials.Credentials] = {}
-        self._handed_out: dict[str, str] = {}
 
     def shared_audience(self, audience: str) -> str:
         """Return the audience that stands for all which get the same token as this one."""
@@ -58,9 +57,7 @@ class GoogleCredentialsSource:
         await self.load(request)
         audience = request.audience
         credentials = self._copy_for(audience) if self._is_for_one else self.credentials
-        token = await obtain_token(credentials, request, used=self._handed_out.get(audience))
-        self._handed_out[audience] = token.value
-        return token
+        return await obtain_token(credentials, request)
 
     def _copy_for(self, audience: str) -> google.auth.credentials.Credentials:
         if audience not in self._of_audience:
@@ -86,7 +83,6 @@ class GoogleAioCredentialsSource:
 
     def __init__(self, credentials: google.auth.aio.credentials.Credentials) -> None:
         self.credentials = credentials
-        self._handed_out: str | None = None
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return the credential's token, refreshed if it has none that was not used yet."""
@@ -97,13 +93,12 @@ class GoogleAioCredentialsSource:
             return Token("")
         expiry = self._expiry()
         outdated = expiry is not None and _timestamp(expiry) <= request.time
-        if credentials.token is None or credentials.token == self._handed_out or outdated:
+        unwanted = None if request.unwanted is None else request.unwanted.value
+        if credentials.token is None or credentials.token == unwanted or outdated:
             await self._refresh(request.http)
         headers: dict[str, str] = {}
         await credentials.apply(headers)
-        token = _token_from(headers, self._expiry())
-        self._handed_out = token.value
-        return token
+        return _token_from(headers, self._expiry())
 
     def _expiry(self) -> datetime.datetime | None:
         expiry: object = getattr(self.credentials, "expiry", None)
@@ -178,10 +173,8 @@ def check_audience(audience: str) -> None:
         )
 
 
-async def obtain_token(
-    credentials: google.auth.credentials.Credentials, request: TokenRequest, *, used: str | None = None
-) -> Token:
-    """Return the token that a credential has, if it is good and not the one that was used, or a new one.
+async def obtain_token(credentials: google.auth.credentials.Credentials, request: TokenRequest) -> Token:
+    """Return the token that a credential has, if it is good and not the one to replace, or a new one.
 
     All of it happens in a worker thread, the HTTP on the loop. Cancelling it abandons the thread.
 
@@ -191,7 +184,7 @@ async def obtain_token(
     sender = await corrections.thread_request(credentials, request.http)
 
     def obtain() -> Token:
-        if _needs_refresh(credentials, used):
+        if _needs_refresh(credentials, request.unwanted):
             corrections.refresh(credentials, sender)
         corrections.look_up_allowed_locations(credentials, sender, request.audience)
         headers: dict[str, str] = {}
@@ -205,12 +198,12 @@ async def obtain_token(
     raise translated  # outside of the handler: the original, which may show a secret, is no context
 
 
-def _needs_refresh(credentials: Any, used: str | None) -> bool:
+def _needs_refresh(credentials: Any, unwanted: Token | None) -> bool:
     from google.auth.credentials import AnonymousCredentials, TokenState  # noqa: PLC0415 - it is loaded
 
     if isinstance(credentials, AnonymousCredentials):
         return False
-    if credentials.token is None or _text(credentials.token) == used:
+    if credentials.token is None or (unwanted is not None and _text(credentials.token) == unwanted.value):
         return True
     # A user's with_quota_project() keeps the token and drops its expiry: it may be over.
     lost_its_expiry = credentials.expiry is None and getattr(credentials, "refresh_token", None) is not None

@@ -52,7 +52,6 @@ class IdTokenSource:
         self._delegates = delegates
         self._self_signed = self_signed
         self._of_audience: dict[str, Credentials] = {}
-        self._handed_out: dict[str, str] = {}
 
     def shared_audience(self, audience: str) -> str:
         """Return the audience that stands for all which get the same token: where one was given, any."""
@@ -70,10 +69,7 @@ class IdTokenSource:
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return an ID token, which is good until its own `exp`. Cancelling it abandons the thread."""
-        credentials, audience = await self._credentials_for(request), self._audience_for(request)
-        token = await obtain_token(credentials, request, used=self._handed_out.get(audience))
-        self._handed_out[audience] = token.value
-        return token
+        return await obtain_token(await self._credentials_for(request), request)
 
     def _audience_for(self, request: TokenRequest) -> str:
         audience = request.audience if self._audience is None else self._audience

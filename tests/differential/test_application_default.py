@@ -131,3 +131,29 @@ async def test_a_metadata_server_that_hangs_holds_nobody_beyond_the_budget(
     assert gate.arrived.is_set()
     assert trail.sockets_off_the_loop == []
     assert trail.blocking_on_the_loop == []
+
+
+async def test_scopes_that_stand_in_the_file_are_kept(
+    world: World, http: AiohttpRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an impersonation, as by google-auth."""
+    path = world.directory / "adc.json"
+    path.write_text(json.dumps({**world.infos["impersonated_service_account"], "scopes": ["of-the-file"]}))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    theirs = await found_by_google_auth(world)
+    ours = await found_by_us(world, http)
+    assert ours.requests == theirs.requests
+    assert ours.requests[-1]["body"]["scope"] == ["of-the-file"]
+
+
+async def test_a_quota_project_in_a_key_file_is_not_read(
+    world: World, http: AiohttpRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """google-auth does not either."""
+    path = world.directory / "adc.json"
+    path.write_text(json.dumps({**world.infos["service_account"], "quota_project_id": "of-the-file"}))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    theirs = await found_by_google_auth(world)
+    ours = await found_by_us(world, http)
+    assert ours.headers == theirs.headers
+    assert "x-goog-user-project" not in ours.headers

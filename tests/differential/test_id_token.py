@@ -21,6 +21,7 @@ from .configurations import (
     CONFIGURATIONS,
     EMAIL,
     IMPERSONATED,
+    SCOPES,
     SERVICE,
     UNIVERSE,
     World,
@@ -216,3 +217,63 @@ async def test_no_audience_is_refused(world: World, http: AiohttpRequest) -> Non
         await id_token(credentials=service_account_of(world)).load(
             TokenRequest(http=http, audience="", time=0)
         )
+
+
+WRONG: dict[str, tuple[Make, str]] = {
+    "another account of the machine": (
+        lambda _: google.auth.compute_engine.Credentials("other@project.iam.gserviceaccount.com"),
+        "default account alone",
+    ),
+    "a user that a service account acts for": (
+        lambda world: service_account_of(world, scopes=SCOPES, subject="boss@example.com"),
+        "acts for a user",
+    ),
+    "a user that an impersonated account acts for": (
+        lambda world: impersonated_of(world, subject="boss@example.com"),
+        "acts for a user",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+async def test_an_identity_that_google_auth_would_replace_is_refused(
+    name: str, world: World, http: AiohttpRequest
+) -> None:
+    """By the default account's, or the service account's own."""
+    make, problem = WRONG[name]
+    with pytest.raises(ConfigurationError, match=problem):
+        await id_token(credentials=make(world)).load(TokenRequest(http=http, audience=SERVICE, time=0))
+
+
+@pytest.mark.parametrize("arguments", [{"self_signed": True}])
+async def test_an_identity_that_signs_elsewhere_cannot_sign_itself(
+    arguments: dict[str, Any], world: World, http: AiohttpRequest
+) -> None:
+    """An impersonated one has no key here."""
+    source = id_token(credentials=impersonated_of(world), **arguments)
+    with pytest.raises(ConfigurationError, match="no key to sign with"):
+        await source.load(TokenRequest(http=http, audience=SERVICE, time=0))
+
+
+async def test_a_credential_for_an_id_token_keeps_its_own_audience(
+    world: World, http: AiohttpRequest
+) -> None:
+    """Unless another is asked for."""
+    make = google.oauth2.service_account.IDTokenCredentials.from_service_account_info
+    own = make(world.infos["service_account"], target_audience="https://original")
+    for source, audience in (
+        (id_token(credentials=own), "https://original"),
+        (id_token("https://other", credentials=own), "https://other"),
+    ):
+        assert claims(await fetch(world, http, source))["aud"] == audience
+
+
+async def test_a_revoked_token_of_the_impersonator_is_replaced_once(
+    world: World, http: AiohttpRequest
+) -> None:
+    """As google-auth's session does it."""
+    source = id_token(credentials=impersonated_of(world))
+    path = f"/v1/projects/-/serviceAccounts/{IMPERSONATED}:generateIdToken"
+    world.cloud.apis.fail(401, path=path, times=1)
+    assert claims(await fetch(world, http, source))["email"] == IMPERSONATED
+    assert [request.path for request in world.cloud.requests].count(path) == 2

@@ -215,10 +215,7 @@ async def test_a_broken_source_of_subject_tokens_is_an_error_when_it_is_loaded(
         ({"executable": {"command": 5}}, "executable.command"),
         ({"executable": {"command": "c", "timeout_millis": "5"}}, "executable.timeout_millis"),
         ({"executable": {"command": "c", "output_file": 5}}, "executable.output_file"),
-        (
-            {"certificate": {"use_default_certificate_config": "yes"}},
-            "certificate.use_default_certificate_config",
-        ),
+        ({"certificate": {"trust_chain_path": 5}}, "certificate.trust_chain_path"),
     ],
 )
 def test_a_source_of_subject_tokens_of_a_wrong_type_is_named(source: Any, field: str) -> None:
