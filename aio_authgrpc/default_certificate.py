@@ -76,10 +76,12 @@ class DefaultCertificateLookup:
 
     Args:
         gke_bundle: Where GKE puts a workload's certificate and key.
+        files_only: Whether to leave a device's provider command alone.
     """
 
-    def __init__(self, *, gke_bundle: Path = _GKE_BUNDLE) -> None:
+    def __init__(self, *, gke_bundle: Path = _GKE_BUNDLE, files_only: bool = False) -> None:
         self._gke_bundle = gke_bundle
+        self._files_only = files_only
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._cut_off = False
@@ -114,7 +116,7 @@ class DefaultCertificateLookup:
         if workload is not None:
             return DefaultCertificate(pair=workload(), in_files=True)
         metadata = _expanded(_CONTEXT_AWARE_METADATA)
-        if wanted is None or not _is_there(metadata):
+        if self._files_only or wanted is None or not _is_there(metadata):
             return None
         return DefaultCertificate(pair=self._from_command(metadata), in_files=False)
 

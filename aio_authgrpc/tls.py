@@ -211,21 +211,34 @@ class TlsSource:
 
     async def _default_certificate(self) -> CertificatePair | None:
         # What a device's command returned is kept: running it again may ask its user for something.
-        if not self._looked_up or (self._default is not None and self._default.in_files):
+        if self._default is not None and self._default.in_files:
+            self._default = await self._same_default_certificate()
+        elif not self._looked_up:
             self._default = await default_certificate(self._timeout)
             self._looked_up = True
         return None if self._default is None else self._default.pair
 
+    async def _same_default_certificate(self) -> DefaultCertificate:
+        # What writes the files may be at it: a channel that had a certificate never goes on without one.
+        found = await default_certificate(self._timeout, files_only=True)
+        if found is None:
+            raise ClientCertificateError(
+                "that of this workload was there, and is not any more.", field="client certificate"
+            )
+        return found
 
-async def default_certificate(timeout: float) -> DefaultCertificate | None:
+
+async def default_certificate(timeout: float, *, files_only: bool = False) -> DefaultCertificate | None:
     """Look for the application default client certificate in a worker thread, for `timeout` seconds.
+
+    `files_only` leaves a device's provider command alone.
 
     Cancelling it kills the provider command.
 
     Raises:
         ClientCertificateError: What is there cannot be used.
     """
-    lookup = DefaultCertificateLookup()
+    lookup = DefaultCertificateLookup(files_only=files_only)
     try:
         async with asyncio.timeout(timeout):
             return await run_in_thread(lookup.run)

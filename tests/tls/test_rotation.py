@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,14 @@ import grpc.aio
 import pytest
 import trustme
 
-from aio_authgrpc import AuthorizedChannel, TokenCache, client_certificate_files, connect, static_token
+from aio_authgrpc import (
+    AuthorizedChannel,
+    ClientCertificateError,
+    TokenCache,
+    client_certificate_files,
+    connect,
+    static_token,
+)
 from aio_authgrpc.rotation import RotatingChannel
 from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock
 from aio_authgrpc.tls import TlsSettings, TlsSource
@@ -313,6 +321,41 @@ async def test_a_workloads_files_are_read_again(
         client_files.issue("second@example.com")
         while "second@example.com" not in names(mutual_server):
             await stub.UnaryUnary(b"x", timeout=10)
+
+
+async def test_a_workloads_configuration_that_is_away_for_a_moment_changes_nothing(
+    client_files: Any, home: Path
+) -> None:
+    """Whoever writes it may do so in two steps; a channel never goes on without its certificate."""
+    config = home / ".config" / "gcloud" / "certificate_config.json"
+    client_files.configure(config)
+    source = TlsSource()
+    first = await source.read()
+    config.rename(home / "away")
+    with pytest.raises(ClientCertificateError, match="is not any more"):
+        await source.read()
+    assert source.may_change
+    (home / "away").rename(config)
+    assert first.pair is not None
+    assert await source.read() == first
+
+
+async def test_a_workload_does_not_become_a_device(
+    client_files: Any, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files are away for a moment: nobody's provider command is run, which is another identity."""
+    monkeypatch.setenv("GOOGLE_API_USE_CLIENT_CERTIFICATE", "true")
+    config = home / ".config" / "gcloud" / "certificate_config.json"
+    client_files.configure(config)
+    source = TlsSource()
+    await source.read()
+    config.unlink()
+    metadata = home / ".secureConnect" / "context_aware_metadata.json"
+    metadata.parent.mkdir()
+    metadata.write_text(json.dumps({"cert_provider_command": ["touch", str(home / "was-run")]}))
+    with pytest.raises(ClientCertificateError, match="is not any more"):
+        await source.read()
+    assert not (home / "was-run").exists()
 
 
 async def test_root_certificates_are_read_again(echo_server: EchoServer, tmp_path: Path) -> None:
