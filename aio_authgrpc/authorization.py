@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import warnings
 from asyncio import get_running_loop
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ import grpc.aio
 from aio_authgrpc.errors import AuthRpcError, ChannelClosedError, ConfigurationError, WrongEventLoopError
 from aio_authgrpc.identity import Identity, current_identities
 from aio_authgrpc.sources.several import all_of, combined
+from aio_authgrpc.sources.static import AnonymousTokenSource
 from aio_authgrpc.token import Metadata, Token, TokenSource
 
 if TYPE_CHECKING:
@@ -112,10 +114,18 @@ class Authorizer:
         header: The metadata key that they go to.
         metadata: What else every call of the channel carries.
         audience: For whom the tokens of other identities are; the cache's if None.
+        in_the_clear: The target, where RPCs cross the network in the clear and nobody was warned of it,
+            because the channel's own have no secret; None elsewhere.
     """
 
     def __init__(
-        self, cache: TokenCache, *, header: str, metadata: Metadata, audience: str | None = None
+        self,
+        cache: TokenCache,
+        *,
+        header: str,
+        metadata: Metadata,
+        audience: str | None = None,
+        in_the_clear: str | None = None,
     ) -> None:
         cache.check_usable()
         self._cache = cache
@@ -123,6 +133,7 @@ class Authorizer:
         self._header = header
         self._metadata = metadata
         self._audience = audience
+        self._in_the_clear = in_the_clear
         self._authorization: Authorization | None = None
         # The loop, or None once closed: one comparison on the hot path finds out both.
         self._open_on: asyncio.AbstractEventLoop | None = get_running_loop()
@@ -141,6 +152,7 @@ class Authorizer:
 
     def _as(self, identities: tuple[Identity, ...]) -> Authorizer:
         sources = {identity.header or self._header: identity.source for identity in identities}
+        self._warn_in_the_clear(sources.values())
         caches = {header: self._identity_cache(source) for header, source in sources.items()}
         other = copy.copy(self)  # it shares the waiting calls, and belongs to one call
         other._channels, other._authorization = self, None
@@ -150,6 +162,15 @@ class Authorizer:
         first = {self._header: other._cache}
         other._tokens = other._cache if len(first | caches) == 1 else SeveralTokens(first | caches)
         return other
+
+    def _warn_in_the_clear(self, sources: Iterable[TokenSource]) -> None:
+        """Warn once that tokens can be read by whoever can read the network; see `plaintext` of `connect`."""
+        if self._in_the_clear is None or all(isinstance(source, AnonymousTokenSource) for source in sources):
+            return
+        warnings.warn(
+            f"Tokens for {self._in_the_clear} cross the network in the clear.", UserWarning, stacklevel=5
+        )
+        self._in_the_clear = None  # not where the warning is an error: then each such call is one
 
     def _identity_cache(self, source: TokenSource) -> TokenCache:
         cache = self._identity_caches.pop(id(source), None)

@@ -43,6 +43,8 @@ class AuthorizedChannel(grpc.aio.Channel):
         audience: For whom the tokens of other identities are (see `identity`); that of `auth` if None.
         close_auth: What closing the channel awaits last, such as `auth.aclose`. None leaves `auth` open,
             for whoever made it to close.
+        in_the_clear: The target to name in a warning when another identity is first used, where `channel`
+            is a plaintext one to another machine and carries no secret so far. None does not warn.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class AuthorizedChannel(grpc.aio.Channel):
         metadata: Metadata = (),
         audience: str | None = None,
         close_auth: Callable[[], Awaitable[None]] | None = None,
+        in_the_clear: str | None = None,
     ) -> None:
         self._closed = True  # until it is complete, so that __del__ has nothing to say
         self._channel = channel
@@ -63,7 +66,9 @@ class AuthorizedChannel(grpc.aio.Channel):
         self._close_auth = close_auth
         header = checked_header(header)
         fixed = fixed_metadata(header, None, None, metadata)
-        self._authorizer = Authorizer(auth, header=header, metadata=fixed, audience=audience)
+        self._authorizer = Authorizer(
+            auth, header=header, metadata=fixed, audience=audience, in_the_clear=in_the_clear
+        )
         self._closed = False
 
     @property

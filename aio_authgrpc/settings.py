@@ -30,6 +30,19 @@ Options = Sequence[tuple[str, object]]
 # refresh_interval).
 CERTIFICATE_REFRESH_INTERVAL = 600.0
 
+# What fixed metadata may hold that lets whoever reads it call in the sender's name.
+_SECRET = frozenset(
+    (
+        "authorization",
+        "cookie",
+        "proxy-authorization",
+        "x-api-key",
+        "x-goog-api-key",
+        "x-goog-iap-jwt-assertion",
+        "x-serverless-authorization",
+    )
+)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ChannelSettings:
@@ -45,6 +58,7 @@ class ChannelSettings:
     root_certificates: StrPath | bytes | None
     certificate_refresh_interval: float | None
     plaintext: bool
+    warns_of_identities: bool
     options: Options
     compression: grpc.Compression | None
     interceptors: Sequence[grpc.aio.ClientInterceptor]
@@ -105,8 +119,10 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
         raise ConfigurationError(f"{pool_size!r} is less than 1.", field="pool_size")
     if authority is not None:
         options = (*options, ("grpc.default_authority", authority))
-    sends_secret = api_key is not None or not isinstance(source, AnonymousTokenSource)
-    if plaintext and sends_secret and not parsed.is_local:
+    fixed = fixed_metadata(header, api_key, quota_project_id, metadata)
+    in_the_clear = plaintext and not parsed.is_local
+    sends_secret = not isinstance(source, AnonymousTokenSource) or any(key in _SECRET for key, _ in fixed)
+    if in_the_clear and sends_secret:
         warnings.warn(
             f"Tokens for {parsed.address} cross the network in the clear.",
             UserWarning,
@@ -117,12 +133,13 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
         source=source,
         audience=parsed.audience if audience is None else audience,
         header=header,
-        metadata=fixed_metadata(header, api_key, quota_project_id, metadata),
+        metadata=fixed,
         ssl_credentials=ssl_credentials,
         client_cert_callback=client_cert_callback,
         root_certificates=root_certificates,
         certificate_refresh_interval=certificate_refresh_interval,
         plaintext=plaintext,
+        warns_of_identities=in_the_clear and not sends_secret,
         options=options,
         compression=compression,
         interceptors=interceptors,

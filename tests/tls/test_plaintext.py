@@ -17,6 +17,7 @@ from aio_authgrpc import (
     ConfigurationError,
     anonymous,
     connect,
+    identity,
     insecure_authorized_channel,
     secure_authorized_channel,
     static_token,
@@ -158,7 +159,45 @@ def test_an_emulator_on_another_host_does_not_warn(credentials: Callable[[], Any
     assert repr(anonymous()) == "anonymous()"
 
 
-def test_an_api_key_beside_no_token_does_warn() -> None:
-    """It is a secret too."""
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"api_key": "key"},
+        {"metadata": {"X-Api-Key": "key"}},
+        {"metadata": {"x-goog-api-key": "key"}},
+        {"metadata": [("authorization", "Basic abc")], "header": "x-serverless-authorization"},
+    ],
+)
+def test_a_secret_beside_no_token_does_warn(arguments: dict[str, Any]) -> None:
+    """An API key, or a header that authorizes, wherever it was written."""
     with pytest.warns(UserWarning, match="in the clear"):
-        connect("emulator:8085", EchoStub, credentials=anonymous(), plaintext=True, api_key="key")
+        connect("emulator:8085", EchoStub, credentials=anonymous(), plaintext=True, **arguments)
+
+
+async def test_an_identity_on_a_plaintext_channel_to_another_machine_warns_once() -> None:
+    """The channel was opened quietly, for it has no secret of its own; nobody is there to answer."""
+    async with connect("192.0.2.1:80", EchoStub, credentials=anonymous(), plaintext=True) as stub:
+        with identity(anonymous()):
+            stub.UnaryUnary(b"x").cancel()
+        with identity(TOKEN), pytest.warns(UserWarning, match=r"192\.0\.2\.1:80 .* in the clear") as warned:
+            stub.UnaryUnary(b"x").cancel()
+            stub.UnaryUnary(b"x").cancel()
+    assert [warning.filename for warning in warned] == [__file__]
+
+
+async def test_an_identitys_warning_that_is_an_error_begins_no_call() -> None:
+    """Not the first, and not the second."""
+    async with connect("192.0.2.1:80", EchoStub, credentials=anonymous(), plaintext=True) as stub:
+        for _ in range(2):
+            with identity(TOKEN), pytest.raises(UserWarning, match="in the clear"):
+                stub.UnaryUnary(b"x")
+        assert stub is not None
+
+
+async def test_an_identity_on_a_plaintext_channel_of_this_machine_does_not_warn() -> None:
+    """Nothing leaves it."""
+    async with EchoServer(tls=False) as server:
+        async with connect(server.target, EchoStub, credentials=anonymous(), plaintext=True) as stub:
+            with identity(TOKEN):
+                await stub.UnaryUnary(b"x", timeout=10)
+    assert server.calls[0].values("authorization") == ("Bearer abc",)
