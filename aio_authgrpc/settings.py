@@ -20,7 +20,7 @@ from aio_authgrpc.sources import CredentialsType, as_token_source
 from aio_authgrpc.sources.static import AnonymousTokenSource, anonymous
 from aio_authgrpc.target import Target, parse_target
 from aio_authgrpc.tls import ClientCertCallback, SslCredentials
-from aio_authgrpc.tls_arguments import check_tls_arguments
+from aio_authgrpc.tls_arguments import check_tls_arguments, is_local_credentials
 from aio_authgrpc.token import Metadata, TokenSource, checked_header, is_metadata_text
 
 Options = Sequence[tuple[str, object]]
@@ -114,6 +114,8 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
     source = anonymous() if _is_anonymous(credentials) else as_token_source(credentials)
     header = checked_header(getattr(source, "header", header))
     options = _pairs("options", options, "[('grpc.keepalive_time_ms', 30_000)]")
+    if parsed.is_local or is_local_credentials(ssl_credentials):
+        options = _past_the_proxy(options)
     interceptors = _checked_interceptors(interceptors)
     if pool_size < 1:
         raise ConfigurationError(f"{pool_size!r} is less than 1.", field="pool_size")
@@ -148,6 +150,16 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
         keep_warm=keep_warm,
         on_event=on_event,
     )
+
+
+def _past_the_proxy(options: Options) -> Options:
+    """Return options with which what is meant for this machine stays on it.
+
+    gRPC tunnels through the proxy of the environment whatever `no_proxy` does not name, `localhost` too.
+    """
+    if any(name in ("grpc.enable_http_proxy", "grpc.http_proxy") for name, _ in options):
+        return options
+    return (*options, ("grpc.enable_http_proxy", 0))
 
 
 def _is_anonymous(credentials: object) -> bool:

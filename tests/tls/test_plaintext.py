@@ -36,6 +36,10 @@ def composite() -> grpc.ChannelCredentials:
     return grpc.composite_channel_credentials(TLS, grpc.access_token_call_credentials("OTHER"))
 
 
+def compute_engine() -> grpc.ChannelCredentials:
+    return grpc.compute_engine_channel_credentials(grpc.access_token_call_credentials("OTHER"))
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -44,6 +48,9 @@ def composite() -> grpc.ChannelCredentials:
             lambda to: connect(to, EchoStub, credentials=TOKEN, ssl_credentials=insecure()), id="connect"
         ),
         pytest.param(lambda to: secure_authorized_channel(TOKEN, None, to, composite()), id="composite"),
+        pytest.param(
+            lambda to: secure_authorized_channel(TOKEN, None, to, compute_engine()), id="compute-engine"
+        ),
         pytest.param(
             lambda to: secure_authorized_channel(TOKEN, None, to, grpc.xds_channel_credentials(insecure())),
             id="xds-fallback",
@@ -62,6 +69,16 @@ async def test_a_guard_refuses_before_a_byte_is_sent(make: Callable[[str], Any],
     with pytest.raises(ConfigurationError):
         await make(listener.target)
     assert (listener.connections, bytes(listener.received)) == (0, b"")
+
+
+@pytest.mark.parametrize("keyword", ["plaintext", "header", "api_key", "no_such"])
+async def test_a_keyword_that_a_factory_does_not_have_is_an_error(keyword: str, listener: Any) -> None:
+    """As in any signature: one that says `secure` takes no `plaintext=True`."""
+    arguments: Any = {keyword: True}
+    with pytest.raises(TypeError, match=rf"^secure_authorized_channel\(\) .*{keyword}"):
+        secure_authorized_channel(TOKEN, None, listener.target, **arguments)
+    with pytest.raises(TypeError, match=rf"^insecure_authorized_channel\(\) .*{keyword}"):
+        insecure_authorized_channel(TOKEN, listener.target, **arguments)
 
 
 async def test_without_a_word_about_tls_the_first_byte_is_a_handshakes(listener: Any) -> None:
