@@ -142,7 +142,9 @@ async def grpc_proxy(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Endpoint]
     server.close()
 
 
-@pytest.mark.parametrize("target", ["localhost:{}", "127.0.0.1:{}", "ipv4:127.0.0.1:{}", "dns:///localhost:{}"])
+@pytest.mark.parametrize(
+    "target", ["localhost:{}", "127.0.0.1:{}", "ipv4:127.0.0.1:{}", "dns:///localhost:{}"]
+)
 async def test_plaintext_for_this_machine_goes_past_the_proxy(grpc_proxy: Endpoint, target: str) -> None:
     """The proxy may be another machine, and would read the token."""
     async with EchoServer(tls=False) as server:
