@@ -9,6 +9,7 @@ from asyncio import get_running_loop
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn, Protocol
+from weakref import ref
 
 import grpc.aio
 
@@ -141,6 +142,8 @@ class Authorizer:
         others: Iterable[str] = getattr(cache.source, "other_headers", ())
         self._reserved = {header, *others, *(key for key, _ in metadata if key in _API_KEY_HEADERS)}
         self.waiting: set[WaitingCall] = set()
+        # All that somebody holds; those that are done are in it until they are let go.
+        self.running: set[ref[grpc.aio.Call]] = set()
         # By the id of the source, which its cache keeps alive: a user's source need not be hashable.
         self._identity_caches: OrderedDict[int, TokenCache] = OrderedDict()
         self._channels: Authorizer | None = None  # of one made for another identity: the channel's own
@@ -277,6 +280,19 @@ class Authorizer:
         """Wait, `timeout` seconds at most, until no call waits for its token any more."""
         if timeout > 0 and self.waiting:
             await asyncio.wait({call.waiting_task for call in self.waiting}, timeout=timeout)
+
+    async def wait_for_running_calls(self, timeout: float) -> None:
+        """Wait, `timeout` seconds at most, until all calls are done. Cancelling it leaves them alone."""
+        calls = [call for known in tuple(self.running) if (call := known()) is not None and not call.done()]
+        if timeout <= 0 or not calls:
+            return
+        ends = [asyncio.ensure_future(call.code()) for call in calls]
+        try:
+            await asyncio.wait(ends, timeout=timeout)
+        finally:
+            for end in ends:
+                end.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
 
     def abandon_waiting_calls(self) -> None:
         """End the calls that still wait, with `ChannelClosedError`."""

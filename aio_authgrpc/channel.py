@@ -160,20 +160,22 @@ class AuthorizedChannel(grpc.aio.Channel):
 
         Args:
             grace: Seconds to let RPCs finish, those included that wait for their token; None or 0
-                cancels them now. A call that waits for its token gets `ChannelClosedError`.
+                cancels them now. A call that waits for its token gets `ChannelClosedError`. Cancelling
+                this method ends the grace, and closes all the same.
         """
         if self._closed:
             return
         self._closed = True
-        ends_at, left = monotonic() + (grace or 0.0), 0.0
+        ends_at = monotonic() + (grace or 0.0)
         self._authorizer.refuse_new_calls()
         try:
             await self._authorizer.wait_for_waiting_calls(grace or 0.0)
-            left = max(0.0, ends_at - monotonic())
+            await self._authorizer.wait_for_running_calls(ends_at - monotonic())
         finally:  # whoever cancels the wait gets no more of it
             self._authorizer.abandon_waiting_calls()
             try:
-                await self._channel.close(left or None)
+                # Without a grace: a channel of grpc.aio whose close() is cancelled stays open for good.
+                await self._channel.close()
             finally:
                 await self._close_identities()
 

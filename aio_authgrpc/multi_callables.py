@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import NoReturn, TypeVar
+from weakref import ref
 
 import grpc
 import grpc.aio
@@ -56,7 +57,9 @@ class UnaryUnaryMultiCallable(grpc.aio.UnaryUnaryMultiCallable[Request, Response
             refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
         arguments = (request, wait_for_ready, compression)
-        return UnaryUnaryCall(authorizer, self._inner, arguments, timeout, own, may_replay=True)
+        call = UnaryUnaryCall(authorizer, self._inner, arguments, timeout, own, may_replay=True)
+        authorizer.running.add(ref(call, authorizer.running.discard))
+        return call
 
 
 class UnaryStreamMultiCallable(grpc.aio.UnaryStreamMultiCallable[Request, Response]):
@@ -84,7 +87,9 @@ class UnaryStreamMultiCallable(grpc.aio.UnaryStreamMultiCallable[Request, Respon
             refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
         arguments = (request, wait_for_ready, compression)
-        return UnaryStreamCall(authorizer, self._inner, arguments, timeout, own, may_replay=True)
+        call = UnaryStreamCall(authorizer, self._inner, arguments, timeout, own, may_replay=True)
+        authorizer.running.add(ref(call, authorizer.running.discard))
+        return call
 
 
 class StreamUnaryMultiCallable(grpc.aio.StreamUnaryMultiCallable[Request, Response]):
@@ -123,9 +128,12 @@ class StreamUnaryMultiCallable(grpc.aio.StreamUnaryMultiCallable[Request, Respon
                 compression=compression,
             )
             call.add_done_callback(partial(reject_if_refused, authorizer, authorization.token))
+            authorizer.running.add(ref(call, authorizer.running.discard))
             return call
         arguments = (request_iterator, wait_for_ready, compression)
-        return StreamUnaryCall(authorizer, self._inner, arguments, timeout, own)
+        call = StreamUnaryCall(authorizer, self._inner, arguments, timeout, own)
+        authorizer.running.add(ref(call, authorizer.running.discard))
+        return call
 
 
 class StreamStreamMultiCallable(grpc.aio.StreamStreamMultiCallable[Request, Response]):
@@ -161,9 +169,12 @@ class StreamStreamMultiCallable(grpc.aio.StreamStreamMultiCallable[Request, Resp
                 compression=compression,
             )
             call.add_done_callback(partial(reject_if_refused, authorizer, authorization.token))
+            authorizer.running.add(ref(call, authorizer.running.discard))
             return call
         arguments = (request_iterator, wait_for_ready, compression)
-        return StreamStreamCall(authorizer, self._inner, arguments, timeout, own)
+        call = StreamStreamCall(authorizer, self._inner, arguments, timeout, own)
+        authorizer.running.add(ref(call, authorizer.running.discard))
+        return call
 
 
 def refuse_call_credentials() -> NoReturn:

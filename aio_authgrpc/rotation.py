@@ -13,6 +13,7 @@ import grpc.aio
 
 from aio_authgrpc.clock import Clock, SystemClock
 from aio_authgrpc.errors import AuthGrpcError
+from aio_authgrpc.pool import close_all
 
 T = TypeVar("T")
 
@@ -126,7 +127,7 @@ class RotatingChannel(grpc.aio.Channel, Generic[T]):
         self._timer.cancel()
         channels = [inner.channel for inner in (self._current, *self._replaced)]
         self._replaced.clear()
-        await asyncio.gather(*(channel.close(grace) for channel in channels))
+        await close_all(channels, grace)
         await asyncio.wait({self._timer, *self._closing}, timeout=_CLOSE_TIMEOUT)
 
     async def __aenter__(self) -> Self:
