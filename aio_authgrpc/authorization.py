@@ -11,10 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn, Protocol
 from weakref import ref
 
+import grpc
 import grpc.aio
 
 from aio_authgrpc.errors import AuthRpcError, ChannelClosedError, ConfigurationError, WrongEventLoopError
 from aio_authgrpc.identity import Identity, current_identities
+from aio_authgrpc.once_ready import TokensOnceReady
 from aio_authgrpc.sources.several import all_of, combined
 from aio_authgrpc.sources.static import AnonymousTokenSource
 from aio_authgrpc.token import Metadata, Token, TokenSource
@@ -107,6 +109,18 @@ class SeveralTokens:
         return combined(parts)
 
 
+class Connection(Protocol):
+    """A connection that calls can be kept from until it is there."""
+
+    def get_state(self) -> grpc.ChannelConnectivity:
+        """See `grpc.aio.Channel.get_state`."""
+        ...
+
+    async def wait_until_ready(self) -> None:
+        """Wait for the state READY."""
+        ...
+
+
 class Authorizer:
     """Turns tokens into metadata, once for each token, and keeps count of the calls that wait.
 
@@ -117,6 +131,7 @@ class Authorizer:
         audience: For whom the tokens of other identities are; the cache's if None.
         in_the_clear: The target, where RPCs cross the network in the clear and nobody was warned of it,
             because the channel's own have no secret; None elsewhere.
+        connection: What calls with `wait_for_ready` wait for here; None leaves that to gRPC.
     """
 
     def __init__(
@@ -127,6 +142,7 @@ class Authorizer:
         metadata: Metadata,
         audience: str | None = None,
         in_the_clear: str | None = None,
+        connection: Connection | None = None,
     ) -> None:
         cache.check_usable()
         self._cache = cache
@@ -135,6 +151,7 @@ class Authorizer:
         self._metadata = metadata
         self._audience = audience
         self._in_the_clear = in_the_clear
+        self._connection = connection
         self._authorization: Authorization | None = None
         # The loop, or None once closed: one comparison on the hot path finds out both.
         self._open_on: asyncio.AbstractEventLoop | None = get_running_loop()
@@ -203,6 +220,17 @@ class Authorizer:
             self._raise_unusable()
         identities = current_identities.get()
         return self if not identities else self._as(identities)
+
+    def once_ready(self) -> Authorizer:
+        """Return what authorizes a call with `wait_for_ready`: once the connection is there."""
+        connection = self._connection
+        if connection is None or connection.get_state() is grpc.ChannelConnectivity.READY:
+            return self
+        other = copy.copy(self)
+        other._channels = self if self._channels is None else self._channels
+        other._tokens = TokensOnceReady(self._tokens, connection.wait_until_ready)
+        other._authorization = None  # its token may be another by then
+        return other
 
     def _raise_unusable(self) -> NoReturn:
         if self.closed:
@@ -299,7 +327,7 @@ class Authorizer:
         for call in tuple(self.waiting):
             call.abandon(
                 ChannelClosedError(
-                    "The channel was closed while the call waited for its token.",
+                    "The channel was closed while the call waited for its token, or its connection.",
                     hint="Await calls before leaving the `async with`, or close(grace=...) the channel.",
                 )
             )

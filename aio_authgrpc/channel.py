@@ -19,6 +19,7 @@ from aio_authgrpc.multi_callables import (
     UnaryStreamMultiCallable,
     UnaryUnaryMultiCallable,
 )
+from aio_authgrpc.rotation import RotatingChannel
 from aio_authgrpc.settings import fixed_metadata
 from aio_authgrpc.token import Metadata, checked_header
 
@@ -67,7 +68,12 @@ class AuthorizedChannel(grpc.aio.Channel):
         header = checked_header(header)
         fixed = fixed_metadata(header, None, None, metadata)
         self._authorizer = Authorizer(
-            auth, header=header, metadata=fixed, audience=audience, in_the_clear=in_the_clear
+            auth,
+            header=header,
+            metadata=fixed,
+            audience=audience,
+            in_the_clear=in_the_clear,
+            connection=channel if isinstance(channel, RotatingChannel) else None,
         )
         self._closed = False
 

@@ -53,6 +53,8 @@ class UnaryUnaryMultiCallable(grpc.aio.UnaryUnaryMultiCallable[Request, Response
             ChannelClosedError, WrongEventLoopError: The channel cannot be used here.
         """
         authorizer = self._authorizer.for_caller()
+        if wait_for_ready:
+            authorizer = authorizer.once_ready()
         if credentials is not None:
             refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
@@ -83,6 +85,8 @@ class UnaryStreamMultiCallable(grpc.aio.UnaryStreamMultiCallable[Request, Respon
     ) -> grpc.aio.UnaryStreamCall[Request, Response]:
         """Start the RPC; see `grpc.aio.UnaryStreamMultiCallable` and `UnaryUnaryMultiCallable` here."""
         authorizer = self._authorizer.for_caller()
+        if wait_for_ready:
+            authorizer = authorizer.once_ready()
         if credentials is not None:
             refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
@@ -115,6 +119,8 @@ class StreamUnaryMultiCallable(grpc.aio.StreamUnaryMultiCallable[Request, Respon
         With a token at hand this returns the real call: a stream of requests cannot be sent again.
         """
         authorizer = self._authorizer.for_caller()
+        if wait_for_ready:
+            authorizer = authorizer.once_ready()
         if credentials is not None:
             refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
@@ -156,6 +162,8 @@ class StreamStreamMultiCallable(grpc.aio.StreamStreamMultiCallable[Request, Resp
     ) -> grpc.aio.StreamStreamCall[Request, Response]:
         """Start the RPC; see `grpc.aio.StreamStreamMultiCallable` and `StreamUnaryMultiCallable` here."""
         authorizer = self._authorizer.for_caller()
+        if wait_for_ready:
+            authorizer = authorizer.once_ready()
         if credentials is not None:
             refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)

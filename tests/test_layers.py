@@ -18,7 +18,7 @@ PACKAGE = Path(aio_authgrpc.__file__).parent
 LAYERS = [
     {"clock", "errors"},
     {"token", "target", "events", "certificates", "connection_errors"},
-    {"http", "default_certificate"},
+    {"http", "default_certificate", "once_ready"},
     {"single_flight", "sources", "tls", "freshness"},
     {"cache", "identity", "tls_arguments"},
     {"authorization", "shared_cache", "plugin"},

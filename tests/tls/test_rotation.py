@@ -17,6 +17,7 @@ import trustme
 
 from aio_authgrpc import (
     AuthorizedChannel,
+    ChannelClosedError,
     ClientCertificateError,
     TokenCache,
     client_certificate_files,
@@ -259,6 +260,60 @@ async def test_an_authorized_channel_over_it_sends_tokens_on_both(
         await rotation.rotate("second@example.com")
         await stub.UnaryUnary(b"x")
     assert [call.values("authorization") for call in mutual_server.calls] == [("Bearer token-1",)] * 2
+
+
+@pytest.fixture
+async def refused(rotation: Rotation, client_files: Any) -> Rotation:
+    """Give a rotation whose first certificate the server does not take."""
+    stranger = trustme.CA().issue_cert("stranger@example.com")
+    chain = b"".join(link.bytes() for link in stranger.cert_chain_pems)
+    pair = (chain, stranger.private_key_pem.bytes())
+    settings = TlsSettings(root_certificates=client_files.server.ca_pem, pair=pair)
+    rotation.channel._replace(settings)
+    return rotation
+
+
+async def test_an_rpc_that_waits_for_its_connection_follows_the_certificate(
+    arity: Any, refused: Rotation, mutual_server: EchoServer, cache: TokenCache
+) -> None:
+    """With the token at hand or not; the one that no server takes would keep it until its deadline."""
+    channel = AuthorizedChannel(refused.channel, cache)
+    outcomes = []
+    for _ in range(2):
+        call = arity.begin(EchoStub(channel), wait_for_ready=True, timeout=15)
+        outcomes.append(asyncio.ensure_future(arity.finish(call)))
+        await cache.get()
+    await refused.channel.wait_for_state_change(grpc.ChannelConnectivity.IDLE)
+    await refused.rotate("second@example.com")
+    assert await asyncio.gather(*outcomes) == [arity.responses] * 2
+    assert names(mutual_server) == ["second@example.com"] * 2
+    await channel.close()
+
+
+async def test_an_rpc_that_waits_for_its_connection_ends_at_its_deadline(
+    arity: Any, refused: Rotation, cache: TokenCache
+) -> None:
+    """And says for what it waited; nothing waits on."""
+    async with AuthorizedChannel(refused.channel, cache) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await arity.finish(arity.begin(EchoStub(channel), wait_for_ready=True, timeout=0.2))
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert "waited for its connection" in str(caught.value.details())
+
+
+async def test_an_rpc_that_waits_for_its_connection_can_be_cancelled(
+    refused: Rotation, cache: TokenCache
+) -> None:
+    """Alone: another one waits on, until the channel is closed."""
+    async with AuthorizedChannel(refused.channel, cache) as channel:
+        calls = [EchoStub(channel).UnaryUnary(b"x", wait_for_ready=True) for _ in range(2)]
+        await asyncio.sleep(0)
+        calls[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await calls[0]
+        assert not calls[1].done()
+    with pytest.raises(ChannelClosedError):
+        await calls[1]
 
 
 # By connect()
