@@ -253,7 +253,8 @@ async def default_certificate(timeout: float, *, files_only: bool = False) -> De
 async def _called(callback: ClientCertCallback, timeout: float) -> CertificatePair:
     """Return what a user's callback returns, after a look at it."""
     field = "client_cert_callback"
-    budget = asyncio.timeout(timeout)
+    budget, task = asyncio.timeout(timeout), asyncio.current_task()
+    cancelled_before = 0 if task is None else task.cancelling()
     try:
         async with budget:
             chain, key = await _returned(callback)
@@ -262,7 +263,11 @@ async def _called(callback: ClientCertCallback, timeout: float) -> CertificatePa
         raise
     except ClientCertError as error:
         raise ClientCertificateError(problem(error), field=field) from error
-    except Exception as error:
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # sys.exit() in a user's function must not end the application's loop
+        if task is not None and task.cancelling() > cancelled_before:
+            raise  # the opening, or the timer, was cancelled; the function's own CancelledError is a failure
         text = f"took more than {timeout:g} s" if budget.expired() else f"failed: {type(error).__name__}"
         raise ClientCertificateError(f"it {text}.", field=field) from error
 
@@ -273,7 +278,8 @@ async def _returned(callback: ClientCertCallback) -> CertificatePair:
     function = cast("Callable[[], object]", callback)
     returned = function() if on_loop else await run_in_thread(function)
     awaited = await returned if inspect.isawaitable(returned) else returned
-    chain, key = cast("tuple[object, object]", awaited)
+    pair = cast("tuple[object, ...]", awaited) if isinstance(awaited, tuple | list) else ()
+    chain, key = pair if len(pair) == 2 else (None, None)
     if not isinstance(chain, bytes) or not isinstance(key, bytes):
         raise ClientCertError("it must return the certificate chain and the private key as PEM bytes.")
     return chain, key

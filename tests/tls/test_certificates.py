@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import ssl
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -285,6 +286,13 @@ def test_certificate_files_are_not_pickled(client_files: Any) -> None:
         pickle.dumps(client_certificate_files(client_files.cert, passphrase="open sesame"))
 
 
+def coroutine_that(kind: type[BaseException]) -> Callable[[], Any]:
+    async def callback() -> tuple[bytes, bytes]:
+        raise kind
+
+    return callback
+
+
 def fail() -> tuple[bytes, bytes]:
     raise OSError("no such card")
 
@@ -293,8 +301,13 @@ def fail() -> tuple[bytes, bytes]:
     ("callback", "message"),
     [
         pytest.param(fail, "it failed: OSError", id="raises"),
-        pytest.param(lambda: None, "it failed: TypeError", id="none"),
-        pytest.param(lambda: (b"-----BEGIN",), "it failed: ValueError", id="one"),
+        pytest.param(sys.exit, "it failed: SystemExit", id="exits"),
+        pytest.param(coroutine_that(SystemExit), "it failed: SystemExit", id="coroutine-exits"),
+        pytest.param(coroutine_that(asyncio.CancelledError), "it failed: CancelledError", id="cancelled"),
+        pytest.param(lambda: None, "it must return .* as PEM bytes", id="none"),
+        pytest.param(lambda: 5, "it must return .* as PEM bytes", id="number"),
+        pytest.param(lambda: (b"-----BEGIN",), "it must return .* as PEM bytes", id="one"),
+        pytest.param(lambda: (b"", b"", b""), "it must return .* as PEM bytes", id="three"),
         pytest.param(lambda: ("text", "text"), "it must return .* as PEM bytes", id="text"),
         pytest.param(lambda: (b"no pem", b"no pem"), "what it returned holds no certificate", id="no-pem"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -358,6 +359,17 @@ async def test_a_callback_is_asked_again(client_files: Any, mutual_server: EchoS
     ) as stub:
         while len(set(names(mutual_server))) < 3:
             await stub.UnaryUnary(b"x", timeout=10)
+
+
+async def test_a_callback_that_exits_at_a_later_reading_changes_nothing(
+    client_files: Any, mutual_server: EchoServer
+) -> None:
+    """Neither the application ends nor the readings do."""
+    readings = [sys.exit, client_certificate_files(client_files.cert, client_files.key)]
+    source = TlsSource(None, lambda: readings.pop(0)())
+    with pytest.raises(ClientCertificateError, match="SystemExit"):
+        await source.read()
+    assert (await source.read()).pair is not None
 
 
 async def test_a_workloads_files_are_read_again(
