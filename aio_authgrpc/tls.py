@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self, cast
+from weakref import WeakKeyDictionary
 
 import grpc
 from google.auth.exceptions import ClientCertError
@@ -22,6 +23,7 @@ from aio_authgrpc.default_certificate import (
 )
 from aio_authgrpc.errors import ClientCertificateError, ConfigurationError, check_type
 from aio_authgrpc.http import run_in_thread
+from aio_authgrpc.single_flight import FlightCancelledError, SingleFlight
 
 _log = logging.getLogger("aio_authgrpc")
 
@@ -30,6 +32,10 @@ ClientCertCallback = Callable[[], CertificatePair] | Callable[[], Awaitable[Cert
 
 # A command that asks hardware, or a user's function that asks a server, takes seconds at most.
 _READ_TIMEOUT = 30.0
+
+
+_Loaded = tuple[grpc.ChannelCredentials, bool] | ClientCertificateError
+"""What a look-up has found, and whether it has a client certificate; or why it failed."""
 
 
 class SslCredentials:
@@ -59,11 +65,15 @@ class SslCredentials:
             raise ConfigurationError(f"{timeout!r} is not a positive number of seconds.", field="timeout")
         self._timeout = timeout
         self._loaded: tuple[grpc.ChannelCredentials, bool] | None = None
+        # By loop, because a task and its waiters belong to one.
+        self._flights: WeakKeyDictionary[asyncio.AbstractEventLoop, SingleFlight[_Loaded]] = (
+            WeakKeyDictionary()
+        )
 
     async def load(self) -> Self:
-        """Look for the certificate, off the loop. Done once; calling it again does nothing.
+        """Look for the certificate, off the loop. Done once, however many wait; calling it again does nothing.
 
-        Cancelling it kills the provider command, if one runs.
+        Cancelling all who wait kills the provider command, if one runs.
 
         Returns:
             This object.
@@ -73,11 +83,32 @@ class SslCredentials:
                 `MutualTLSChannelError` too, and the cause says why.
         """
         if self._loaded is None:
-            found = await default_certificate(self._timeout)
-            pair = None if found is None else found.pair
-            settings = TlsSettings(root_certificates=None, pair=pair)
-            self._loaded = settings.channel_credentials(), found is not None
+            self._loaded = await self._look_up()
         return self
+
+    async def _look_up(self) -> tuple[grpc.ChannelCredentials, bool]:
+        flight = self._flights.setdefault(asyncio.get_running_loop(), SingleFlight(self._run))
+        try:
+            outcome = await flight.join()
+        except FlightCancelledError:
+            text = "loading that of this workload or device was cancelled from outside."
+            raise ClientCertificateError(text, field="client certificate") from None
+        finally:
+            run = None if flight.awaited else flight.cancel()
+            if run is not None:
+                await asyncio.wait({run})  # until its command is killed
+        if isinstance(outcome, ClientCertificateError):
+            error = ClientCertificateError(outcome.message, field=outcome.field, hint=outcome.hint)
+            raise error from outcome.__cause__
+        return outcome
+
+    async def _run(self) -> _Loaded:
+        try:
+            found = await default_certificate(self._timeout)
+        except ClientCertificateError as error:
+            return error
+        settings = TlsSettings(root_certificates=None, pair=None if found is None else found.pair)
+        return settings.channel_credentials(), found is not None
 
     def __await__(self) -> Generator[Any, None, Self]:
         return self.load().__await__()

@@ -17,9 +17,9 @@ PACKAGE = Path(aio_authgrpc.__file__).parent
 # From the bottom up; a module may import those of its own layer and below.
 LAYERS = [
     {"clock", "errors"},
-    {"token", "target", "events", "certificates", "connection_errors"},
+    {"token", "target", "events", "certificates", "connection_errors", "single_flight"},
     {"http", "default_certificate", "once_ready"},
-    {"single_flight", "sources", "tls", "freshness"},
+    {"sources", "tls", "freshness"},
     {"cache", "identity", "tls_arguments"},
     {"authorization", "shared_cache", "plugin"},
     {"calls", "pool"},

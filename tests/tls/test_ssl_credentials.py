@@ -419,6 +419,56 @@ async def test_loading_that_is_cancelled_kills_the_command(device: Callable[...,
     await line.ended.wait()
 
 
+WAITS_ONCE = """
+import pathlib, sys
+with open(sys.argv[1], "a") as runs:
+    runs.write("run ")
+print(pathlib.Path(sys.argv[2]).read_text())  # a pipe: waits for its writer
+"""
+
+
+@pytest.fixture
+def one_command(device: Callable[..., Path], client_files: Any, tmp_path: Path) -> tuple[Path, Path]:
+    """Give a device's files: where its command notes each run, and the pipe that it prints."""
+    runs, pipe = tmp_path / "runs", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    device(sys.executable, "-c", WAITS_ONCE, runs, pipe)
+    return runs, pipe
+
+
+async def test_many_who_load_one_object_at_once_run_its_command_once(
+    one_command: tuple[Path, Path], client_files: Any
+) -> None:
+    """It may ask its user for something. One who leaves leaves alone."""
+    runs, pipe = one_command
+    credentials = SslCredentials()
+    loading = [asyncio.ensure_future(credentials.load()) for _ in range(3)]
+    await asyncio.sleep(0)
+    loading[0].cancel()
+    both = client_files.cert.read_text() + client_files.key.read_text()
+    await asyncio.to_thread(pipe.write_text, both)
+    outcomes = await asyncio.gather(*loading, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError, *[SslCredentials] * 2]
+    assert (runs.read_text(), credentials.is_mtls) == ("run ", True)
+
+
+async def test_a_failure_of_loading_is_an_exception_of_each_who_waits(
+    one_command: tuple[Path, Path],
+) -> None:
+    """With the cause that they share; it is not remembered."""
+    runs, pipe = one_command
+    credentials = SslCredentials()
+    for _ in range(2):
+        loading = [asyncio.ensure_future(credentials.load()) for _ in range(2)]
+        await asyncio.to_thread(pipe.write_text, "no certificate")
+        first, second = await asyncio.gather(*loading, return_exceptions=True)
+        assert isinstance(first, MutualTLSChannelError)
+        assert isinstance(second, MutualTLSChannelError)
+        assert first is not second
+        assert first.__cause__ is second.__cause__ is not None
+    assert runs.read_text() == "run run "
+
+
 def test_a_look_up_that_was_cut_off_starts_no_command(device: Callable[..., Path]) -> None:
     """Its thread may come to it only after nobody waits any more."""
     device(sys.executable, "-c", "raise SystemExit(3)")
