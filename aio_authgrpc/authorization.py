@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import warnings
 from asyncio import get_running_loop
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn, Protocol
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
+import grpc
 import grpc.aio
 
 from aio_authgrpc.errors import (
@@ -20,8 +22,10 @@ from aio_authgrpc.errors import (
     WrongEventLoopError,
 )
 from aio_authgrpc.identity import Identity, current_identities
+from aio_authgrpc.once_ready import TokensOnceReady
 from aio_authgrpc.sources.google_auth import shared_identity
 from aio_authgrpc.sources.several import SeveralIdentitiesSource, all_of, combined
+from aio_authgrpc.sources.static import AnonymousTokenSource
 from aio_authgrpc.token import Metadata, Token, TokenSource
 
 if TYPE_CHECKING:
@@ -123,6 +127,18 @@ class SeveralTokens:
         return combined({header: first, **over})
 
 
+class Connection(Protocol):
+    """A connection that calls can be kept from until it is there."""
+
+    def get_state(self) -> grpc.ChannelConnectivity:
+        """See `grpc.aio.Channel.get_state`."""
+        ...
+
+    async def wait_until_ready(self) -> None:
+        """Wait for the state READY."""
+        ...
+
+
 class Authorizer:
     """Turns tokens into metadata, once for each token, and keeps count of the calls that wait.
 
@@ -131,10 +147,20 @@ class Authorizer:
         header: The metadata key that they go to.
         metadata: What else every call of the channel carries.
         audience: For whom the tokens of other identities are; the cache's if None.
+        in_the_clear: The target, where RPCs cross the network in the clear and nobody was warned of it,
+            because the channel's own have no secret; None elsewhere.
+        connection: What calls with `wait_for_ready` wait for here; None leaves that to gRPC.
     """
 
     def __init__(
-        self, cache: TokenCache, *, header: str, metadata: Metadata, audience: str | None = None
+        self,
+        cache: TokenCache,
+        *,
+        header: str,
+        metadata: Metadata,
+        audience: str | None = None,
+        in_the_clear: str | None = None,
+        connection: Connection | None = None,
     ) -> None:
         cache.check_usable()
         self._cache = cache
@@ -142,6 +168,8 @@ class Authorizer:
         self._header = header
         self._metadata = metadata
         self._audience = audience
+        self._in_the_clear = in_the_clear
+        self._connection = connection
         self._authorization: Authorization | None = None
         # The loop, or None once closed: one comparison on the hot path finds out both.
         self._open_on: asyncio.AbstractEventLoop | None = get_running_loop()
@@ -150,6 +178,8 @@ class Authorizer:
         keys = (key for key, _ in metadata if key in _API_KEY_HEADERS)
         self._reserved = {header, *self._other_headers, *keys}
         self.waiting: set[WaitingCall] = set()
+        # All that somebody holds; those that are done are in it until they are let go.
+        self.running: set[ref[grpc.aio.Call]] = set()
         # By the id of the source, which its cache keeps alive: a user's source need not be hashable.
         self._identity_caches: OrderedDict[int, TokenCache] = OrderedDict()
         self._leaving: WeakSet[TokenCache] = WeakSet()  # not kept any more, but by calls that wait
@@ -162,6 +192,7 @@ class Authorizer:
 
     def _as(self, identities: tuple[Identity, ...]) -> Authorizer:
         sources = self._sources_of(identities)
+        self._warn_in_the_clear(sources.values())
         caches = {header: self._identity_cache(source) for header, source in sources.items()}
         other = copy.copy(self)  # it shares the waiting calls, and belongs to one call
         other._channels, other._authorization = self, None
@@ -187,6 +218,15 @@ class Authorizer:
             else:
                 sources[identity.header or usual] = identity.source
         return sources
+
+    def _warn_in_the_clear(self, sources: Iterable[TokenSource]) -> None:
+        """Warn once that tokens can be read by whoever can read the network; see `plaintext` of `connect`."""
+        if self._in_the_clear is None or all(isinstance(source, AnonymousTokenSource) for source in sources):
+            return
+        warnings.warn(
+            f"Tokens for {self._in_the_clear} cross the network in the clear.", UserWarning, stacklevel=5
+        )
+        self._in_the_clear = None  # not where the warning is an error: then each such call is one
 
     def _identity_cache(self, source: TokenSource) -> TokenCache:
         key = id(shared_identity(source))
@@ -219,6 +259,17 @@ class Authorizer:
             self._raise_unusable()
         identities = current_identities.get()
         return self if not identities else self._as(identities)
+
+    def once_ready(self) -> Authorizer:
+        """Return what authorizes a call with `wait_for_ready`: once the connection is there."""
+        connection = self._connection
+        if connection is None or connection.get_state() is grpc.ChannelConnectivity.READY:
+            return self
+        other = copy.copy(self)
+        other._channels = self if self._channels is None else self._channels
+        other._tokens = TokensOnceReady(self._tokens, connection.wait_until_ready)
+        other._authorization = None  # its token may be another by then
+        return other
 
     def _raise_unusable(self) -> NoReturn:
         if self.closed:
@@ -296,12 +347,25 @@ class Authorizer:
         if timeout > 0 and self.waiting:
             await asyncio.wait({call.waiting_task for call in self.waiting}, timeout=timeout)
 
+    async def wait_for_running_calls(self, timeout: float) -> None:
+        """Wait, `timeout` seconds at most, until all calls are done. Cancelling it leaves them alone."""
+        calls = [call for known in tuple(self.running) if (call := known()) is not None and not call.done()]
+        if timeout <= 0 or not calls:
+            return
+        ends = [asyncio.ensure_future(call.code()) for call in calls]
+        try:
+            await asyncio.wait(ends, timeout=timeout)
+        finally:
+            for end in ends:
+                end.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
+
     def abandon_waiting_calls(self) -> None:
         """End the calls that still wait, with `ChannelClosedError`."""
         for call in tuple(self.waiting):
             call.abandon(
                 ChannelClosedError(
-                    "The channel was closed while the call waited for its token.",
+                    "The channel was closed while the call waited for its token, or its connection.",
                     hint="Await calls before leaving the `async with`, or close(grace=...) the channel.",
                 )
             )

@@ -6,6 +6,7 @@ Everything here blocks (files, cryptography's import): it is for worker threads.
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from aio_authgrpc.errors import ClientCertificateError, ConfigurationError, chec
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+    from cryptography.x509 import Certificate
 
 StrPath = str | os.PathLike[str]
 CertificatePair = tuple[bytes, bytes]
@@ -24,6 +26,11 @@ CertificatePair = tuple[bytes, bytes]
 
 # A chain has a few thousand bytes. A device or a pipe that was named by mistake may never end.
 _MAX_FILE_BYTES = 1024 * 1024
+# The authorities of a whole system have some 250 000 bytes, and organizations add theirs.
+_MAX_ROOTS_BYTES = 16 * 1024 * 1024
+_MARKER = re.compile(rb"-----(BEGIN|END) ([^-\n]*)-----")
+_MARKER_BEGUN = re.compile(rb"-----(?:BEGIN|END)\b")
+_KEY_BEGUN = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 
 
 def client_certificate_files(
@@ -60,17 +67,22 @@ class _CertificateFiles:
         self._cert_path = cert_path
         self._key_path = key_path
         self._passphrase = passphrase
+        self._last: tuple[CertificatePair, CertificatePair] | None = None  # what was read, what it made
 
     def __call__(self) -> CertificatePair:
         try:
-            chain, key = read_file(self._cert_path), read_file(self._key_path)
-            return checked_pair(
-                chain,
-                key,
+            read = (read_file(self._cert_path), read_file(self._key_path))
+            last = self._last
+            if last is not None and last[0] == read:
+                return last[1]  # opening an encrypted key holds the GIL, and so the loop, for up to 0.3 s
+            made = checked_pair(
+                *read,
                 passphrase=self._passphrase,
                 cert_name=str(self._cert_path),
                 key_name=str(self._key_path),
             )
+            self._last = (read, made)
+            return made
         except (ClientCertError, OSError) as error:
             raise ClientCertificateError(problem(error), field="client_cert_callback") from error
 
@@ -88,20 +100,39 @@ def problem(error: Exception) -> str:
     return f"{error.args[0] if error.args else type(error).__name__}"
 
 
-def read_file(path: Path) -> bytes:
-    """Return what is in a regular file.
+def read_file(path: Path, *, limit: int = _MAX_FILE_BYTES) -> bytes:
+    """Return what is in a regular file of `limit` bytes at most.
 
     Raises:
         OSError: It cannot be read.
-        ClientCertError: It is empty, or no file.
+        ClientCertError: It is empty, larger, or no file.
     """
+    if "\0" in str(path):
+        raise ClientCertError(f"{str(path)!r} is no path.")
     if not path.is_file() and path.exists():
         raise ClientCertError(f"{path} is no regular file.")
     with path.open("rb") as file:
-        data = file.read(_MAX_FILE_BYTES)
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ClientCertError(f"{path} is larger than {limit // 1024 // 1024} MiB.")
     if not data.strip():
         raise ClientCertError(f"{path} is empty.")
     return data
+
+
+def check_whole(pem: bytes, name: str) -> None:
+    """Refuse PEM that ends within a block: whoever writes it may not be done, and parsers leave it out.
+
+    Raises:
+        ClientCertError: A block has a beginning and no end, or the reverse.
+    """
+    markers: list[tuple[bytes, bytes]] = _MARKER.findall(pem)
+    begins, ends = markers[::2], markers[1::2]
+    paired = [(b"END", label) for _, label in begins] == ends and all(word == b"BEGIN" for word, _ in begins)
+    last_line = pem.rstrip().rpartition(b"\n")[2]
+    cut_off = last_line != b"" and b"-----BEGIN ".startswith(last_line)
+    if not paired or cut_off or len(markers) != len(_MARKER_BEGUN.findall(pem)):
+        raise ClientCertError(f"{name} holds part of a PEM block: it may be half written.")
 
 
 def checked_pair(
@@ -117,16 +148,25 @@ def checked_pair(
     gRPC would tell of each mistake by "Failed to create security handshaker", at every RPC.
 
     Raises:
-        ClientCertError: One of them is no PEM, the key is encrypted, or is another certificate's.
+        ClientCertError: One of them is no PEM or part of it, the key is encrypted, or is another
+            certificate's.
     """
-    from cryptography import x509  # noqa: PLC0415 - 25 ms, and in a worker thread
-    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - see above
+    try:
+        return _checked_pair(chain, key, passphrase, cert_name, key_name)
+    except ClientCertError:
+        raise
+    except Exception as error:  # what cryptography raises for odd certificates and keys is no fixed list
+        text = f"{cert_name} or {key_name} cannot be used: {type(error).__name__}."
+        raise ClientCertError(text) from error
+
+
+def _checked_pair(
+    chain: bytes, key: bytes, passphrase: bytes | None, cert_name: str, key_name: str
+) -> CertificatePair:
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - 25 ms, and in a worker thread
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - see above
 
-    try:
-        certificate = x509.load_pem_x509_certificate(chain)
-    except ValueError as error:
-        raise ClientCertError(f"{cert_name} holds no certificate as PEM.") from error
+    certificate = _load_chain(chain, cert_name)[0]
     private_key = _load_key(key, passphrase, key_name)
     encoding = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     try:
@@ -142,14 +182,29 @@ def checked_pair(
     )
 
 
+def _load_chain(chain: bytes, name: str) -> list[Certificate]:
+    from cryptography.x509 import load_pem_x509_certificates  # noqa: PLC0415 - see _checked_pair
+
+    check_whole(chain, name)
+    try:
+        return load_pem_x509_certificates(chain)
+    except Exception as error:
+        held = (
+            "a certificate that cannot be read" if b"CERTIFICATE-----" in chain else "no certificate as PEM"
+        )
+        raise ClientCertError(f"{name} holds {held}.") from error
+
+
 def _certificate_of(cert_name: str, key_name: str) -> str:
     return "the certificate beside it" if cert_name == key_name else cert_name
 
 
 def _load_key(key: bytes, passphrase: bytes | None, name: str) -> PrivateKeyTypes:
-    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - see checked_pair
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - see _checked_pair
     from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
 
+    if len(_KEY_BEGUN.findall(key)) > 1:
+        raise ClientCertError(f"{name} holds more than one private key.")
     if passphrase is not None and b"ENCRYPTED" not in key:
         passphrase = None  # the key in the file may be in the clear: then there is nothing to open
     try:
@@ -173,8 +228,11 @@ def root_certificates_pem(root_certificates: StrPath | bytes) -> bytes:
     name = "what was passed" if isinstance(root_certificates, bytes) else str(Path(root_certificates))
     try:
         pem = (
-            root_certificates if isinstance(root_certificates, bytes) else read_file(Path(root_certificates))
+            root_certificates
+            if isinstance(root_certificates, bytes)
+            else read_file(Path(root_certificates), limit=_MAX_ROOTS_BYTES)
         )
+        check_whole(pem, name)
         # OpenSSL reads what BoringSSL, which is in gRPC, reads. Text between certificates may be in any
         # encoding.
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(

@@ -19,6 +19,7 @@ from aio_authgrpc.multi_callables import (
     UnaryStreamMultiCallable,
     UnaryUnaryMultiCallable,
 )
+from aio_authgrpc.rotation import RotatingChannel
 from aio_authgrpc.settings import fixed_metadata
 from aio_authgrpc.token import Metadata, checked_header
 
@@ -43,6 +44,8 @@ class AuthorizedChannel(grpc.aio.Channel):
         audience: For whom the tokens of other identities are (see `identity`); that of `auth` if None.
         close_auth: What closing the channel awaits last, such as `auth.aclose`. None leaves `auth` open,
             for whoever made it to close.
+        in_the_clear: The target to name in a warning when another identity is first used, where `channel`
+            is a plaintext one to another machine and carries no secret so far. None does not warn.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class AuthorizedChannel(grpc.aio.Channel):
         metadata: Metadata = (),
         audience: str | None = None,
         close_auth: Callable[[], Awaitable[None]] | None = None,
+        in_the_clear: str | None = None,
     ) -> None:
         self._closed = True  # until it is complete, so that __del__ has nothing to say
         self._channel = channel
@@ -63,7 +67,14 @@ class AuthorizedChannel(grpc.aio.Channel):
         self._close_auth = close_auth
         header = checked_header(header)
         fixed = fixed_metadata(header, None, None, metadata)
-        self._authorizer = Authorizer(auth, header=header, metadata=fixed, audience=audience)
+        self._authorizer = Authorizer(
+            auth,
+            header=header,
+            metadata=fixed,
+            audience=audience,
+            in_the_clear=in_the_clear,
+            connection=channel if isinstance(channel, RotatingChannel) else None,
+        )
         self._closed = False
 
     @property
@@ -155,20 +166,22 @@ class AuthorizedChannel(grpc.aio.Channel):
 
         Args:
             grace: Seconds to let RPCs finish, those included that wait for their token; None or 0
-                cancels them now. A call that waits for its token gets `ChannelClosedError`.
+                cancels them now. A call that waits for its token gets `ChannelClosedError`. Cancelling
+                this method ends the grace, and closes all the same.
         """
         if self._closed:
             return
         self._closed = True
-        ends_at, left = monotonic() + (grace or 0.0), 0.0
+        ends_at = monotonic() + (grace or 0.0)
         self._authorizer.refuse_new_calls()
         try:
             await self._authorizer.wait_for_waiting_calls(grace or 0.0)
-            left = max(0.0, ends_at - monotonic())
+            await self._authorizer.wait_for_running_calls(ends_at - monotonic())
         finally:  # whoever cancels the wait gets no more of it
             self._authorizer.abandon_waiting_calls()
             try:
-                await self._channel.close(left or None)
+                # Without a grace: a channel of grpc.aio whose close() is cancelled stays open for good.
+                await self._channel.close()
             finally:
                 await self._close_identities()
 

@@ -16,7 +16,7 @@ from aio_authgrpc.channel import AuthorizedChannel
 from aio_authgrpc.errors import ConfigurationError, check_type
 from aio_authgrpc.events import EventCallback
 from aio_authgrpc.http import AiohttpRequest
-from aio_authgrpc.opening import open_channel
+from aio_authgrpc.opening import check_keywords, open_channel
 from aio_authgrpc.readiness import make_ready
 from aio_authgrpc.settings import ChannelSettings, Options, channel_settings
 from aio_authgrpc.sources import CredentialsType
@@ -220,9 +220,7 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
         ClientCertificateError: On entry: there is no client certificate to be had, or it cannot be
             used. It is google-auth's `MutualTLSChannelError` too.
     """
-    unknown = arguments.keys() - ConnectArguments.__annotations__.keys()
-    if unknown:
-        raise TypeError(f"connect() got an unexpected keyword argument {min(unknown)!r}")
+    check_keywords("connect", arguments, ConnectArguments)
     settings_arguments = dict(arguments)
     ready_timeout = cast("float | None", settings_arguments.pop("ready_timeout", None))
     credentials = cast("CredentialsType", settings_arguments.pop("credentials", None))

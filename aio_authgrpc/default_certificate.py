@@ -23,7 +23,7 @@ from typing import cast
 
 from google.auth.exceptions import ClientCertError
 
-from aio_authgrpc.certificates import CertificatePair, checked_pair, problem, read_file
+from aio_authgrpc.certificates import CertificatePair, check_whole, checked_pair, problem, read_file
 from aio_authgrpc.errors import ClientCertificateError
 
 _USE_VARIABLES = ("GOOGLE_API_USE_CLIENT_CERTIFICATE", "CLOUDSDK_CONTEXT_AWARE_USE_CLIENT_CERTIFICATE")
@@ -76,10 +76,12 @@ class DefaultCertificateLookup:
 
     Args:
         gke_bundle: Where GKE puts a workload's certificate and key.
+        files_only: Whether to leave a device's provider command alone.
     """
 
-    def __init__(self, *, gke_bundle: Path = _GKE_BUNDLE) -> None:
+    def __init__(self, *, gke_bundle: Path = _GKE_BUNDLE, files_only: bool = False) -> None:
         self._gke_bundle = gke_bundle
+        self._files_only = files_only
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._cut_off = False
@@ -92,7 +94,7 @@ class DefaultCertificateLookup:
         """
         try:
             return self._find()
-        except (ClientCertError, OSError, ValueError) as error:
+        except Exception as error:
             raise ClientCertificateError(
                 f"that of this workload or device cannot be used: {problem(error)}",
                 field="client certificate",
@@ -114,7 +116,7 @@ class DefaultCertificateLookup:
         if workload is not None:
             return DefaultCertificate(pair=workload(), in_files=True)
         metadata = _expanded(_CONTEXT_AWARE_METADATA)
-        if wanted is None or not _is_there(metadata):
+        if self._files_only or wanted is None or not _is_there(metadata, wanted=wanted):
             return None
         return DefaultCertificate(pair=self._from_command(metadata), in_files=False)
 
@@ -123,12 +125,12 @@ class DefaultCertificateLookup:
         named = next(filter(None, map(os.environ.get, _CONFIG_VARIABLES)), None)
         home = _gcloud_directory() / "certificate_config.json"
         config = _expanded(named) if named else home
-        if named or _is_there(config):
+        if named or _is_there(config, wanted=wanted):
             workload = _workload_of(config)
-            if workload is None and wanted and config != home and _is_there(home):
+            if workload is None and wanted and config != home and _is_there(home, wanted=wanted):
                 workload = _workload_of(home)
             return workload
-        if _is_there(self._gke_bundle) and self._gke_bundle.stat().st_size > 0:
+        if _is_there(self._gke_bundle, wanted=wanted) and self._gke_bundle.stat().st_size > 0:
             return lambda: _pair_from(read_file(self._gke_bundle), str(self._gke_bundle))
         return None
 
@@ -175,7 +177,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 def _gcloud_directory() -> Path:
     named = os.environ.get("CLOUDSDK_CONFIG")
     if named:
-        return Path(named)
+        return _expanded(named)
     if os.name == "nt":
         return Path(os.environ.get("APPDATA", "C:/")) / "gcloud"
     return _expanded("~/.config/gcloud")
@@ -189,18 +191,27 @@ def _expanded(path: str) -> Path:
         return Path(path)
 
 
-def _is_there(path: Path) -> bool:
-    """Whether there is a file; where nobody named it, one in a directory of somebody else's is not for us."""
+def _is_there(path: Path, *, wanted: bool) -> bool:
+    """Whether there is anything; what it is shows when it is read.
+
+    Where a certificate is wanted, one that may not be looked at is an error. Elsewhere a directory of
+    somebody else's is not for us.
+    """
     try:
-        return path.is_file()
+        path.stat()
+    except PermissionError:
+        if wanted:
+            raise
+        return False
     except OSError:
         return False
+    return True
 
 
 def _json_object(path: Path) -> dict[str, object]:
     try:
         content: object = json.loads(read_file(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ClientCertError(f"{path} is not JSON.") from error
     if not isinstance(content, dict):
         raise ClientCertError(f"{path} holds no JSON object.")
@@ -227,6 +238,7 @@ def _workload_of(config: Path) -> Callable[[], CertificatePair] | None:
 
 def _pair_from(text: bytes, name: str) -> CertificatePair:
     """Return the certificates and the one key of a text that holds both."""
+    check_whole(text, name)
     chain, keys = b"".join(_CERTIFICATE.findall(text)), _KEY.findall(text)
     if not chain or len(keys) != 1:
         raise ClientCertError(f"{name} does not hold certificates and one private key as PEM.")

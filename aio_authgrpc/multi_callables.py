@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import NoReturn, TypeVar
+from weakref import ref
 
 import grpc
 import grpc.aio
@@ -52,11 +53,15 @@ class UnaryUnaryMultiCallable(grpc.aio.UnaryUnaryMultiCallable[Request, Response
             ChannelClosedError, WrongEventLoopError: The channel cannot be used here.
         """
         authorizer = self._authorizer.for_caller()
+        if wait_for_ready:
+            authorizer = authorizer.once_ready()
         if credentials is not None:
             refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
         arguments = (request, wait_for_ready, compression)
-        return UnaryUnaryCall(authorizer, self._inner, arguments, timeout, own, may_replay=True)
+        call = UnaryUnaryCall(authorizer, self._inner, arguments, timeout, own, may_replay=True)
+        authorizer.running.add(ref(call, authorizer.running.discard))
+        return call
 
 
 class UnaryStreamMultiCallable(grpc.aio.UnaryStreamMultiCallable[Request, Response]):
@@ -80,11 +85,15 @@ class UnaryStreamMultiCallable(grpc.aio.UnaryStreamMultiCallable[Request, Respon
     ) -> grpc.aio.UnaryStreamCall[Request, Response]:
         """Start the RPC; see `grpc.aio.UnaryStreamMultiCallable` and `UnaryUnaryMultiCallable` here."""
         authorizer = self._authorizer.for_caller()
+        if wait_for_ready:
+            authorizer = authorizer.once_ready()
         if credentials is not None:
             refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
         arguments = (request, wait_for_ready, compression)
-        return UnaryStreamCall(authorizer, self._inner, arguments, timeout, own, may_replay=True)
+        call = UnaryStreamCall(authorizer, self._inner, arguments, timeout, own, may_replay=True)
+        authorizer.running.add(ref(call, authorizer.running.discard))
+        return call
 
 
 class StreamUnaryMultiCallable(grpc.aio.StreamUnaryMultiCallable[Request, Response]):
@@ -110,6 +119,8 @@ class StreamUnaryMultiCallable(grpc.aio.StreamUnaryMultiCallable[Request, Respon
         With a token at hand this returns the real call: a stream of requests cannot be sent again.
         """
         authorizer = self._authorizer.for_caller()
+        if wait_for_ready:
+            authorizer = authorizer.once_ready()
         if credentials is not None:
             refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
@@ -123,9 +134,12 @@ class StreamUnaryMultiCallable(grpc.aio.StreamUnaryMultiCallable[Request, Respon
                 compression=compression,
             )
             call.add_done_callback(partial(reject_if_refused, authorizer, authorization.token))
+            authorizer.running.add(ref(call, authorizer.running.discard))
             return call
         arguments = (request_iterator, wait_for_ready, compression)
-        return StreamUnaryCall(authorizer, self._inner, arguments, timeout, own)
+        call = StreamUnaryCall(authorizer, self._inner, arguments, timeout, own)
+        authorizer.running.add(ref(call, authorizer.running.discard))
+        return call
 
 
 class StreamStreamMultiCallable(grpc.aio.StreamStreamMultiCallable[Request, Response]):
@@ -148,6 +162,8 @@ class StreamStreamMultiCallable(grpc.aio.StreamStreamMultiCallable[Request, Resp
     ) -> grpc.aio.StreamStreamCall[Request, Response]:
         """Start the RPC; see `grpc.aio.StreamStreamMultiCallable` and `StreamUnaryMultiCallable` here."""
         authorizer = self._authorizer.for_caller()
+        if wait_for_ready:
+            authorizer = authorizer.once_ready()
         if credentials is not None:
             refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
@@ -161,9 +177,12 @@ class StreamStreamMultiCallable(grpc.aio.StreamStreamMultiCallable[Request, Resp
                 compression=compression,
             )
             call.add_done_callback(partial(reject_if_refused, authorizer, authorization.token))
+            authorizer.running.add(ref(call, authorizer.running.discard))
             return call
         arguments = (request_iterator, wait_for_ready, compression)
-        return StreamStreamCall(authorizer, self._inner, arguments, timeout, own)
+        call = StreamStreamCall(authorizer, self._inner, arguments, timeout, own)
+        authorizer.running.add(ref(call, authorizer.running.discard))
+        return call
 
 
 def refuse_call_credentials() -> NoReturn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypedDict, Unpack
 
@@ -50,6 +50,7 @@ async def open_channel(settings: ChannelSettings) -> AuthorizedChannel:
             metadata=settings.metadata,
             audience=settings.audience,
             close_auth=close,
+            in_the_clear=settings.target.address if settings.warns_of_identities else None,
         )
     except BaseException:
         await close()
@@ -174,6 +175,7 @@ def secure_authorized_channel(
         ClientCertificateError: On opening: there is no client certificate to be had, or it cannot be
             used. It is google-auth's `MutualTLSChannelError` too.
     """
+    check_keywords("secure_authorized_channel", kwargs, SecureChannelArguments)
     return OpeningChannel(
         channel_settings(
             target,
@@ -202,4 +204,16 @@ def insecure_authorized_channel(
     Raises:
         ConfigurationError: The arguments cannot be used; files show when the channel is opened.
     """
+    check_keywords("insecure_authorized_channel", kwargs, ChannelArguments)
     return OpeningChannel(channel_settings(target, credentials, plaintext=True, **kwargs))
+
+
+def check_keywords(function: str, given: Mapping[str, object], allowed: type) -> None:
+    """Refuse keyword arguments that a function's TypedDict does not name, as a signature would.
+
+    Raises:
+        TypeError: There is one.
+    """
+    unknown = given.keys() - allowed.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"{function}() got an unexpected keyword argument {min(unknown)!r}")

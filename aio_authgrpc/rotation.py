@@ -13,6 +13,7 @@ import grpc.aio
 
 from aio_authgrpc.clock import Clock, SystemClock
 from aio_authgrpc.errors import AuthGrpcError
+from aio_authgrpc.pool import close_all
 
 T = TypeVar("T")
 
@@ -25,8 +26,8 @@ _CLOSE_TIMEOUT = 2.0
 class RotatingChannel(grpc.aio.Channel, Generic[T]):
     """A `grpc.aio.Channel` over one that is replaced when the settings that it was made of have changed.
 
-    New RPCs go to the new one. Those under way end on the old one, which is closed after the last of
-    them. Settings that cannot be read leave everything as it is. gRPC has no public way to give a channel of
+    New RPCs go to the new one, and with them those of an `AuthorizedChannel` that wait for their connection
+    (`wait_for_ready`). Those under way end on the old one, which is closed after the last of them. Settings that cannot be read leave everything as it is. gRPC has no public way to give a channel of
     Python's another client certificate (https://github.com/grpc/grpc/issues/41779).
 
     A timer reads the settings; the RPCs pay for a comparison and a count. Made on the loop that uses it, and
@@ -57,6 +58,8 @@ class RotatingChannel(grpc.aio.Channel, Generic[T]):
         self._current = _Inner(make(settings))
         self._replaced: set[_Inner] = set()
         self._closing: set[asyncio.Task[None]] = set()
+        self._connecting: asyncio.Task[None] | None = None
+        self._wait_until_ready = 0
         self._closed = False
         self._failing = False
         self._timer = asyncio.get_running_loop().create_task(self._run(), name="aio_authgrpc certificates")
@@ -120,13 +123,38 @@ class RotatingChannel(grpc.aio.Channel, Generic[T]):
         while (state := self.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
             await self.wait_for_state_change(state)
 
+    async def wait_until_ready(self) -> None:
+        """Wait as `channel_ready()` does, at the cost of one watcher however many wait."""
+        # Check and set without an await between them.
+        if self._connecting is None:
+            loop = asyncio.get_running_loop()
+            self._connecting = loop.create_task(self.channel_ready(), name="aio_authgrpc connecting")
+            self._closing.add(self._connecting)
+            self._connecting.add_done_callback(self._connected)
+        connecting = self._connecting
+        self._wait_until_ready += 1
+        try:
+            await asyncio.wait({connecting})
+        finally:
+            self._wait_until_ready -= 1
+            if not self._wait_until_ready:
+                connecting.cancel()
+
+    def _connected(self, connecting: asyncio.Task[None]) -> None:
+        self._connecting = None
+        self._closing.discard(connecting)
+        if not connecting.cancelled():
+            connecting.exception()  # of a channel that was closed: whoever waited tries, and is told
+
     async def close(self, grace: float | None = None) -> None:
         """Close the channel, and those that it replaced, at the same time."""
         self._closed = True
         self._timer.cancel()
+        if self._connecting is not None:
+            self._connecting.cancel()
         channels = [inner.channel for inner in (self._current, *self._replaced)]
         self._replaced.clear()
-        await asyncio.gather(*(channel.close(grace) for channel in channels))
+        await close_all(channels, grace)
         await asyncio.wait({self._timer, *self._closing}, timeout=_CLOSE_TIMEOUT)
 
     async def __aenter__(self) -> Self:
@@ -194,7 +222,11 @@ class _Inner:
         self.when_idle: Callable[[_Inner], None] | None = None
 
     def end(self, _: Any) -> None:
-        """Count a call that has ended. A call that nobody holds any more ends too: gRPC's own task has it."""
+        """Count a call that has ended.
+
+        A unary response comes to an end whoever holds the call. A stream of responses that nobody reads
+        any more does not: gRPC keeps what has a callback, so it is under way until its deadline, or close().
+        """
         self.calls -= 1
         if self.when_idle is not None and not self.calls:
             self.when_idle(self)

@@ -20,7 +20,7 @@ from aio_authgrpc.sources import CredentialsType, as_token_source
 from aio_authgrpc.sources.static import AnonymousTokenSource, anonymous
 from aio_authgrpc.target import Target, parse_target
 from aio_authgrpc.tls import ClientCertCallback, SslCredentials
-from aio_authgrpc.tls_arguments import check_tls_arguments
+from aio_authgrpc.tls_arguments import check_tls_arguments, is_local_credentials
 from aio_authgrpc.token import Metadata, TokenSource, checked_header, is_metadata_text
 
 Options = Sequence[tuple[str, object]]
@@ -29,6 +29,19 @@ Options = Sequence[tuple[str, object]]
 # What gRPC itself takes for certificates in files (https://github.com/grpc/proposal/blob/master/A29-xds-tls-security.md,
 # refresh_interval).
 CERTIFICATE_REFRESH_INTERVAL = 600.0
+
+# What fixed metadata may hold that lets whoever reads it call in the sender's name.
+_SECRET = frozenset(
+    (
+        "authorization",
+        "cookie",
+        "proxy-authorization",
+        "x-api-key",
+        "x-goog-api-key",
+        "x-goog-iap-jwt-assertion",
+        "x-serverless-authorization",
+    )
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -45,6 +58,7 @@ class ChannelSettings:
     root_certificates: StrPath | bytes | None
     certificate_refresh_interval: float | None
     plaintext: bool
+    warns_of_identities: bool
     options: Options
     compression: grpc.Compression | None
     interceptors: Sequence[grpc.aio.ClientInterceptor]
@@ -100,13 +114,17 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
     source = anonymous() if _is_anonymous(credentials) else as_token_source(credentials)
     header = checked_header(getattr(source, "header", header))
     options = _pairs("options", options, "[('grpc.keepalive_time_ms', 30_000)]")
+    if parsed.is_local or is_local_credentials(ssl_credentials):
+        options = _past_the_proxy(options)
     interceptors = _checked_interceptors(interceptors)
     if pool_size < 1:
         raise ConfigurationError(f"{pool_size!r} is less than 1.", field="pool_size")
     if authority is not None:
         options = (*options, ("grpc.default_authority", authority))
-    sends_secret = api_key is not None or not isinstance(source, AnonymousTokenSource)
-    if plaintext and sends_secret and not parsed.is_local:
+    fixed = fixed_metadata(header, api_key, quota_project_id, metadata)
+    in_the_clear = plaintext and not parsed.is_local
+    sends_secret = not isinstance(source, AnonymousTokenSource) or any(key in _SECRET for key, _ in fixed)
+    if in_the_clear and sends_secret:
         warnings.warn(
             f"Tokens for {parsed.address} cross the network in the clear.",
             UserWarning,
@@ -117,12 +135,13 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
         source=source,
         audience=parsed.audience if audience is None else audience,
         header=header,
-        metadata=fixed_metadata(header, api_key, quota_project_id, metadata),
+        metadata=fixed,
         ssl_credentials=ssl_credentials,
         client_cert_callback=client_cert_callback,
         root_certificates=root_certificates,
         certificate_refresh_interval=certificate_refresh_interval,
         plaintext=plaintext,
+        warns_of_identities=in_the_clear and not sends_secret,
         options=options,
         compression=compression,
         interceptors=interceptors,
@@ -131,6 +150,16 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
         keep_warm=keep_warm,
         on_event=on_event,
     )
+
+
+def _past_the_proxy(options: Options) -> Options:
+    """Return options with which what is meant for this machine stays on it.
+
+    gRPC tunnels through the proxy of the environment whatever `no_proxy` does not name, `localhost` too.
+    """
+    if any(name in ("grpc.enable_http_proxy", "grpc.http_proxy") for name, _ in options):
+        return options
+    return (*options, ("grpc.enable_http_proxy", 0))
 
 
 def _is_anonymous(credentials: object) -> bool:

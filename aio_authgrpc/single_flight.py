@@ -36,6 +36,11 @@ class SingleFlight(Generic[T]):
         """Whether a run is under way."""
         return self._task is not None
 
+    @property
+    def awaited(self) -> bool:
+        """Whether anybody waits for the outcome."""
+        return bool(self._waiters)
+
     def start(self) -> None:
         """Start a run unless one is under way. Never waits."""
         # Check and set without an await between them: on one loop this is the lock.

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self, cast
+from weakref import WeakKeyDictionary
 
 import grpc
 from google.auth.exceptions import ClientCertError
@@ -22,6 +23,7 @@ from aio_authgrpc.default_certificate import (
 )
 from aio_authgrpc.errors import ClientCertificateError, ConfigurationError, check_type
 from aio_authgrpc.http import run_in_thread
+from aio_authgrpc.single_flight import FlightCancelledError, SingleFlight
 
 _log = logging.getLogger("aio_authgrpc")
 
@@ -30,6 +32,10 @@ ClientCertCallback = Callable[[], CertificatePair] | Callable[[], Awaitable[Cert
 
 # A command that asks hardware, or a user's function that asks a server, takes seconds at most.
 _READ_TIMEOUT = 30.0
+
+
+_Loaded = tuple[grpc.ChannelCredentials, bool] | ClientCertificateError
+"""What a look-up has found, and whether it has a client certificate; or why it failed."""
 
 
 class SslCredentials:
@@ -59,11 +65,15 @@ class SslCredentials:
             raise ConfigurationError(f"{timeout!r} is not a positive number of seconds.", field="timeout")
         self._timeout = timeout
         self._loaded: tuple[grpc.ChannelCredentials, bool] | None = None
+        # By loop, because a task and its waiters belong to one.
+        self._flights: WeakKeyDictionary[asyncio.AbstractEventLoop, SingleFlight[_Loaded]] = (
+            WeakKeyDictionary()
+        )
 
     async def load(self) -> Self:
-        """Look for the certificate, off the loop. Done once; calling it again does nothing.
+        """Look for the certificate, off the loop. Done once, however many wait; calling it again does nothing.
 
-        Cancelling it kills the provider command, if one runs.
+        Cancelling all who wait kills the provider command, if one runs.
 
         Returns:
             This object.
@@ -73,11 +83,32 @@ class SslCredentials:
                 `MutualTLSChannelError` too, and the cause says why.
         """
         if self._loaded is None:
-            found = await default_certificate(self._timeout)
-            pair = None if found is None else found.pair
-            settings = TlsSettings(root_certificates=None, pair=pair)
-            self._loaded = settings.channel_credentials(), found is not None
+            self._loaded = await self._look_up()
         return self
+
+    async def _look_up(self) -> tuple[grpc.ChannelCredentials, bool]:
+        flight = self._flights.setdefault(asyncio.get_running_loop(), SingleFlight(self._run))
+        try:
+            outcome = await flight.join()
+        except FlightCancelledError:
+            text = "loading that of this workload or device was cancelled from outside."
+            raise ClientCertificateError(text, field="client certificate") from None
+        finally:
+            run = None if flight.awaited else flight.cancel()
+            if run is not None:
+                await asyncio.wait({run})  # until its command is killed
+        if isinstance(outcome, ClientCertificateError):
+            error = ClientCertificateError(outcome.message, field=outcome.field, hint=outcome.hint)
+            raise error from outcome.__cause__
+        return outcome
+
+    async def _run(self) -> _Loaded:
+        try:
+            found = await default_certificate(self._timeout)
+        except ClientCertificateError as error:
+            return error
+        settings = TlsSettings(root_certificates=None, pair=None if found is None else found.pair)
+        return settings.channel_credentials(), found is not None
 
     def __await__(self) -> Generator[Any, None, Self]:
         return self.load().__await__()
@@ -211,21 +242,34 @@ class TlsSource:
 
     async def _default_certificate(self) -> CertificatePair | None:
         # What a device's command returned is kept: running it again may ask its user for something.
-        if not self._looked_up or (self._default is not None and self._default.in_files):
+        if self._default is not None and self._default.in_files:
+            self._default = await self._same_default_certificate()
+        elif not self._looked_up:
             self._default = await default_certificate(self._timeout)
             self._looked_up = True
         return None if self._default is None else self._default.pair
 
+    async def _same_default_certificate(self) -> DefaultCertificate:
+        # What writes the files may be at it: a channel that had a certificate never goes on without one.
+        found = await default_certificate(self._timeout, files_only=True)
+        if found is None:
+            raise ClientCertificateError(
+                "that of this workload was there, and is not any more.", field="client certificate"
+            )
+        return found
 
-async def default_certificate(timeout: float) -> DefaultCertificate | None:
+
+async def default_certificate(timeout: float, *, files_only: bool = False) -> DefaultCertificate | None:
     """Look for the application default client certificate in a worker thread, for `timeout` seconds.
+
+    `files_only` leaves a device's provider command alone.
 
     Cancelling it kills the provider command.
 
     Raises:
         ClientCertificateError: What is there cannot be used.
     """
-    lookup = DefaultCertificateLookup()
+    lookup = DefaultCertificateLookup(files_only=files_only)
     try:
         async with asyncio.timeout(timeout):
             return await run_in_thread(lookup.run)
@@ -240,7 +284,8 @@ async def default_certificate(timeout: float) -> DefaultCertificate | None:
 async def _called(callback: ClientCertCallback, timeout: float) -> CertificatePair:
     """Return what a user's callback returns, after a look at it."""
     field = "client_cert_callback"
-    budget = asyncio.timeout(timeout)
+    budget, task = asyncio.timeout(timeout), asyncio.current_task()
+    cancelled_before = 0 if task is None else task.cancelling()
     try:
         async with budget:
             chain, key = await _returned(callback)
@@ -249,7 +294,11 @@ async def _called(callback: ClientCertCallback, timeout: float) -> CertificatePa
         raise
     except ClientCertError as error:
         raise ClientCertificateError(problem(error), field=field) from error
-    except Exception as error:
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # sys.exit() in a user's function must not end the application's loop
+        if task is not None and task.cancelling() > cancelled_before:
+            raise  # the opening, or the timer, was cancelled; the function's own CancelledError is a failure
         text = f"took more than {timeout:g} s" if budget.expired() else f"failed: {type(error).__name__}"
         raise ClientCertificateError(f"it {text}.", field=field) from error
 
@@ -260,7 +309,8 @@ async def _returned(callback: ClientCertCallback) -> CertificatePair:
     function = cast("Callable[[], object]", callback)
     returned = function() if on_loop else await run_in_thread(function)
     awaited = await returned if inspect.isawaitable(returned) else returned
-    chain, key = cast("tuple[object, object]", awaited)
+    pair = cast("tuple[object, ...]", awaited) if isinstance(awaited, tuple | list) else ()
+    chain, key = pair if len(pair) == 2 else (None, None)
     if not isinstance(chain, bytes) or not isinstance(key, bytes):
         raise ClientCertError("it must return the certificate chain and the private key as PEM bytes.")
     return chain, key

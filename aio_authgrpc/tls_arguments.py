@@ -100,4 +100,11 @@ def _is_insecure(credentials: grpc.ChannelCredentials) -> bool:
 
 
 def _has_call_credentials(credentials: grpc.ChannelCredentials) -> bool:
-    return "CompositeChannelCredentials" in _core_names(credentials)
+    # Those for Compute Engine are composite too, under a name of their own.
+    composite = {"CompositeChannelCredentials", "ComputeEngineChannelCredentials"}
+    return not composite.isdisjoint(_core_names(credentials))
+
+
+def is_local_credentials(credentials: grpc.ChannelCredentials | SslCredentials | None) -> bool:
+    """Return whether they are `grpc.local_channel_credentials()`, which connect to this machine alone."""
+    return "LocalChannelCredentials" in _core_names(credentials)

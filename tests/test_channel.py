@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -390,6 +391,43 @@ async def test_closing_with_grace_that_is_cancelled_ends_at_once(
     with pytest.raises(aio_authgrpc.ChannelClosedError):
         await call
     gate.release()
+
+
+@pytest.mark.parametrize("arguments", [{"certificate_refresh_interval": None}, {"pool_size": 2}, {}])
+async def test_closing_with_grace_that_is_cancelled_ends_the_calls_and_the_connection(
+    echo_server: EchoServer, arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    """A stream that is under way too; grpc.aio's own channel would stay open for good."""
+    (tmp_path / "ca.pem").write_bytes(echo_server.ca_pem)
+    connection = aio_authgrpc.connect(
+        echo_server.target, EchoStub, credentials=TOKEN, root_certificates=tmp_path / "ca.pem", **arguments
+    )
+    async with connection as stub:
+        call = stub.StreamStream()
+        await call.write(b"x")
+        await call.read()
+        closing = asyncio.ensure_future(connection.channel.close(grace=15))
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert call.cancelled()
+        assert connection.channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+
+
+async def test_closing_with_grace_lets_running_calls_of_all_arities_finish(
+    arity: Any, channel: AuthorizedChannel, stub: EchoStub, echo_server: EchoServer, cache: TokenCache
+) -> None:
+    """Those with a token at hand, and those that waited for it."""
+    outcomes = []
+    with echo_server.hold(times=2) as gate:
+        for _ in range(2):  # the second has its token at hand
+            outcomes.append(asyncio.ensure_future(arity.finish(arity.begin(stub))))
+            await gate.wait_for(len(outcomes))
+        closing = asyncio.ensure_future(channel.close(grace=15))
+        await asyncio.sleep(0)
+    await closing
+    assert await asyncio.gather(*outcomes) == [arity.responses] * 2
 
 
 async def test_one_opening_entered_twice_at_once_is_one_error(echo_server: EchoServer) -> None:

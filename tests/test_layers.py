@@ -17,13 +17,13 @@ PACKAGE = Path(aio_authgrpc.__file__).parent
 # From the bottom up; a module may import those of its own layer and below.
 LAYERS = [
     {"clock", "errors"},
-    {"token", "target", "events", "certificates", "connection_errors"},
-    {"http", "default_certificate"},
-    {"single_flight", "sources", "tls", "freshness"},
+    {"token", "target", "events", "certificates", "connection_errors", "single_flight"},
+    {"http", "default_certificate", "once_ready"},
+    {"sources", "tls", "freshness"},
     {"cache", "identity", "tls_arguments"},
     {"authorization", "shared_cache", "plugin"},
-    {"calls"},
-    {"multi_callables", "pool", "rotation", "settings"},
+    {"calls", "pool"},
+    {"multi_callables", "rotation", "settings"},
     {"channel"},
     {"opening", "readiness"},
     {"client"},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import ssl
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -77,6 +79,41 @@ def test_a_passphrase_is_not_needed_for_a_key_in_the_clear(client_files: Any) ->
     """So that the key can be replaced by either kind."""
     callback = client_certificate_files(client_files.cert, client_files.key, passphrase="not used")
     assert b"PRIVATE KEY" in callback()[1]
+
+
+def test_an_encrypted_key_that_has_not_changed_is_not_opened_again(client_files: Any) -> None:
+    """It would hold the loop for tenths of a second; a new one is."""
+    encrypt(client_files)
+    callback = client_certificate_files(client_files.cert, client_files.key, passphrase="open sesame")
+    first = callback()
+    assert callback() is first
+    client_files.issue("second@example.com")
+    assert callback() != first
+
+
+@pytest.mark.parametrize("length", [3, 10, 20, 100, -20, -3])
+def test_a_chain_that_is_half_written_is_refused(client_files: Any, length: int) -> None:
+    """Wherever it was cut off: servers would miss the intermediate certificate."""
+    whole = client_files.cert.read_bytes().strip()
+    client_files.cert.write_bytes(whole + b"\n" + whole[:length])
+    with pytest.raises(ClientCertificateError, match=r"client\.pem holds part of a PEM block"):
+        client_certificate_files(client_files.cert, client_files.key)()
+
+
+def test_a_path_that_is_none_is_named() -> None:
+    """As every file that cannot be read."""
+    with pytest.raises(ClientCertificateError, match=r"'cert\\x00\.pem' is no path"):
+        client_certificate_files("cert\0.pem")()
+
+
+async def test_a_large_file_of_root_certificates_is_used_to_its_end(
+    echo_server: EchoServer, tmp_path: Path
+) -> None:
+    """The authority may stand after the first MiB."""
+    path = tmp_path / "ca.pem"
+    path.write_bytes(b"# a comment\n" * 100_000 + echo_server.ca_pem)
+    async with connect(echo_server.target, EchoStub, credentials=TOKEN, root_certificates=path) as stub:
+        assert await stub.UnaryUnary(b"x", timeout=10) == b"x"
 
 
 async def test_a_plain_function_runs_off_the_loop_and_a_coroutine_function_on_it(client_files: Any) -> None:
@@ -170,6 +207,31 @@ def encrypt(files: Any) -> None:
     files.key.write_bytes(encrypted(files.key.read_bytes(), b"open sesame"))
 
 
+def half_chain(files: Any) -> None:
+    chain = files.cert.read_bytes()
+    files.cert.write_bytes(chain + chain[: len(chain) // 2])
+
+
+def bad_chain(files: Any) -> None:
+    block = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    files.cert.write_bytes(files.cert.read_bytes() + block)
+
+
+def odd_version(files: Any) -> None:
+    der = ssl.PEM_cert_to_DER_cert(files.cert.read_text())
+    files.cert.write_text(
+        ssl.DER_cert_to_PEM_cert(der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07", 1))
+    )
+
+
+def two_keys(files: Any) -> None:
+    files.key.write_bytes(files.key.read_bytes() * 2)
+
+
+def large(files: Any) -> None:
+    files.cert.write_bytes(files.cert.read_bytes() + b"\n" * 1024 * 1024)
+
+
 BAD_FILES = [
     pytest.param(lambda files: files.cert.unlink(), "client.pem cannot be read", id="no-certificate"),
     pytest.param(lambda files: files.key.unlink(), "client.key cannot be read", id="no-key"),
@@ -181,6 +243,11 @@ BAD_FILES = [
     pytest.param(
         lambda files: files.key.write_bytes(b"PEM"), "client.key .* no private key", id="no-pem-key"
     ),
+    pytest.param(half_chain, "client.pem holds part of a PEM block", id="half-chain"),
+    pytest.param(bad_chain, "client.pem holds a certificate that cannot be read", id="bad-chain"),
+    pytest.param(odd_version, "client.pem holds a certificate that cannot be read", id="odd-version"),
+    pytest.param(two_keys, "client.key holds more than one private key", id="two-keys"),
+    pytest.param(large, "client.pem is larger than 1 MiB", id="large"),
     pytest.param(swap_keys, "client.key is not the key of .*client.pem", id="another-key"),
     pytest.param(encrypt, "client.key is encrypted: pass its passphrase", id="encrypted"),
     pytest.param(
@@ -219,6 +286,13 @@ def test_certificate_files_are_not_pickled(client_files: Any) -> None:
         pickle.dumps(client_certificate_files(client_files.cert, passphrase="open sesame"))
 
 
+def coroutine_that(kind: type[BaseException]) -> Callable[[], Any]:
+    async def callback() -> tuple[bytes, bytes]:
+        raise kind
+
+    return callback
+
+
 def fail() -> tuple[bytes, bytes]:
     raise OSError("no such card")
 
@@ -227,8 +301,13 @@ def fail() -> tuple[bytes, bytes]:
     ("callback", "message"),
     [
         pytest.param(fail, "it failed: OSError", id="raises"),
-        pytest.param(lambda: None, "it failed: TypeError", id="none"),
-        pytest.param(lambda: (b"-----BEGIN",), "it failed: ValueError", id="one"),
+        pytest.param(sys.exit, "it failed: SystemExit", id="exits"),
+        pytest.param(coroutine_that(SystemExit), "it failed: SystemExit", id="coroutine-exits"),
+        pytest.param(coroutine_that(asyncio.CancelledError), "it failed: CancelledError", id="cancelled"),
+        pytest.param(lambda: None, "it must return .* as PEM bytes", id="none"),
+        pytest.param(lambda: 5, "it must return .* as PEM bytes", id="number"),
+        pytest.param(lambda: (b"-----BEGIN",), "it must return .* as PEM bytes", id="one"),
+        pytest.param(lambda: (b"", b"", b""), "it must return .* as PEM bytes", id="three"),
         pytest.param(lambda: ("text", "text"), "it must return .* as PEM bytes", id="text"),
         pytest.param(lambda: (b"no pem", b"no pem"), "what it returned holds no certificate", id="no-pem"),
     ],
@@ -266,8 +345,14 @@ async def test_a_callback_that_hangs_is_bounded(blocks: bool) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "cannot be read"), (b"", "is empty"), (b"no pem", "holds no certificate")],
-    ids=["missing", "empty", "no-pem"],
+    [
+        (None, "cannot be read"),
+        (b"", "is empty"),
+        (b"no pem", "holds no certificate"),
+        (b"-----BEGIN CERTIFICATE-----\nAAAA", "holds part of a PEM block"),
+        (b"\n" * (16 * 1024 * 1024 + 1), "is larger than 16 MiB"),
+    ],
+    ids=["missing", "empty", "no-pem", "half", "large"],
 )
 async def test_root_certificates_that_cannot_be_used_are_named(
     tmp_path: Path, content: bytes | None, message: str, listener: Any

@@ -17,6 +17,7 @@ from aio_authgrpc import (
     ConfigurationError,
     anonymous,
     connect,
+    identity,
     insecure_authorized_channel,
     secure_authorized_channel,
     static_token,
@@ -35,6 +36,10 @@ def composite() -> grpc.ChannelCredentials:
     return grpc.composite_channel_credentials(TLS, grpc.access_token_call_credentials("OTHER"))
 
 
+def compute_engine() -> grpc.ChannelCredentials:
+    return grpc.compute_engine_channel_credentials(grpc.access_token_call_credentials("OTHER"))
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -43,6 +48,9 @@ def composite() -> grpc.ChannelCredentials:
             lambda to: connect(to, EchoStub, credentials=TOKEN, ssl_credentials=insecure()), id="connect"
         ),
         pytest.param(lambda to: secure_authorized_channel(TOKEN, None, to, composite()), id="composite"),
+        pytest.param(
+            lambda to: secure_authorized_channel(TOKEN, None, to, compute_engine()), id="compute-engine"
+        ),
         pytest.param(
             lambda to: secure_authorized_channel(TOKEN, None, to, grpc.xds_channel_credentials(insecure())),
             id="xds-fallback",
@@ -61,6 +69,16 @@ async def test_a_guard_refuses_before_a_byte_is_sent(make: Callable[[str], Any],
     with pytest.raises(ConfigurationError):
         await make(listener.target)
     assert (listener.connections, bytes(listener.received)) == (0, b"")
+
+
+@pytest.mark.parametrize("keyword", ["plaintext", "header", "api_key", "no_such"])
+async def test_a_keyword_that_a_factory_does_not_have_is_an_error(keyword: str, listener: Any) -> None:
+    """As in any signature: one that says `secure` takes no `plaintext=True`."""
+    arguments: Any = {keyword: True}
+    with pytest.raises(TypeError, match=rf"^secure_authorized_channel\(\) .*{keyword}"):
+        secure_authorized_channel(TOKEN, None, listener.target, **arguments)
+    with pytest.raises(TypeError, match=rf"^insecure_authorized_channel\(\) .*{keyword}"):
+        insecure_authorized_channel(TOKEN, listener.target, **arguments)
 
 
 async def test_without_a_word_about_tls_the_first_byte_is_a_handshakes(listener: Any) -> None:
@@ -158,7 +176,45 @@ def test_an_emulator_on_another_host_does_not_warn(credentials: Callable[[], Any
     assert repr(anonymous()) == "anonymous()"
 
 
-def test_an_api_key_beside_no_token_does_warn() -> None:
-    """It is a secret too."""
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"api_key": "key"},
+        {"metadata": {"X-Api-Key": "key"}},
+        {"metadata": {"x-goog-api-key": "key"}},
+        {"metadata": [("authorization", "Basic abc")], "header": "x-serverless-authorization"},
+    ],
+)
+def test_a_secret_beside_no_token_does_warn(arguments: dict[str, Any]) -> None:
+    """An API key, or a header that authorizes, wherever it was written."""
     with pytest.warns(UserWarning, match="in the clear"):
-        connect("emulator:8085", EchoStub, credentials=anonymous(), plaintext=True, api_key="key")
+        connect("emulator:8085", EchoStub, credentials=anonymous(), plaintext=True, **arguments)
+
+
+async def test_an_identity_on_a_plaintext_channel_to_another_machine_warns_once() -> None:
+    """The channel was opened quietly, for it has no secret of its own; nobody is there to answer."""
+    async with connect("192.0.2.1:80", EchoStub, credentials=anonymous(), plaintext=True) as stub:
+        with identity(anonymous()):
+            stub.UnaryUnary(b"x").cancel()
+        with identity(TOKEN), pytest.warns(UserWarning, match=r"192\.0\.2\.1:80 .* in the clear") as warned:
+            stub.UnaryUnary(b"x").cancel()
+            stub.UnaryUnary(b"x").cancel()
+    assert [warning.filename for warning in warned] == [__file__]
+
+
+async def test_an_identitys_warning_that_is_an_error_begins_no_call() -> None:
+    """Not the first, and not the second."""
+    async with connect("192.0.2.1:80", EchoStub, credentials=anonymous(), plaintext=True) as stub:
+        for _ in range(2):
+            with identity(TOKEN), pytest.raises(UserWarning, match="in the clear"):
+                stub.UnaryUnary(b"x")
+        assert stub is not None
+
+
+async def test_an_identity_on_a_plaintext_channel_of_this_machine_does_not_warn() -> None:
+    """Nothing leaves it."""
+    async with EchoServer(tls=False) as server:
+        async with connect(server.target, EchoStub, credentials=anonymous(), plaintext=True) as stub:
+            with identity(TOKEN):
+                await stub.UnaryUnary(b"x", timeout=10)
+    assert server.calls[0].values("authorization") == ("Bearer abc",)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
+import grpc.aio
 import pytest
 import trustme
 from aiohttp import web
 from google.auth.exceptions import TransportError
 
-from aio_authgrpc import AiohttpRequest, Token, TokenRequest, connect
+from aio_authgrpc import AiohttpRequest, Token, TokenRequest, connect, static_token
 from aio_authgrpc.testing import EchoServer, EchoStub
 
 HOST = "oauth2.example.invalid"
@@ -27,6 +30,12 @@ class Endpoint:
     proxy_port: int = 0
     port: int = 0
     trust: ssl.SSLContext = field(default_factory=lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+
+    async def eavesdrop(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Note one request for a tunnel, and refuse it."""
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.asked.append(" ".join(head.decode().split()[:2]))
+        writer.close()
 
     async def tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one CONNECT."""
@@ -113,3 +122,58 @@ async def test_a_call_gets_its_token_through_the_proxy(
         [f"CONNECT {HOST}:443"],
         ("Bearer abc",),
     )
+
+
+# RPCs
+
+
+PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy", "no_grpc_proxy", "no_proxy")
+
+
+@pytest.fixture
+async def grpc_proxy(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Endpoint]:
+    """Give a proxy for gRPC, which notes what it is asked for, and refuses it."""
+    endpoint = Endpoint()
+    server: Any = await asyncio.start_server(endpoint.eavesdrop, "127.0.0.1", 0)
+    for name in PROXY_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    yield endpoint
+    server.close()
+
+
+@pytest.mark.parametrize(
+    "target", ["localhost:{}", "127.0.0.1:{}", "ipv4:127.0.0.1:{}", "dns:///localhost:{}"]
+)
+async def test_plaintext_for_this_machine_goes_past_the_proxy(grpc_proxy: Endpoint, target: str) -> None:
+    """The proxy may be another machine, and would read the token."""
+    async with EchoServer(tls=False) as server:
+        there = target.format(server.port)
+        async with connect(there, EchoStub, credentials=static_token("abc"), plaintext=True) as stub:
+            await stub.UnaryUnary(b"x", timeout=10)
+    assert (grpc_proxy.asked, len(server.calls)) == ([], 1)
+
+
+async def test_local_credentials_go_past_the_proxy(grpc_proxy: Endpoint) -> None:
+    """For gRPC the connection to a proxy on this machine is a local one, wherever it leads to."""
+    local = grpc.local_channel_credentials()
+    async with connect(
+        "192.0.2.1:80", EchoStub, credentials=static_token("abc"), ssl_credentials=local
+    ) as stub:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stub.UnaryUnary(b"x", timeout=0.2)
+    assert grpc_proxy.asked == []
+
+
+@pytest.mark.parametrize("option", ["grpc.enable_http_proxy", "grpc.http_proxy"])
+async def test_the_callers_options_about_proxies_stand(
+    grpc_proxy: Endpoint, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever names one of them wants it so."""
+    value = {"grpc.enable_http_proxy": 1, "grpc.http_proxy": os.environ["http_proxy"]}[option]
+    async with connect(
+        "localhost:1", EchoStub, credentials=static_token("abc"), plaintext=True, options=[(option, value)]
+    ) as stub:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stub.UnaryUnary(b"x", timeout=10)
+    assert "CONNECT localhost:1" in grpc_proxy.asked

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +16,15 @@ import grpc.aio
 import pytest
 import trustme
 
-from aio_authgrpc import AuthorizedChannel, TokenCache, client_certificate_files, connect, static_token
+from aio_authgrpc import (
+    AuthorizedChannel,
+    ChannelClosedError,
+    ClientCertificateError,
+    TokenCache,
+    client_certificate_files,
+    connect,
+    static_token,
+)
 from aio_authgrpc.rotation import RotatingChannel
 from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock
 from aio_authgrpc.tls import TlsSettings, TlsSource
@@ -253,6 +263,60 @@ async def test_an_authorized_channel_over_it_sends_tokens_on_both(
     assert [call.values("authorization") for call in mutual_server.calls] == [("Bearer token-1",)] * 2
 
 
+@pytest.fixture
+async def refused(rotation: Rotation, client_files: Any) -> Rotation:
+    """Give a rotation whose first certificate the server does not take."""
+    stranger = trustme.CA().issue_cert("stranger@example.com")
+    chain = b"".join(link.bytes() for link in stranger.cert_chain_pems)
+    pair = (chain, stranger.private_key_pem.bytes())
+    settings = TlsSettings(root_certificates=client_files.server.ca_pem, pair=pair)
+    rotation.channel._replace(settings)
+    return rotation
+
+
+async def test_an_rpc_that_waits_for_its_connection_follows_the_certificate(
+    arity: Any, refused: Rotation, mutual_server: EchoServer, cache: TokenCache
+) -> None:
+    """With the token at hand or not; the one that no server takes would keep it until its deadline."""
+    channel = AuthorizedChannel(refused.channel, cache)
+    outcomes = []
+    for _ in range(2):
+        call = arity.begin(EchoStub(channel), wait_for_ready=True, timeout=15)
+        outcomes.append(asyncio.ensure_future(arity.finish(call)))
+        await cache.get()
+    await refused.channel.wait_for_state_change(grpc.ChannelConnectivity.IDLE)
+    await refused.rotate("second@example.com")
+    assert await asyncio.gather(*outcomes) == [arity.responses] * 2
+    assert names(mutual_server) == ["second@example.com"] * 2
+    await channel.close()
+
+
+async def test_an_rpc_that_waits_for_its_connection_ends_at_its_deadline(
+    arity: Any, refused: Rotation, cache: TokenCache
+) -> None:
+    """And says for what it waited; nothing waits on."""
+    async with AuthorizedChannel(refused.channel, cache) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await arity.finish(arity.begin(EchoStub(channel), wait_for_ready=True, timeout=0.2))
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert "waited for its connection" in str(caught.value.details())
+
+
+async def test_an_rpc_that_waits_for_its_connection_can_be_cancelled(
+    refused: Rotation, cache: TokenCache
+) -> None:
+    """Alone: another one waits on, until the channel is closed."""
+    async with AuthorizedChannel(refused.channel, cache) as channel:
+        calls = [EchoStub(channel).UnaryUnary(b"x", wait_for_ready=True) for _ in range(2)]
+        await asyncio.sleep(0)
+        calls[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await calls[0]
+        assert not calls[1].done()
+    with pytest.raises(ChannelClosedError):
+        await calls[1]
+
+
 # By connect()
 
 
@@ -297,6 +361,17 @@ async def test_a_callback_is_asked_again(client_files: Any, mutual_server: EchoS
             await stub.UnaryUnary(b"x", timeout=10)
 
 
+async def test_a_callback_that_exits_at_a_later_reading_changes_nothing(
+    client_files: Any, mutual_server: EchoServer
+) -> None:
+    """Neither the application ends nor the readings do."""
+    readings = [sys.exit, client_certificate_files(client_files.cert, client_files.key)]
+    source = TlsSource(None, lambda: readings.pop(0)())
+    with pytest.raises(ClientCertificateError, match="SystemExit"):
+        await source.read()
+    assert (await source.read()).pair is not None
+
+
 async def test_a_workloads_files_are_read_again(
     client_files: Any, mutual_server: EchoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -313,6 +388,41 @@ async def test_a_workloads_files_are_read_again(
         client_files.issue("second@example.com")
         while "second@example.com" not in names(mutual_server):
             await stub.UnaryUnary(b"x", timeout=10)
+
+
+async def test_a_workloads_configuration_that_is_away_for_a_moment_changes_nothing(
+    client_files: Any, home: Path
+) -> None:
+    """Whoever writes it may do so in two steps; a channel never goes on without its certificate."""
+    config = home / ".config" / "gcloud" / "certificate_config.json"
+    client_files.configure(config)
+    source = TlsSource()
+    first = await source.read()
+    config.rename(home / "away")
+    with pytest.raises(ClientCertificateError, match="is not any more"):
+        await source.read()
+    assert source.may_change
+    (home / "away").rename(config)
+    assert first.pair is not None
+    assert await source.read() == first
+
+
+async def test_a_workload_does_not_become_a_device(
+    client_files: Any, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files are away for a moment: nobody's provider command is run, which is another identity."""
+    monkeypatch.setenv("GOOGLE_API_USE_CLIENT_CERTIFICATE", "true")
+    config = home / ".config" / "gcloud" / "certificate_config.json"
+    client_files.configure(config)
+    source = TlsSource()
+    await source.read()
+    config.unlink()
+    metadata = home / ".secureConnect" / "context_aware_metadata.json"
+    metadata.parent.mkdir()
+    metadata.write_text(json.dumps({"cert_provider_command": ["touch", str(home / "was-run")]}))
+    with pytest.raises(ClientCertificateError, match="is not any more"):
+        await source.read()
+    assert not (home / "was-run").exists()
 
 
 async def test_root_certificates_are_read_again(echo_server: EchoServer, tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,15 +88,15 @@ async def test_a_channel_without_tls_arguments_has_the_workloads_certificate(
     assert await names_seen(mutual_server) == ("first@example.com",)
 
 
-@pytest.mark.parametrize("variable", [None, "CLOUDSDK_CONFIG"])
+@pytest.mark.parametrize("named", [None, "{}", "~/elsewhere"])
 async def test_gclouds_own_configuration_is_found(
-    home: Path, client_files: Any, monkeypatch: pytest.MonkeyPatch, variable: str | None
+    home: Path, client_files: Any, monkeypatch: pytest.MonkeyPatch, named: str | None
 ) -> None:
     """In its directory, which may be elsewhere."""
     directory = home / ".config" / "gcloud"
-    if variable is not None:
+    if named is not None:
         directory = home / "elsewhere"
-        monkeypatch.setenv(variable, str(directory))
+        monkeypatch.setenv("CLOUDSDK_CONFIG", named.format(directory))
     client_files.configure(directory / "certificate_config.json")
     assert (await SslCredentials()).is_mtls
 
@@ -107,6 +108,15 @@ async def test_a_gke_workloads_bundle_is_found(client_files: Any) -> None:
     found = await asyncio.to_thread(DefaultCertificateLookup(gke_bundle=bundle).run)
     assert found is not None
     assert (found.in_files, b"PRIVATE KEY" in found.pair[1]) == (True, True)
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.9])
+def test_a_gke_workloads_bundle_that_is_half_written_is_refused(client_files: Any, kept: float) -> None:
+    """The key stands first, and the second of two certificates is not there yet, or in part."""
+    bundle, chain = client_files.directory / "bundle.pem", client_files.cert.read_bytes()
+    bundle.write_bytes(client_files.key.read_bytes() + chain + chain[: int(len(chain) * kept)])
+    with pytest.raises(ClientCertificateError, match=r"bundle\.pem holds part of a PEM block"):
+        DefaultCertificateLookup(gke_bundle=bundle).run()
 
 
 async def test_a_device_has_mutual_tls(device: Callable[..., Path], mutual_server: EchoServer) -> None:
@@ -215,6 +225,7 @@ PAIR = {"cert_path": "/no/such/cert", "key_path": "/no/such/key"}
     [
         pytest.param("{not JSON", "certificate_config.json is not JSON", id="no-json"),
         pytest.param("", "certificate_config.json is empty", id="empty"),
+        pytest.param("[" * 200_000, "certificate_config.json is not JSON", id="deep"),
         pytest.param([], "no JSON object", id="no-object"),
         pytest.param({}, "no cert_configs", id="no-configs"),
         pytest.param({"cert_configs": {"workload": {}}}, "without cert_path or key_path", id="no-paths"),
@@ -250,6 +261,44 @@ async def test_a_configuration_that_is_named_and_missing_is_an_error(
         await secure_authorized_channel(TOKEN, None, listener.target)
     assert isinstance(caught.value.__cause__, FileNotFoundError)
     assert listener.connections == 0
+
+
+@pytest.mark.parametrize(
+    "place", [".config/gcloud/certificate_config.json", ".secureConnect/context_aware_metadata.json"]
+)
+async def test_a_directory_in_the_place_of_a_file_is_an_error(
+    home: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """As in google-auth: a certificate is wanted, and something is there."""
+    monkeypatch.setenv("GOOGLE_API_USE_CLIENT_CERTIFICATE", "true")
+    (home / place).mkdir(parents=True)
+    with pytest.raises(MutualTLSChannelError, match=f"{Path(place).name} is no regular file"):
+        await SslCredentials()
+
+
+@pytest.fixture
+def locked(home: Path) -> Iterator[Path]:
+    """Give a directory that this process may not look into; root may look into all of them."""
+    directory = home / "locked"
+    directory.mkdir(mode=0o000)
+    user = os.geteuid()
+    os.seteuid(user or 65534)
+    yield directory
+    os.seteuid(user)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_directory_that_may_not_be_looked_into_is_an_error_where_a_certificate_is_wanted(
+    locked: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool
+) -> None:
+    """It may be there. Elsewhere the directory is not for us."""
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(locked))
+    if not wanted:
+        assert DefaultCertificateLookup().run() is None
+        return
+    monkeypatch.setenv("GOOGLE_API_USE_CLIENT_CERTIFICATE", "true")
+    with pytest.raises(MutualTLSChannelError, match=r"certificate_config\.json cannot be read \(Permission"):
+        DefaultCertificateLookup().run()
 
 
 async def test_a_home_that_does_not_exist_is_an_error_where_it_is_named(
@@ -368,6 +417,56 @@ async def test_loading_that_is_cancelled_kills_the_command(device: Callable[...,
     with pytest.raises(asyncio.CancelledError):
         await loading
     await line.ended.wait()
+
+
+WAITS_ONCE = """
+import pathlib, sys
+with open(sys.argv[1], "a") as runs:
+    runs.write("run ")
+print(pathlib.Path(sys.argv[2]).read_text())  # a pipe: waits for its writer
+"""
+
+
+@pytest.fixture
+def one_command(device: Callable[..., Path], client_files: Any, tmp_path: Path) -> tuple[Path, Path]:
+    """Give a device's files: where its command notes each run, and the pipe that it prints."""
+    runs, pipe = tmp_path / "runs", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    device(sys.executable, "-c", WAITS_ONCE, runs, pipe)
+    return runs, pipe
+
+
+async def test_many_who_load_one_object_at_once_run_its_command_once(
+    one_command: tuple[Path, Path], client_files: Any
+) -> None:
+    """It may ask its user for something. One who leaves leaves alone."""
+    runs, pipe = one_command
+    credentials = SslCredentials()
+    loading = [asyncio.ensure_future(credentials.load()) for _ in range(3)]
+    await asyncio.sleep(0)
+    loading[0].cancel()
+    both = client_files.cert.read_text() + client_files.key.read_text()
+    await asyncio.to_thread(pipe.write_text, both)
+    outcomes = await asyncio.gather(*loading, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError, *[SslCredentials] * 2]
+    assert (runs.read_text(), credentials.is_mtls) == ("run ", True)
+
+
+async def test_a_failure_of_loading_is_an_exception_of_each_who_waits(
+    one_command: tuple[Path, Path],
+) -> None:
+    """With the cause that they share; it is not remembered."""
+    runs, pipe = one_command
+    credentials = SslCredentials()
+    for _ in range(2):
+        loading = [asyncio.ensure_future(credentials.load()) for _ in range(2)]
+        await asyncio.to_thread(pipe.write_text, "no certificate")
+        first, second = await asyncio.gather(*loading, return_exceptions=True)
+        assert isinstance(first, MutualTLSChannelError)
+        assert isinstance(second, MutualTLSChannelError)
+        assert first is not second
+        assert first.__cause__ is second.__cause__ is not None
+    assert runs.read_text() == "run run "
 
 
 def test_a_look_up_that_was_cut_off_starts_no_command(device: Callable[..., Path]) -> None:
