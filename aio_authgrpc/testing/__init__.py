@@ -3,8 +3,8 @@
 `Authority` issues tokens, `BookstoreServer` demands them, `EchoServer` shows what arrived, `FakeClock`
 makes time pass. `GoogleCloud` has every endpoint that google-auth's credentials talk to, the metadata server,
 STS and the IAM API among them, and an `InterceptingProxy` through which they are found at Google's names.
-`EnvoyProxy` runs a real Envoy in front of a server, and `ChaosProxy` spoils the connections to one. All but the
-clock are async context managers that listen on free ports of 127.0.0.1. Nothing is patched.
+`EnvoyProxy` runs a real Envoy in front of a server, and `ChaosProxy` spoils the connections to one.
+All but the clock are async context managers that listen on free ports of 127.0.0.1. Nothing is patched.
 
 `aio_authgrpc.testing.pytest_plugin` has fixtures of them all.
 """
