@@ -430,6 +430,11 @@ class TokenCache:
         self._failures += 1
         now = self._clock.monotonic()
         delay = self._rng.uniform(0, backoff_window(self._failures))
+        served_for = -1.0 if self._entry is None else self._entry.expired_in(self._clock.time(), now)
+        if served_for > 0:
+            # The token may end before the back-off, and the endpoint's trouble before the token: then no
+            # call should fail. Who finds the token expired may therefore ask.
+            delay = min(delay, served_for)
         delay = max(delay, getattr(error, "retry_after", None) or 0.0)
         self._next_attempt_at = now + delay
         if self._failures == 1:  # once in a row, not once an attempt
