@@ -2,7 +2,7 @@
 
     python benchmarks/soak.py [--minutes 1] [--callers 200] [--rate 1000] [--seed 1] [--json]
 
-The authority, the gRPC server and a chaos proxy before each are in another process. The callers make unary
+The authority and the gRPC server are in processes of their own, each behind a chaos proxy. The callers make unary
 RPCs, each after a random pause, with `wait_for_ready` and a timeout of 10 s. Meanwhile, with rests between,
 the token endpoint fails, lies, hangs, breaks off and goes down, the network is cut, freezes and goes down
 (`soak_chaos.py` has the list), and the server is restarted twice on its port.
@@ -181,8 +181,11 @@ class Soak:
             "undisturbed calls with a rotation / without": " / ".join(f"{part.count}" for part in both),
             "their p99 in ms": " / ".join(f"{part.percentile(99):.1f}" for part in both),
             "their p99.9 in ms": f"{tails}, ratio {self.latency_ratio:.2f}",
-            "longest stall in ms, all / own": f"{1000 * max(self.stalls.values()):.1f} / "
-            f"{1000 * max(self.own_stalls.values()):.1f}",
+            **{
+                f"longest stall in ms {part} a refresh, all / own": f"{1000 * self.stalls[part]:.1f} / "
+                f"{1000 * self.own_stalls[part]:.1f}"
+                for part in sorted(self.stalls)
+            },
             "memory in MB, before / after": f"{self.memory_before:.1f} / {self.memory_after:.1f}",
             "tasks / threads left": f"{self.tasks_left} / {self.threads_left}",
         }
@@ -247,9 +250,15 @@ async def _ended(tasks: list[asyncio.Task[Any]]) -> None:
             raise outcome
 
 
+async def dbg():
+    while True:
+        await asyncio.sleep(20)
+        print(memory(), flush=True)
+
+
 async def _let_it_run(stub: EchoStub, soak: Soak, chaos: Chaos, arguments: argparse.Namespace) -> None:
     callers = Callers(stub, soak, chaos, arguments.callers / arguments.rate)
-    watch = OwnStallWatch(lambda: "soak")
+    watch = OwnStallWatch(lambda: "with" if soak.refreshes.under_way else "without")
     rng = random.Random(arguments.seed)
     await stub.echo(PAYLOAD, timeout=_CALL_TIMEOUT)
     tasks = [asyncio.create_task(callers.run(random.Random(rng.random()))) for _ in range(arguments.callers)]
@@ -258,6 +267,7 @@ async def _let_it_run(stub: EchoStub, soak: Soak, chaos: Chaos, arguments: argpa
     try:
         await asyncio.sleep(settled)
         soak.memory_before = memory()
+        asyncio.create_task(dbg())
         await asyncio.sleep(third - settled)
         await chaos.restart_server()
         await asyncio.sleep(third)
@@ -272,40 +282,35 @@ async def _let_it_run(stub: EchoStub, soak: Soak, chaos: Chaos, arguments: argpa
 async def run(arguments: argparse.Namespace) -> Soak:
     """Soak, and return what that found."""
     soak = Soak(arguments.seconds or 60 * arguments.minutes)
-    async with OrderedProcess("serve_soak.py") as process:
-        described = await process.order("describe")
-        trusted = grpc.ssl_channel_credentials(described["ca_pem"].encode())
-        async with grpc.aio.secure_channel(described["target"], trusted) as other:
+    async with (
+        OrderedProcess("serve_soak.py", "authority") as authority,
+        OrderedProcess("serve_soak.py", "server") as server,
+    ):
+        place = await server.order("describe")
+        trusted = grpc.ssl_channel_credentials(place["ca_pem"].encode())
+        async with grpc.aio.secure_channel(place["target"], trusted) as other:
             await other.channel_ready()  # grpc.aio's own thread is there from now on
             tasks, threads = asyncio.all_tasks(), threading.active_count()
-            await _connected(soak, process, described, trusted, arguments)
+            async with aio_authgrpc.AiohttpRequest(timeout=_HTTP_TIMEOUT) as request:
+                connection = aio_authgrpc.connect(
+                    place["target"],
+                    EchoStub,
+                    credentials=aio_authgrpc.service_account(
+                        await authority.order("describe"), scopes=_SCOPES
+                    ),
+                    ssl_credentials=trusted,
+                    request=request,
+                    options=_OPTIONS,
+                )
+                chaos = Chaos(authority, server, random.Random(arguments.seed), soak.refreshes)
+                async with connection as stub:
+                    connection.auth.subscribe(soak.refreshes.note)
+                    await _let_it_run(stub, soak, chaos, arguments)
+            soak.disturbances = chaos.counts
             soak.tasks_left = len(asyncio.all_tasks() - tasks)
             soak.threads_left = threading.active_count() - threads
-        soak.received = await process.order("token_requests")
+        soak.received = await authority.order("token_requests")
     return soak
-
-
-async def _connected(
-    soak: Soak,
-    process: OrderedProcess,
-    described: dict[str, Any],
-    trusted: grpc.ChannelCredentials,
-    arguments: argparse.Namespace,
-) -> None:
-    chaos = Chaos(process, random.Random(arguments.seed), soak.refreshes)
-    async with aio_authgrpc.AiohttpRequest(timeout=_HTTP_TIMEOUT) as request:
-        connection = aio_authgrpc.connect(
-            described["target"],
-            EchoStub,
-            credentials=aio_authgrpc.service_account(described["key_file"], scopes=_SCOPES),
-            ssl_credentials=trusted,
-            request=request,
-            options=_OPTIONS,
-        )
-        async with connection as stub:
-            connection.auth.subscribe(soak.refreshes.note)
-            await _let_it_run(stub, soak, chaos, arguments)
-    soak.disturbances = chaos.counts
 
 
 def _arguments() -> argparse.Namespace:

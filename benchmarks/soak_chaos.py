@@ -110,12 +110,14 @@ class Chaos:
     """Carries out a seeded sequence of disturbances, with rests between, and remembers them.
 
     Args:
-        process: Carries out the orders.
+        authority: The process that carries out the orders for the token endpoint.
+        server: The one that carries out those for the network and the gRPC server.
         rng: Chooses.
         refreshes: When the token ends that is served.
     """
 
-    process: OrderedProcess
+    authority: OrderedProcess
+    server: OrderedProcess
     rng: random.Random
     refreshes: Refreshes
     done: deque[Disturbance] = field(default_factory=lambda: deque(maxlen=20))
@@ -139,15 +141,15 @@ class Chaos:
         """Stop the gRPC server, and start it again on the same port half a second later."""
         async with self._restarting:
             with _during(self, RESTART):
-                await self.process.order("stop_server")
+                await self.server.order("stop")
                 await asyncio.sleep(0.5)
-                await self.process.order("start_server")
+                await self.server.order("start")
 
     async def _disturb(self, name: str) -> None:
         with _during(self, name):
             if name in ENDPOINT_FAULTS:
                 for order in ENDPOINT_FAULTS[name]:
-                    await self.process.order("spoil", *order)
+                    await self._spoil(*order)
                 await self._next_refresh()
                 await self._behave("authority", "endpoint")
             elif name in OUTAGES:
@@ -159,7 +161,7 @@ class Chaos:
         """Wait until a refresh has ended, one way or the other."""
         loop, before = asyncio.get_running_loop(), self.refreshes.rotations + self.refreshes.failed
         until = loop.time() + _ROUND
-        while self.refreshes.rotations + self.refreshes.failed == before and loop.time() < until:
+        while self.refreshes.rotations + self.refreshes.failed == before and loop.time() < until:  # noqa: ASYNC110 - no event says so
             await asyncio.sleep(0.02)
 
     async def _outage(self, name: str) -> None:
@@ -169,21 +171,25 @@ class Chaos:
             "endpoint frozen": ("endpoint", "freeze", {}),
             "endpoint fails": ("authority", "fail", {"status": 503, "times": None}),
         }
-        await self.process.order("spoil", *orders[name])
+        await self._spoil(*orders[name])
         await asyncio.sleep(self.rng.choice([0.2, 0.5, 1.5, 4.0]))
         await self._behave("authority", "endpoint")
-        await self.process.order("spoil", "endpoint", "come_up", {})
+        await self._spoil("endpoint", "come_up", {})
 
     async def _disturb_network(self, name: str) -> None:
         order = {"network cut": "cut", "network frozen": "freeze", "network down": "go_down"}[name]
-        await self.process.order("spoil", "network", order, {})
+        await self._spoil("network", order, {})
         await asyncio.sleep(self.rng.uniform(0.1, 0.5))
         await self._behave("network")
-        await self.process.order("spoil", "network", "come_up", {})
+        await self._spoil("network", "come_up", {})
+
+    async def _spoil(self, part: str, order: str, arguments: Mapping[str, Any]) -> None:
+        process = self.server if part == "network" else self.authority
+        await process.order("spoil", part, order, arguments)
 
     async def _behave(self, *parts: str) -> None:
         for part in parts:
-            await self.process.order("spoil", part, "behave", {})
+            await self._spoil(part, "behave", {})
 
     def cause_of(self, error: BaseException, began_at: float, ended_at: float, offset: float) -> str:
         """Return which disturbance explains a failed call; what begins with "UNEXPLAINED" is none.

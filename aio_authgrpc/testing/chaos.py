@@ -165,6 +165,16 @@ class ChaosProxy(Lifecycle):
         self._authority().configure_trust(context)
         return context
 
+    @property
+    def open_connections(self) -> int:
+        """How many connections are open now, those included that are held."""
+        return len(self._serving)
+
+    async def wait_until_idle(self) -> None:
+        """Wait until no connection is open: until whoever had one has closed it, or it was cut."""
+        while self._serving:
+            await asyncio.wait(self._serving)
+
     # What it does to the next connections
 
     def hold(self, *, times: int | None = None) -> Gate:
@@ -300,8 +310,9 @@ class ChaosProxy(Lifecycle):
             self._writers.add(writer)
             try:
                 await self._connect(reader, writer, manner(writer))
-                writer.close()
-                await asyncio.wait_for(writer.wait_closed(), _GOODBYE)
+                if not writer.is_closing():
+                    writer.close()
+                    await asyncio.wait_for(writer.wait_closed(), _GOODBYE)
             finally:
                 self._writers.discard(writer)
                 writer.transport.abort()
@@ -321,7 +332,8 @@ class ChaosProxy(Lifecycle):
     ) -> None:
         there, to_there = await asyncio.open_connection(*self._server)
         # What was sent has left when drain() returns, and not when a buffer has room again.
-        writer.transport.set_write_buffer_limits(0)
+        # (asyncio's TLS never lets a writer go on whose limit is zero.)
+        writer.transport.set_write_buffer_limits(high=1, low=0)
         try:
             await self._pass_on((reader, _Answer(to_there)), (there, answer))
         finally:
@@ -367,6 +379,8 @@ def _server_context(authority: trustme.CA, names: tuple[str, ...]) -> ssl.SSLCon
 def _reset(writer: asyncio.StreamWriter) -> None:
     # Without lingering, closing sends RST in place of FIN.
     lingering = struct.pack("ii", 1, 0)
-    with contextlib.suppress(OSError):  # the client has gone already
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, lingering)
+    connection = writer.get_extra_info("socket")  # None where TLS has ended already
+    if connection is not None:
+        with contextlib.suppress(OSError):  # the client has gone already
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, lingering)
     writer.transport.abort()

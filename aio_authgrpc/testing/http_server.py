@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import socket
 import ssl
@@ -218,8 +219,10 @@ async def _body(request: web.Request, handler: _Handler) -> bytes:
 async def _flood(request: web.Request, _: _Handler) -> web.StreamResponse:
     response = web.StreamResponse()
     await response.prepare(request)
-    while True:  # writing raises when the client has left
-        await response.write(_SOME_OF_A_FLOOD)
+    with contextlib.suppress(ConnectionError):  # the client has left
+        while True:
+            await response.write(_SOME_OF_A_FLOOD)
+    return response
 
 
 async def _reset(request: web.Request, _: _Handler) -> web.Response:
