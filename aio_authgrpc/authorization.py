@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 import grpc.aio
 
 from aio_authgrpc.errors import AuthRpcError, ChannelClosedError, ConfigurationError, WrongEventLoopError
+from aio_authgrpc.fork import lose_loop_at_fork
 from aio_authgrpc.identity import Identity, current_identities
 from aio_authgrpc.sources.several import all_of, combined
 from aio_authgrpc.token import Metadata, Token, TokenSource
@@ -125,7 +126,8 @@ class Authorizer:
         self._audience = audience
         self._authorization: Authorization | None = None
         # The loop, or None once closed: one comparison on the hot path finds out both.
-        self._open_on: asyncio.AbstractEventLoop | None = get_running_loop()
+        self._open_on: object = get_running_loop()
+        lose_loop_at_fork(self)
         # What a caller may not send beside it: the tokens' headers, and that of an API key.
         others: Iterable[str] = getattr(cache.source, "other_headers", ())
         self._reserved = {header, *others, *(key for key, _ in metadata if key in _API_KEY_HEADERS)}
@@ -247,6 +249,11 @@ class Authorizer:
                     hint="Leave it out, or use a plain grpc.aio channel for this call.",
                 )
         return entries
+
+    def lose_loop(self) -> None:
+        """See `fork.LoopBound`."""
+        if not self.closed:
+            self._open_on = object()
 
     def refuse_new_calls(self) -> None:
         """Let no further call begin; those that wait go on."""

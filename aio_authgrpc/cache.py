@@ -33,6 +33,7 @@ from aio_authgrpc.events import (
     StaleServed,
     TokenRejected,
 )
+from aio_authgrpc.fork import lose_loop_at_fork
 from aio_authgrpc.freshness import CachedToken, TokenState, backoff_window, pause_window
 from aio_authgrpc.http import AiohttpRequest
 from aio_authgrpc.single_flight import FlightCancelledError, SingleFlight
@@ -142,8 +143,9 @@ class TokenCache:
         self._next_attempt_at = 0.0
         self._events = EventBus()
         self._warmer: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: object = None  # an event loop; after a fork, what is none
         self._closed = False
+        lose_loop_at_fork(self)
 
     @property
     def source(self) -> TokenSource:
@@ -347,6 +349,11 @@ class TokenCache:
                 "The channel belongs to another event loop.",
                 hint="Open it on the loop, and in the process, that uses it: after a fork, not before.",
             )
+
+    def lose_loop(self) -> None:
+        """See `fork.LoopBound`."""
+        if self._loop is not None:
+            self._loop = object()
 
     def _start_warmer(self) -> None:
         if self._keep_warm and self._warmer is None:
