@@ -2,8 +2,8 @@
 
     python benchmarks/soak.py [--minutes 1] [--callers 200] [--rate 1000] [--seed 1] [--json]
 
-The authority and the gRPC server are in processes of their own, each behind a chaos proxy. The callers make unary
-RPCs, each after a random pause, with `wait_for_ready` and a timeout of 10 s. Meanwhile, with rests between,
+The authority and the gRPC server are in processes of their own, each behind a chaos proxy. The callers make
+unary RPCs, each after a random pause, with `wait_for_ready` and a timeout of 10 s. Meanwhile, with rests between,
 the token endpoint fails, lies, hangs, breaks off and goes down, the network is cut, freezes and goes down
 (`soak_chaos.py` has the list), and the server is restarted twice on its port.
 
@@ -250,12 +250,6 @@ async def _ended(tasks: list[asyncio.Task[Any]]) -> None:
             raise outcome
 
 
-async def dbg():
-    while True:
-        await asyncio.sleep(20)
-        print(memory(), flush=True)
-
-
 async def _let_it_run(stub: EchoStub, soak: Soak, chaos: Chaos, arguments: argparse.Namespace) -> None:
     callers = Callers(stub, soak, chaos, arguments.callers / arguments.rate)
     watch = OwnStallWatch(lambda: "with" if soak.refreshes.under_way else "without")
@@ -263,16 +257,15 @@ async def _let_it_run(stub: EchoStub, soak: Soak, chaos: Chaos, arguments: argpa
     await stub.echo(PAYLOAD, timeout=_CALL_TIMEOUT)
     tasks = [asyncio.create_task(callers.run(random.Random(rng.random()))) for _ in range(arguments.callers)]
     tasks += [asyncio.create_task(run) for run in (callers.sort_windows(), watch.run(), chaos.run())]
-    third, settled = soak.seconds / 3, min(60.0, soak.seconds / 3)
+    settled = min(60.0, soak.seconds / 3)
     try:
-        await asyncio.sleep(settled)
+        await asyncio.sleep(settled / 2)
+        await chaos.restart_server()
+        await asyncio.sleep(settled / 2)
         soak.memory_before = memory()
-        asyncio.create_task(dbg())
-        await asyncio.sleep(third - settled)
+        await asyncio.sleep((soak.seconds - settled) / 2)
         await chaos.restart_server()
-        await asyncio.sleep(third)
-        await chaos.restart_server()
-        await asyncio.sleep(third)
+        await asyncio.sleep((soak.seconds - settled) / 2)
         soak.memory_after = memory()
     finally:
         await _ended(tasks)
