@@ -3,8 +3,8 @@
     python benchmarks/soak.py [--minutes 1] [--callers 200] [--rate 1000] [--seed 1] [--json]
 
 The authority and the gRPC server are in processes of their own, each behind a chaos proxy. The callers make
-unary RPCs, each after a random pause, with `wait_for_ready` and a timeout of 10 s. Meanwhile, with rests between,
-the token endpoint fails, lies, hangs, breaks off and goes down, the network is cut, freezes and goes down
+unary RPCs, each after a random pause, with `wait_for_ready` and a timeout of 10 s. Meanwhile, with rests, the
+token endpoint fails, lies, hangs, breaks off and goes down, the network is cut, freezes and goes down
 (`soak_chaos.py` has the list), and the server is restarted twice on its port.
 
 A failure is explained by an outage of the token endpoint that lasted longer than the token did, and by a

@@ -133,7 +133,7 @@ class Chaos:
         what = [*ENDPOINT_FAULTS, *OUTAGES * 2, *NETWORK_FAULTS * 2]
         while True:
             for number, name in enumerate(self.rng.sample(what, len(what))):
-                await asyncio.sleep(self.rng.uniform(0.5, 1.5) if number % 3 else _REST)
+                await asyncio.sleep(self.rng.uniform(0.5, 1.5) if number % 3 != 2 else _REST)
                 async with self._restarting:
                     await self._disturb(name)
 

@@ -210,9 +210,10 @@ class ChaosProxy(Lifecycle):
 
     def cut(self) -> int:
         """Reset every connection that is open (TCP RST); return how many."""
-        for writer in tuple(self._writers):
+        there = [writer for writer in self._writers if not writer.is_closing()]
+        for writer in there:
             _reset(writer)
-        return len(self._writers)
+        return len(there)
 
     async def go_down(self) -> None:
         """Refuse connections from now on, and reset those that are open. The port stays its own."""
