@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
+import grpc.aio
 from server_process import OrderedProcess
 
 import aio_authgrpc
@@ -41,6 +43,12 @@ ENDPOINT_FAULTS: Mapping[str, Sequence[Order]] = {
 OUTAGES = ("endpoint down", "endpoint frozen", "endpoint fails")
 NETWORK_FAULTS = ("network cut", "network frozen", "network down")
 RESTART = "server restarted"
+# What gRPC makes of a connection that is lost, and of a server that stops.
+_OF_THE_NETWORK = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+)
 # Longer than a token lives: a fault that waits for the next request has met it then.
 _ROUND = 4.0
 # After every third disturbance, so that there is something to compare with.
@@ -84,6 +92,11 @@ class Refreshes:
     usable_until: float = 0.0
     last_began_at: float = 0.0
     _next_attempt_at: float = 0.0
+
+    @property
+    def ended(self) -> int:
+        """How many have ended, one way or the other."""
+        return self.rotations + self.failed
 
     def note(self, event: TokenEvent) -> None:
         """Take in an event."""
@@ -159,9 +172,10 @@ class Chaos:
 
     async def _next_refresh(self) -> None:
         """Wait until a refresh has ended, one way or the other."""
-        loop, before = asyncio.get_running_loop(), self.refreshes.rotations + self.refreshes.failed
-        until = loop.time() + _ROUND
-        while self.refreshes.rotations + self.refreshes.failed == before and loop.time() < until:  # noqa: ASYNC110 - no event says so
+        before = self.refreshes.ended
+        for _ in range(int(_ROUND / 0.02)):
+            if self.refreshes.ended > before:
+                return
             await asyncio.sleep(0.02)
 
     async def _outage(self, name: str) -> None:
@@ -203,11 +217,14 @@ class Chaos:
         name = f"{type(error).__name__} {getattr(error, 'code', lambda: None)()}"
         if isinstance(error, aio_authgrpc.TokenUnavailableError | aio_authgrpc.TokenRefusedError):
             return self._cause_of_no_token(ended_at, offset) or f"UNEXPLAINED: {name}: {error}"[:100]
-        causes = (*NETWORK_FAULTS, RESTART)
-        for one in reversed(tuple(self.done)):
-            late = one.ended_at is not None and one.ended_at + RECONNECT < began_at
-            if one.what in causes and not late and not isinstance(error, aio_authgrpc.AuthGrpcError):
-                return one.what
+        of_grpc = isinstance(error, grpc.aio.AioRpcError) and not isinstance(
+            error, aio_authgrpc.AuthGrpcError
+        )
+        if of_grpc and error.code() in _OF_THE_NETWORK:
+            for one in reversed(tuple(self.done)):
+                late = one.ended_at is not None and one.ended_at + RECONNECT < began_at
+                if one.what in (*NETWORK_FAULTS, RESTART) and not late:
+                    return one.what
         return f"UNEXPLAINED: {name}: {error}"[:100]
 
     def _cause_of_no_token(self, failed_at: float, offset: float) -> str | None:

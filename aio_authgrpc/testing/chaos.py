@@ -16,6 +16,7 @@ import grpc
 import trustme
 
 from aio_authgrpc.clock import Clock, SystemClock
+from aio_authgrpc.testing.answers import Answer, BrokenAnswer, LateAnswer, TrickledAnswer
 from aio_authgrpc.testing.lifecycle import Lifecycle
 from aio_authgrpc.testing.misbehaviour import ANYWHERE, Gate, Script
 
@@ -28,53 +29,7 @@ _NAMES = ("localhost", "127.0.0.1")
 _TRICKLE_PAUSE = 0.05
 
 
-class _Answer:
-    """Passes on what the server sends.
-
-    Args:
-        writer: Leads to the client.
-    """
-
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
-        self._writer = writer
-
-    async def send(self, data: bytes) -> None:
-        """Pass some bytes on, and return when they have left."""
-        self._writer.write(data)
-        await self._writer.drain()
-
-
-class _LateAnswer(_Answer):
-    def __init__(self, writer: asyncio.StreamWriter, sleep: Callable[[], Awaitable[None]]) -> None:
-        super().__init__(writer)
-        self._sleep = sleep
-
-    async def send(self, data: bytes) -> None:
-        await self._sleep()
-        await super().send(data)
-
-
-class _TrickledAnswer(_LateAnswer):
-    async def send(self, data: bytes) -> None:
-        for position in range(len(data)):
-            await super().send(data[position : position + 1])
-
-
-class _BrokenAnswer(_Answer):
-    def __init__(self, writer: asyncio.StreamWriter, after: int, end: Callable[[], None]) -> None:
-        super().__init__(writer)
-        self._left = after
-        self._end = end
-
-    async def send(self, data: bytes) -> None:
-        await super().send(data[: self._left])
-        self._left -= len(data)
-        if self._left <= 0:
-            self._end()
-            raise ConnectionAbortedError("as ordered")
-
-
-_Manner: TypeAlias = Callable[[asyncio.StreamWriter], _Answer]
+_Manner: TypeAlias = Callable[[asyncio.StreamWriter], Answer]
 
 
 class ChaosProxy(Lifecycle):
@@ -186,20 +141,20 @@ class ChaosProxy(Lifecycle):
     def delay(self, seconds: float, *, times: int | None = None) -> None:
         """Pass each piece of what the server sends on after `seconds` of the clock."""
         sleep = functools.partial(self._clock.sleep, seconds)
-        self._order(lambda writer: _LateAnswer(writer, sleep), times)
+        self._order(lambda writer: LateAnswer(writer, sleep), times)
 
     def trickle(self, *, pause: float = _TRICKLE_PAUSE, times: int | None = 1) -> None:
         """Pass what the server sends on a byte at a time, each after `pause` seconds of the clock."""
         sleep = functools.partial(self._clock.sleep, pause)
-        self._order(lambda writer: _TrickledAnswer(writer, sleep), times)
+        self._order(lambda writer: TrickledAnswer(writer, sleep), times)
 
     def reset_connections(self, *, after: int = 0, times: int | None = 1) -> None:
         """Reset connections (TCP RST) in place of passing more than `after` bytes of an answer on."""
-        self._order(lambda writer: _BrokenAnswer(writer, after, lambda: _reset(writer)), times)
+        self._order(lambda writer: BrokenAnswer(writer, after, lambda: _reset(writer)), times)
 
     def end_connections(self, *, after: int = 0, times: int | None = 1) -> None:
         """End connections properly (TCP FIN) in place of passing more than `after` bytes on."""
-        self._order(lambda writer: _BrokenAnswer(writer, after, writer.close), times)
+        self._order(lambda writer: BrokenAnswer(writer, after, writer.close), times)
 
     # What it does to all of them
 
@@ -306,7 +261,7 @@ class ChaosProxy(Lifecycle):
             client.setblocking(False)
             for wait in self._waits.take_all(ANYWHERE):
                 await wait()
-            manner = self._faults.take(ANYWHERE) or _Answer
+            manner = self._faults.take(ANYWHERE) or Answer
             reader, writer = await self._streams(client)
             self._writers.add(writer)
             try:
@@ -329,18 +284,18 @@ class ChaosProxy(Lifecycle):
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
     async def _connect(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: _Answer
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer
     ) -> None:
         there, to_there = await asyncio.open_connection(*self._server)
         # What was sent has left when drain() returns, and not when a buffer has room again.
         # (asyncio's TLS never lets a writer go on whose limit is zero.)
         writer.transport.set_write_buffer_limits(high=1, low=0)
         try:
-            await self._pass_on((reader, _Answer(to_there)), (there, answer))
+            await self._pass_on((reader, Answer(to_there)), (there, answer))
         finally:
             to_there.transport.abort()
 
-    async def _pass_on(self, *ways: tuple[asyncio.StreamReader, _Answer]) -> None:
+    async def _pass_on(self, *ways: tuple[asyncio.StreamReader, Answer]) -> None:
         """Pass both ways until one of them ends."""
         passing = [asyncio.create_task(self._pass(reader, answer)) for reader, answer in ways]
         try:
@@ -350,7 +305,7 @@ class ChaosProxy(Lifecycle):
                 way.cancel()
             await asyncio.gather(*passing, return_exceptions=True)
 
-    async def _pass(self, reader: asyncio.StreamReader, answer: _Answer) -> None:
+    async def _pass(self, reader: asyncio.StreamReader, answer: Answer) -> None:
         while data := await reader.read(_CHUNK):
             if self._frozen is not None:
                 await self._frozen.pass_through()
