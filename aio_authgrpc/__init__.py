@@ -7,6 +7,7 @@ See `connect` first. The errors are a tree in `aio_authgrpc.errors`.
 """
 
 from aio_authgrpc.cache import TokenCache, TokenStatus
+from aio_authgrpc.certificates import client_certificate_files
 from aio_authgrpc.channel import AuthorizedChannel
 from aio_authgrpc.client import Connection, connect
 from aio_authgrpc.clock import Clock, SystemClock
@@ -14,8 +15,10 @@ from aio_authgrpc.errors import (
     AuthGrpcError,
     AuthRpcError,
     ChannelClosedError,
+    ClientCertificateError,
     ConfigurationError,
     ConnectionNotReadyError,
+    TlsArgumentsError,
     TokenDeadlineExceededError,
     TokenRefusedError,
     TokenUnavailableError,
@@ -23,7 +26,6 @@ from aio_authgrpc.errors import (
 )
 from aio_authgrpc.events import (
     CallReplayed,
-    EventCallback,
     EventStream,
     RefreshFailed,
     RefreshStarted,
@@ -36,6 +38,7 @@ from aio_authgrpc.freshness import TokenState
 from aio_authgrpc.http import AiohttpRequest
 from aio_authgrpc.identity import Identity, identity
 from aio_authgrpc.opening import insecure_authorized_channel, secure_authorized_channel
+from aio_authgrpc.plugin import AuthMetadataPlugin
 from aio_authgrpc.sources.api_key import api_key
 from aio_authgrpc.sources.credential_files import (
     authorized_user,
@@ -45,36 +48,42 @@ from aio_authgrpc.sources.credential_files import (
     impersonated_service_account,
 )
 from aio_authgrpc.sources.default import DefaultCredentialsExplanation, default
-from aio_authgrpc.sources.id_token import id_token
+from aio_authgrpc.sources.id_token import IdTokenSource, id_token
 from aio_authgrpc.sources.metadata_server import compute_engine
 from aio_authgrpc.sources.service_account import service_account
 from aio_authgrpc.sources.signed_jwt import service_account_jwt
-from aio_authgrpc.sources.static import static_token, token_source
-from aio_authgrpc.token import LoadableTokenSource, Token, TokenRequest, TokenSource
+from aio_authgrpc.sources.static import anonymous, static_token, token_source
+from aio_authgrpc.tls import SslCredentials
+from aio_authgrpc.token import LoadableTokenSource, SharedTokenSource, Token, TokenRequest, TokenSource
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AiohttpRequest",
     "AuthGrpcError",
+    "AuthMetadataPlugin",
     "AuthRpcError",
     "AuthorizedChannel",
     "CallReplayed",
     "ChannelClosedError",
+    "ClientCertificateError",
     "Clock",
     "ConfigurationError",
     "Connection",
     "ConnectionNotReadyError",
     "DefaultCredentialsExplanation",
-    "EventCallback",
     "EventStream",
+    "IdTokenSource",
     "Identity",
     "LoadableTokenSource",
     "RefreshFailed",
     "RefreshStarted",
     "RefreshSucceeded",
+    "SharedTokenSource",
+    "SslCredentials",
     "StaleServed",
     "SystemClock",
+    "TlsArgumentsError",
     "Token",
     "TokenCache",
     "TokenDeadlineExceededError",
@@ -87,8 +96,10 @@ __all__ = [
     "TokenStatus",
     "TokenUnavailableError",
     "WrongEventLoopError",
+    "anonymous",
     "api_key",
     "authorized_user",
+    "client_certificate_files",
     "compute_engine",
     "connect",
     "default",

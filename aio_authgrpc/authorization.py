@@ -6,15 +6,23 @@ import asyncio
 import copy
 from asyncio import get_running_loop
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn, Protocol
+from weakref import WeakSet
 
 import grpc.aio
 
-from aio_authgrpc.errors import AuthRpcError, ChannelClosedError, ConfigurationError, WrongEventLoopError
+from aio_authgrpc.errors import (
+    AuthRpcError,
+    ChannelClosedError,
+    ConfigurationError,
+    TokenRefusedError,
+    WrongEventLoopError,
+)
 from aio_authgrpc.fork import lose_loop_at_fork
 from aio_authgrpc.identity import Identity, current_identities
-from aio_authgrpc.sources.several import all_of, combined
+from aio_authgrpc.sources.google_auth import shared_identity
+from aio_authgrpc.sources.several import SeveralIdentitiesSource, all_of, combined
 from aio_authgrpc.token import Metadata, Token, TokenSource
 
 if TYPE_CHECKING:
@@ -27,6 +35,8 @@ CallerMetadata = tuple[tuple[str, str | bytes], ...]
 
 
 _API_KEY_HEADERS = ("x-api-key", "x-goog-api-key")
+# What is left of a token whose own header is another's; an empty token goes to no header.
+_NO_HEADER = ""
 # A service that makes a source for each of its callers should not keep all of their tokens.
 _MOST_IDENTITIES = 128
 
@@ -74,35 +84,44 @@ class SeveralTokens:
     """The tokens of several caches, each under a header of its own, as one. Belongs to one call.
 
     Args:
-        caches: By header; the first is the one that the token itself goes to.
+        caches: By header; without `own` the first is the one that the token itself goes to.
+        own: The channel's header and cache, whose tokens these stand beside, or over.
     """
 
-    def __init__(self, caches: Mapping[str, TokenCache]) -> None:
-        self._caches = caches
-        self._parts: dict[str, Token] = {}
+    def __init__(
+        self, caches: Mapping[str, TokenCache], *, own: tuple[str, TokenCache] | None = None
+    ) -> None:
+        self._caches = list(caches.items()) if own is None else [own, *caches.items()]
+        self._parts: list[Token] = []
 
     def current(self) -> Token | None:
         """Return them if all can be used now."""
-        parts = {header: cache.current() for header, cache in self._caches.items()}
-        there = {header: token for header, token in parts.items() if token is not None}
+        parts = [cache.current() for _, cache in self._caches]
+        there = [token for token in parts if token is not None]
         return self._as_one(there) if len(there) == len(parts) else None
 
     async def get(self, *, timeout: float | None = None) -> Token:
         """Return them, waiting for those that are not there, all at the same time."""
-        tokens = await all_of([cache.get(timeout=timeout) for cache in self._caches.values()])
-        return self._as_one(dict(zip(self._caches, tokens, strict=True)))
+        return self._as_one(await all_of([cache.get(timeout=timeout) for _, cache in self._caches]))
 
     def reject(self, token: Token, *, challenge: str = "") -> bool:
         """Take back all of them: which one was refused is not known."""
         del token  # the one that they made
         rejected = [
-            self._caches[header].reject(part, challenge=challenge) for header, part in self._parts.items()
+            cache.reject(part, challenge=challenge)
+            for (_, cache), part in zip(self._caches, self._parts, strict=True)
         ]
         return any(rejected)
 
-    def _as_one(self, parts: dict[str, Token]) -> Token:
+    def _as_one(self, parts: list[Token]) -> Token:
         self._parts = parts
-        return combined(parts)
+        named = zip((header for header, _ in self._caches), parts, strict=True)
+        (header, first), *others = named
+        over = dict(others)
+        if header in over:  # of the channel's own only what goes along with it is left
+            own = Token("", expires_at=first.expires_at, metadata=first.metadata)
+            return combined({header: over.pop(header), **over, _NO_HEADER: own})
+        return combined({header: first, **over})
 
 
 class Authorizer:
@@ -129,11 +148,13 @@ class Authorizer:
         self._open_on: object = get_running_loop()
         lose_loop_at_fork(self)
         # What a caller may not send beside it: the tokens' headers, and that of an API key.
-        others: Iterable[str] = getattr(cache.source, "other_headers", ())
-        self._reserved = {header, *others, *(key for key, _ in metadata if key in _API_KEY_HEADERS)}
+        self._other_headers: frozenset[str] = getattr(cache.source, "other_headers", frozenset())
+        keys = (key for key, _ in metadata if key in _API_KEY_HEADERS)
+        self._reserved = {header, *self._other_headers, *keys}
         self.waiting: set[WaitingCall] = set()
         # By the id of the source, which its cache keeps alive: a user's source need not be hashable.
         self._identity_caches: OrderedDict[int, TokenCache] = OrderedDict()
+        self._leaving: WeakSet[TokenCache] = WeakSet()  # not kept any more, but by calls that wait
         self._channels: Authorizer | None = None  # of one made for another identity: the channel's own
 
     @property
@@ -142,30 +163,49 @@ class Authorizer:
         return (self if self._channels is None else self._channels)._open_on is None
 
     def _as(self, identities: tuple[Identity, ...]) -> Authorizer:
-        sources = {identity.header or self._header: identity.source for identity in identities}
+        sources = self._sources_of(identities)
         caches = {header: self._identity_cache(source) for header, source in sources.items()}
         other = copy.copy(self)  # it shares the waiting calls, and belongs to one call
         other._channels, other._authorization = self, None
         other._reserved = self._reserved | caches.keys()
-        if self._header in caches:
+        # Who names a header means it: what is fixed for the channel gives way.
+        other._metadata = tuple(pair for pair in self._metadata if pair[0] not in caches)
+        if caches.keys() >= {self._header, *self._other_headers}:
+            # The channel's own is not needed; the token still goes to the channel's header first.
+            caches = {self._header: caches.pop(self._header), **caches}
             other._cache = caches[self._header]
-        first = {self._header: other._cache}
-        other._tokens = other._cache if len(first | caches) == 1 else SeveralTokens(first | caches)
+            other._tokens = other._cache if len(caches) == 1 else SeveralTokens(caches)
+        else:
+            other._tokens = SeveralTokens(caches, own=(self._header, self._cache))
         return other
 
+    def _sources_of(self, identities: tuple[Identity, ...]) -> dict[str, TokenSource]:
+        """Return whose tokens go to which header; the innermost identity counts."""
+        usual = "authorization" if "authorization" in self._other_headers else self._header
+        sources: dict[str, TokenSource] = {}
+        for identity in identities:
+            if isinstance(identity.source, SeveralIdentitiesSource):
+                sources |= identity.source.sources
+            else:
+                sources[identity.header or usual] = identity.source
+        return sources
+
     def _identity_cache(self, source: TokenSource) -> TokenCache:
-        cache = self._identity_caches.pop(id(source), None)
+        key = id(shared_identity(source))
+        cache = self._identity_caches.pop(key, None)
         if cache is None:
             cache = self._cache.of_another(source, audience=self._audience)
-        self._identity_caches[id(source)] = cache  # as the one that was used last
+        self._identity_caches[key] = cache  # as the one that was used last
         if len(self._identity_caches) > _MOST_IDENTITIES:
-            self._identity_caches.popitem(last=False)
+            self._leaving.add(self._identity_caches.popitem(last=False)[1])
         return cache
 
     async def aclose_identities(self) -> None:
         """Close the caches of other identities; the channel's own is not this object's."""
-        caches, self._identity_caches = self._identity_caches, OrderedDict()
-        await asyncio.gather(*(cache.aclose() for cache in caches.values()))
+        caches = (*self._identity_caches.values(), *self._leaving)
+        self._identity_caches.clear()
+        self._leaving.clear()
+        await asyncio.gather(*(cache.aclose() for cache in caches))
 
     def for_caller(self) -> Authorizer:
         """Return what authorizes the calls of this context: itself, or another identity's; see `identity`.
@@ -211,9 +251,8 @@ class Authorizer:
         # What the user fixed for the channel stands above what the credential brings along.
         fixed = {key for key, _ in self._metadata}
         if any(key == self._header for key, _ in token.metadata):
-            raise ConfigurationError(
-                f"the token's own metadata holds {self._header!r}, which the token itself goes to.",
-                field="credentials",
+            raise TokenRefusedError(
+                f"The token's own metadata holds {self._header!r}, which the token itself goes to."
             )
         brought = (entry for entry in token.as_metadata(self._header) if entry[0] not in fixed)
         self._authorization = Authorization(token, (*self._metadata, *brought))

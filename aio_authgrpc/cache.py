@@ -148,6 +148,11 @@ class TokenCache:
         lose_loop_at_fork(self)
 
     @property
+    def closed(self) -> bool:
+        """Whether `aclose()` was called."""
+        return self._closed
+
+    @property
     def source(self) -> TokenSource:
         """Where the tokens come from."""
         return self._source

@@ -21,6 +21,7 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc.authorization import Authorization, Authorizer, CallerMetadata
+from aio_authgrpc.connection_errors import explained
 from aio_authgrpc.errors import AuthRpcError
 
 Request = TypeVar("Request")
@@ -306,9 +307,9 @@ class UnaryResponseCall(AuthorizedCall):
                 call = yield from self._real_call_or_cancel().__await__()
             try:
                 return (yield from call.__await__())  # pyright: ignore[reportUnknownVariableType]  # any message
-            except grpc.aio.AioRpcError:
+            except grpc.aio.AioRpcError as error:
                 if not self._was_replaced(call):
-                    raise
+                    raise explained(error)  # noqa: B904 - mostly the error itself, else it has its cause
 
 
 class StreamResponseCall(AuthorizedCall):
@@ -383,7 +384,7 @@ class StreamResponseCall(AuthorizedCall):
                 return
             except grpc.aio.AioRpcError as error:
                 if not self._was_replaced(call):
-                    raise
+                    raise explained(error)  # noqa: B904 - as above
                 refused, refusal = call, error
             finally:
                 self._end_reading(call)
@@ -402,9 +403,9 @@ class StreamResponseCall(AuthorizedCall):
                 message = await call.read()
                 self._may_replay = False
                 return message
-            except grpc.aio.AioRpcError:
+            except grpc.aio.AioRpcError as error:
                 if not self._was_replaced(call):
-                    raise
+                    raise explained(error)  # noqa: B904 - as above
             finally:
                 self._end_reading(call)
 

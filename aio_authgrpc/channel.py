@@ -25,6 +25,9 @@ from aio_authgrpc.token import Metadata, checked_header
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
+# The answer is there already, unless the connection comes up in this very moment.
+_FAILURE_TIMEOUT = 1.0
+
 
 class AuthorizedChannel(grpc.aio.Channel):
     """A `grpc.aio.Channel` that adds a token to every RPC of another channel, in all four arities.
@@ -131,6 +134,21 @@ class AuthorizedChannel(grpc.aio.Channel):
     async def channel_ready(self) -> None:
         """Wait until the server is connected; the token is not asked for."""
         await self._channel.channel_ready()
+
+    async def connection_failure(self) -> grpc.aio.AioRpcError | None:
+        """Return why gRPC has failed to connect, in its own words; None where it has not, or still tries.
+
+        gRPC tells that to RPCs alone. One on a channel that has failed ends at once, before it is sent, so
+        this makes one, without a token.
+        """
+        if self.get_state() is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+            return None
+        call: Any = self._untyped_channel.unary_unary("/aio_authgrpc.Connection/Failure")
+        try:
+            await call(b"", timeout=_FAILURE_TIMEOUT)
+        except grpc.aio.AioRpcError as error:
+            return error if error.code() is grpc.StatusCode.UNAVAILABLE else None
+        return None
 
     async def close(self, grace: float | None = None) -> None:
         """Refuse new RPCs at once, and end those under way. Calling it again does nothing.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -12,18 +11,16 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc.cache import TokenCache
+from aio_authgrpc.certificates import StrPath
 from aio_authgrpc.channel import AuthorizedChannel
-from aio_authgrpc.errors import (
-    ConfigurationError,
-    ConnectionNotReadyError,
-    TokenDeadlineExceededError,
-    check_type,
-)
+from aio_authgrpc.errors import ConfigurationError, check_type
+from aio_authgrpc.events import EventCallback
 from aio_authgrpc.http import AiohttpRequest
 from aio_authgrpc.opening import open_channel
+from aio_authgrpc.readiness import make_ready
 from aio_authgrpc.settings import ChannelSettings, Options, channel_settings
 from aio_authgrpc.sources import CredentialsType
-from aio_authgrpc.tls import ClientCertCallback
+from aio_authgrpc.tls import ClientCertCallback, SslCredentials
 
 T = TypeVar("T")
 S1 = TypeVar("S1")
@@ -78,7 +75,7 @@ class Connection(Generic[T]):
             channel = await open_channel(self._settings)
             try:
                 if self._ready_timeout is not None:
-                    await _make_ready(channel, self._settings.target.address, self._ready_timeout)
+                    await make_ready(channel, self._settings.target.address, self._ready_timeout)
                 made = tuple(stub(channel) for stub in self._stubs)
             except BaseException:
                 await channel.close()
@@ -108,8 +105,10 @@ class ConnectArguments(TypedDict, total=False):
 
     credentials: CredentialsType
     audience: str | None
-    ssl_credentials: grpc.ChannelCredentials | None
+    ssl_credentials: grpc.ChannelCredentials | SslCredentials | None
     client_cert_callback: ClientCertCallback | None
+    root_certificates: StrPath | bytes | None
+    certificate_refresh_interval: float | None
     plaintext: bool
     authority: str | None
     api_key: str | None
@@ -123,6 +122,7 @@ class ConnectArguments(TypedDict, total=False):
     pool_size: int
     ready_timeout: float | None
     keep_warm: bool
+    on_event: EventCallback | None
 
 
 StubClass = Callable[[grpc.aio.Channel], T]
@@ -187,9 +187,15 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
         credentials: A google-auth credential (also of google.auth.aio), a `TokenSource` such as
             `service_account(...)`, or None for Application Default Credentials.
         audience: For whom tokens are, where the source asks; `https://<host>` of the target if None.
-        ssl_credentials: TLS settings, from `grpc.ssl_channel_credentials(...)`; the system's if None.
+        ssl_credentials: TLS settings that are ready, from `grpc.ssl_channel_credentials(...)` or
+            `SslCredentials()`. They exclude the next two.
         client_cert_callback: Returns the client's certificate chain and key as PEM bytes, for mutual
-            TLS; a plain function runs in a thread. It excludes `ssl_credentials`.
+            TLS: `client_certificate_files(...)`, or a function of yours; a plain one runs in a thread.
+            None means the application default certificate, where there is one; see `SslCredentials`.
+        root_certificates: Who may certify the server: a path, or PEM bytes. gRPC's default if None.
+        certificate_refresh_interval: Seconds after which the files of certificates are read, and the
+            callback is called, again: 600 if not given. When something has changed, new RPCs use a new
+            connection, and those under way end on the old one. None means never.
         plaintext: True sends everything, the token too, in the clear. Warns off this machine.
         authority: The `:authority` to send, where it is not the target's.
         api_key: Sent as `x-api-key` beside the token (Cloud Endpoints).
@@ -205,11 +211,14 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
         ready_timeout: Seconds to fetch the token and to connect, both at the same time, before the
             stubs are yielded. None does neither: both then happen at the first RPC.
         keep_warm: Refresh by a timer too, so that the first RPC after a quiet hour does not wait.
+        on_event: Called with what happens to the token, such as `RefreshFailed`; on the loop, so it must
+            not block. `auth.events()` has the same as an async iterator.
 
     Raises:
         ConfigurationError: At once for an argument; on entry for a file or the environment.
         AuthRpcError: On entry with `ready_timeout`: the token or the connection did not come.
-        google.auth.exceptions.MutualTLSChannelError: On entry: no client certificate was to be had.
+        ClientCertificateError: On entry: there is no client certificate to be had, or it cannot be
+            used. It is google-auth's `MutualTLSChannelError` too.
     """
     unknown = arguments.keys() - ConnectArguments.__annotations__.keys()
     if unknown:
@@ -262,31 +271,3 @@ class _MethodCounter:
         self.methods += 1
 
     unary_stream = stream_unary = stream_stream = unary_unary
-
-
-async def _make_ready(channel: AuthorizedChannel, address: str, timeout: float) -> None:
-    """Fetch the token and connect at the same time; say which of the two failed."""
-    token = asyncio.create_task(channel.auth.get(), name="aio_authgrpc ready: token")
-    connected = asyncio.create_task(channel.channel_ready(), name="aio_authgrpc ready: connection")
-    tasks: set[asyncio.Task[Any]] = {token, connected}
-    try:
-        await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_EXCEPTION)
-        if token.done():
-            token.result()
-        reached = "was reached" if connected.done() else "was not reached either"
-        if not token.done():
-            raise TokenDeadlineExceededError(
-                f"No access token came within ready_timeout={timeout:g} s; {address} {reached}.",
-                hint="The token endpoint is slow or out of reach.",
-            )
-        if not connected.done():
-            raise ConnectionNotReadyError(
-                f"{address} was not reached within ready_timeout={timeout:g} s; the token was fetched.",
-                hint="Check that the server runs, its address and its certificate; a call made without "
-                "ready_timeout tells gRPC's own reason.",
-            )
-        connected.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -3,12 +3,17 @@
 ```
 AuthGrpcError                           everything below: `hint`, `retryable`
 ├── ConfigurationError (ValueError)     no status: raised by the call that was given bad arguments, or on
-│                                       entry for a file or the environment, before any RPC; `field`
+│   │                                   entry for a file or the environment, before any RPC; `field`
+│   ├── TlsArgumentsError               arguments that exclude each other, such as `ssl_credentials` beside
+│   │                                   `client_cert_callback`; also google-auth's `MalformedError`
+│   └── ClientCertificateError          no client certificate is to be had, or it cannot be used; also
+│                                       google-auth's `MutualTLSChannelError`
 └── AuthRpcError (grpc.aio.AioRpcError) raised by an RPC; `code()`, `details()`, `__cause__`
     ├── TokenUnavailableError           UNAVAILABLE: no token now, a later attempt may get one; retryable
     ├── TokenRefusedError               UNAUTHENTICATED: the token endpoint or the source said no
     ├── TokenDeadlineExceededError      DEADLINE_EXCEEDED: the RPC's time was spent waiting for its token
-    ├── ConnectionNotReadyError         UNAVAILABLE: the server could not be reached in `ready_timeout`
+    ├── ConnectionNotReadyError         UNAVAILABLE: the server could not be reached, in `ready_timeout`
+    │                                   or by an RPC; what to do about it is in the details
     ├── ChannelClosedError              CANCELLED: the channel, or its token cache, was closed
     └── WrongEventLoopError             FAILED_PRECONDITION: used on another loop, or after a fork
 ```
@@ -57,6 +62,23 @@ class ConfigurationError(AuthGrpcError, ValueError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _restore_configuration_error, (type(self), self.message, self.field, self.hint)
+
+
+# Both bases say `retryable`, one as an attribute and one as a property: ours comes first, and is False.
+class TlsArgumentsError(  # pyright: ignore[reportIncompatibleVariableOverride]
+    ConfigurationError, google.auth.exceptions.MalformedError
+):
+    """Arguments for TLS were given that exclude each other; also what google-auth raises there."""
+
+
+class ClientCertificateError(  # pyright: ignore[reportIncompatibleVariableOverride] - as above
+    ConfigurationError, google.auth.exceptions.MutualTLSChannelError
+):
+    """There is no client certificate to be had, or it cannot be used; also google-auth's error for that.
+
+    Raised on opening, before any RPC; the `__cause__` says why. A channel never goes on without the
+    certificate that was asked for.
+    """
 
 
 class AuthRpcError(AuthGrpcError, grpc.aio.AioRpcError):
@@ -111,6 +133,9 @@ class TokenUnavailableError(AuthRpcError):
         copy.retry_after = self.retry_after
         return copy
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore_unavailable, (type(self), self.message, self.hint, self.retry_after)
+
 
 class TokenRefusedError(AuthRpcError):
     """The token endpoint, or the source itself, refused; the same request will be refused again."""
@@ -126,7 +151,7 @@ class TokenDeadlineExceededError(AuthRpcError):
 
 
 class ConnectionNotReadyError(AuthRpcError):
-    """The token is there but the server could not be reached within `ready_timeout`."""
+    """The server could not be reached: within `ready_timeout`, or by an RPC, for a reason that is known."""
 
     status = grpc.StatusCode.UNAVAILABLE
     retryable = True
@@ -204,7 +229,9 @@ def _secrets() -> re.Pattern[str]:
     """
     name = r"(?:\w*token|\w*secret\w*|\w*password|assertion|private_?key|signed_?(?:jwt|blob)|api_?key)"
     return re.compile(
-        r"eyJ[\w-]{8,}(?:\.[\w-]*){0,2}"
+        r"(?P<userinfo>://)[^\s/@'\"]+(?=@)"
+        r"|(?P<segments>segments in token: )\S+"
+        r"|eyJ[\w-]{8,}(?:\.[\w-]*){0,2}"
         r"|ya29\.[\w.-]+|1//[\w-]{8,}|AIza[\w-]{20,}|GOCSPX-[\w-]+"
         r"|-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)"
         r"|(?P<header>\b(?:bearer|basic) )(?!realm=)[\w.~+/-]{6,}=*"
@@ -279,7 +306,8 @@ def _without_secrets(error: Exception, description: str) -> BaseException:
     """Return the error itself as a cause, or a copy of its text where it, or its cause, shows a secret."""
     for link in _chain(error):
         shown = repr(link) + str(link)
-        if len(shown) > _MAX_SEARCHED or redacted(shown) != shown:
+        holds_more = isinstance(link, UnicodeError)  # all of what could not be converted
+        if holds_more or len(shown) > _MAX_SEARCHED or redacted(shown) != shown:
             return google.auth.exceptions.GoogleAuthError(f"{type(error).__name__}: {description}")
     return error
 
@@ -292,3 +320,9 @@ def _restore_configuration_error(
 
 def _restore_rpc_error(kind: type[AuthRpcError], message: str, hint: str) -> AuthRpcError:
     return kind(message, hint=hint)
+
+
+def _restore_unavailable(
+    kind: type[TokenUnavailableError], message: str, hint: str, retry_after: float | None
+) -> TokenUnavailableError:
+    return kind(message, hint=hint, retry_after=retry_after)

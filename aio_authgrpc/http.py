@@ -12,6 +12,7 @@ import asyncio
 import concurrent.futures
 import contextvars
 import email.utils
+import errno
 import importlib
 import ssl
 import threading
@@ -127,6 +128,7 @@ class AiohttpRequest(google.auth.transport.Request):
             google.auth.exceptions.TransportError: No response; the cause says why.
         """
         total = self._timeout if timeout is None else min(timeout, self._timeout)
+        proxy, proxy_auth = _proxy_for(url)
         try:
             async with self.session().request(
                 method,
@@ -136,7 +138,8 @@ class AiohttpRequest(google.auth.transport.Request):
                 timeout=aiohttp.ClientTimeout(total=total),
                 allow_redirects=False,
                 skip_auto_headers=("Content-Type",),
-                proxy=_proxy_for(url),
+                proxy=proxy,
+                proxy_auth=proxy_auth,
                 ssl=ssl_context,
             ) as response:
                 return HttpResponse(response.status, response.headers, await _read(response, url))
@@ -164,6 +167,11 @@ class AiohttpRequest(google.auth.transport.Request):
             # No trust_env: with a matching netrc entry aiohttp would send Basic beside the bearer.
             self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
         return self._session
+
+    @property
+    def closed(self) -> bool:
+        """Whether it, or the session that it was given, was closed."""
+        return self._closed or (self._session is not None and self._session.closed)
 
     def bind(self) -> None:
         """Remember the running loop, so that threads which google-auth starts itself find it."""
@@ -235,6 +243,22 @@ class AiohttpRequest(google.auth.transport.Request):
     def __deepcopy__(self, memo: object) -> Self:
         # google-auth copies the request for look-ups in its own threads; a session has no copy.
         return self
+
+
+def own_request(request: google.auth.transport.Request | None) -> AiohttpRequest | None:
+    """Return a request that works on the loop; None, for one to be made, in place of google-auth's others.
+
+    They block, and what they were made with (a session of requests, say) means nothing to aiohttp.
+
+    Raises:
+        ConfigurationError: It is no google-auth request at all.
+    """
+    if isinstance(request, AiohttpRequest):
+        return request
+    check_type(
+        "request", request, google.auth.transport.Request, type(None), hint="Pass an AiohttpRequest, or None."
+    )
+    return None
 
 
 class ThreadRequest(google.auth.transport.Request):
@@ -314,7 +338,10 @@ async def run_in_thread(function: Callable[[], T]) -> T:
     finished: asyncio.Future[_Outcome] = loop.create_future()
     run = contextvars.copy_context().run
     arguments = (_run_and_tell, function, loop, finished)
-    threading.Thread(target=run, args=arguments, name="aio_authgrpc", daemon=True).start()
+    try:
+        threading.Thread(target=run, args=arguments, name="aio_authgrpc", daemon=True).start()
+    except RuntimeError as refusal:  # no more threads: worth a retry, as other OSErrors are
+        raise OSError(errno.EAGAIN, str(refusal)) from None
     del run, arguments
     value, error = await finished
     try:
@@ -412,13 +439,33 @@ async def _read(response: aiohttp.ClientResponse, url: str) -> bytes:
     return bytes(body)
 
 
-def _proxy_for(url: str) -> str | None:
-    """Return the proxy that the environment names for this URL."""
-    parts = urllib.parse.urlsplit(url)
+def _proxy_for(url: str) -> tuple[str | None, aiohttp.BasicAuth | None]:
+    """Return the proxy that the environment names for this URL, and its password apart from it.
+
+    Raises:
+        google.auth.exceptions.TransportError: What it names is no proxy.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        return None, None  # what is no URL is told so by whoever sends
     proxy = urllib.request.getproxies().get(parts.scheme)
     if not proxy or urllib.request.proxy_bypass(parts.hostname or ""):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"
+        return None, None
+    try:
+        named = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        host, port = named.hostname or "", named.port
+    except ValueError:
+        named, host, port = parts, "", None
+    if not host.isprintable() or not host or " " in host:
+        raise TransportError(f"{parts.scheme.upper()}_PROXY names no proxy such as 'http://host:3128'.")
+    place = f"[{host}]" if ":" in host else host
+    auth = None
+    if named.username is not None:
+        # In the URL, it would stand in aiohttp's errors.
+        password = urllib.parse.unquote(named.password or "")
+        auth = aiohttp.BasicAuth(urllib.parse.unquote(named.username), password)
+    return f"{named.scheme}://{place}" + ("" if port is None else f":{port}"), auth
 
 
 def _ssl_context(verify: bool | str | None, cert: str | tuple[str, str] | None) -> ssl.SSLContext | bool:
@@ -444,7 +491,10 @@ def _loop_is_running_here() -> bool:
 
 def _with_path(url: str) -> str:
     """Return the URL with the path that it means: a proxy is sent all of it (RFC 9112, 3.2.2)."""
-    parts = urllib.parse.urlsplit(url)
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        return url
     return url if parts.path else urllib.parse.urlunsplit(parts._replace(path="/"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from aio_authgrpc.sources import as_token_source
 from aio_authgrpc.token import TokenSource, checked_header
@@ -46,6 +46,9 @@ class Identity:
 
     def __repr__(self) -> str:
         return f"identity({self.source!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("An identity is not pickled: it would put its secrets into the pickle.")
 
 
 def identity(credentials: CredentialsType, *, header: str | None = None) -> Identity:

@@ -6,17 +6,20 @@ from collections.abc import Generator, Sequence
 from types import TracebackType
 from typing import Any, TypedDict, Unpack
 
+import google.auth.transport
 import grpc
 import grpc.aio
 
+from aio_authgrpc.certificates import StrPath
 from aio_authgrpc.channel import AuthorizedChannel
 from aio_authgrpc.errors import ConfigurationError
-from aio_authgrpc.http import AiohttpRequest
+from aio_authgrpc.http import own_request
 from aio_authgrpc.pool import ChannelPool
+from aio_authgrpc.rotation import RotatingChannel
 from aio_authgrpc.settings import ChannelSettings, Options, channel_settings
 from aio_authgrpc.shared_cache import open_shared_cache
 from aio_authgrpc.sources import CredentialsType
-from aio_authgrpc.tls import ClientCertCallback, channel_credentials
+from aio_authgrpc.tls import ClientCertCallback, SslCredentials, TlsSettings, TlsSource
 
 
 async def open_channel(settings: ChannelSettings) -> AuthorizedChannel:
@@ -26,31 +29,54 @@ async def open_channel(settings: ChannelSettings) -> AuthorizedChannel:
 
     Raises:
         ConfigurationError: A file or the environment cannot be used.
-        google.auth.exceptions.MutualTLSChannelError: There is no client certificate to be had.
+        ClientCertificateError: There is no client certificate to be had, or it cannot be used.
     """
     auth, close_auth = await open_shared_cache(
         settings.source, audience=settings.audience, request=settings.request, keep_warm=settings.keep_warm
     )
+    stop_events = None if settings.on_event is None else auth.subscribe(settings.on_event)
+
+    async def close() -> None:
+        if stop_events is not None:
+            stop_events()
+        await close_auth()
+
     try:
         channel = await _inner_channel(settings)
+        return AuthorizedChannel(
+            channel,
+            auth,
+            header=settings.header,
+            metadata=settings.metadata,
+            audience=settings.audience,
+            close_auth=close,
+        )
     except BaseException:
-        await close_auth()
+        await close()
         raise
-    return AuthorizedChannel(
-        channel,
-        auth,
-        header=settings.header,
-        metadata=settings.metadata,
-        audience=settings.audience,
-        close_auth=close_auth,
-    )
 
 
 async def _inner_channel(settings: ChannelSettings) -> grpc.aio.Channel:
-    credentials = None
-    if not settings.plaintext:
-        credentials = await channel_credentials(settings.ssl_credentials, settings.client_cert_callback)
+    """Make what carries the RPCs: one connection or several, replaced when its certificates have changed."""
+    given = settings.ssl_credentials
+    if settings.plaintext:
+        return _connections(settings, None)
+    if given is not None:
+        loaded = (await given.load()).ssl_credentials if isinstance(given, SslCredentials) else given
+        return _connections(settings, loaded)
+    source = TlsSource(settings.root_certificates, settings.client_cert_callback)
+    tls = await source.read()
 
+    def make(tls: TlsSettings) -> grpc.aio.Channel:
+        return _connections(settings, tls.channel_credentials())
+
+    interval = settings.certificate_refresh_interval
+    if interval is None or not source.may_change:
+        return make(tls)
+    return RotatingChannel(make, tls, source.read, interval=interval)
+
+
+def _connections(settings: ChannelSettings, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
     def make(options: Options) -> grpc.aio.Channel:
         # Called through the module at run time: instrumentations replace these functions.
         address, rest = settings.target.address, (settings.compression, list(settings.interceptors) or None)
@@ -72,6 +98,13 @@ class ChannelArguments(TypedDict, total=False):
     options: Options | None
     compression: grpc.Compression | None
     interceptors: Sequence[grpc.aio.ClientInterceptor] | None
+
+
+class SecureChannelArguments(ChannelArguments, total=False):
+    """The same, and what `connect` has for certificates."""
+
+    root_certificates: StrPath | bytes | None
+    certificate_refresh_interval: float | None
 
 
 class OpeningChannel:
@@ -106,36 +139,46 @@ class OpeningChannel:
 
 def secure_authorized_channel(
     credentials: CredentialsType,
-    request: AiohttpRequest | None,
+    request: google.auth.transport.Request | None,
     target: str,
-    ssl_credentials: grpc.ChannelCredentials | None = None,
+    ssl_credentials: grpc.ChannelCredentials | SslCredentials | None = None,
     client_cert_callback: ClientCertCallback | None = None,
-    **kwargs: Unpack[ChannelArguments],
+    **kwargs: Unpack[SecureChannelArguments],
 ) -> OpeningChannel:
     """Open a channel over TLS: google-auth's function of this name, for asyncio (seed 000).
 
     Either `channel = await secure_authorized_channel(...)`, closed by whoever awaits it, or `async
     with secure_authorized_channel(...) as channel:`.
 
+    Without `ssl_credentials` and `client_cert_callback` the application default client certificate is
+    used, where there is one; see `SslCredentials`.
+
     Args:
         credentials: A google-auth credential, a `TokenSource`, or None for the default ones.
-        request: The HTTP transport for tokens. It stays the caller's; None makes one for the channel.
+        request: The HTTP transport for tokens, an `AiohttpRequest`. It stays the caller's; None makes one
+            for the channel. Another of google-auth's, such as its `requests.Request()`, is taken and
+            left unused, because it would block: the channel makes an `AiohttpRequest` in its place.
         target: See `connect`.
-        ssl_credentials: TLS settings, such as `grpc.ssl_channel_credentials(root_certificates=...)`.
+        ssl_credentials: TLS settings, such as `grpc.ssl_channel_credentials(root_certificates=...)`, or
+            `SslCredentials()`.
         client_cert_callback: Returns the client's certificate chain and key for mutual TLS, as PEM
-            bytes; a plain function runs in a thread. It excludes `ssl_credentials`.
+            bytes; a plain function runs in a thread. It excludes `ssl_credentials`, and is not called
+            where `GOOGLE_API_USE_CLIENT_CERTIFICATE` is set to anything but `true`.
         **kwargs: `options`, `compression` and `interceptors` for `grpc.aio.secure_channel`.
-            Interceptors see the token's metadata.
+            Interceptors see the token's metadata. `root_certificates` and
+            `certificate_refresh_interval` as for `connect`.
 
     Raises:
         ConfigurationError: The arguments cannot be used; files show when the channel is opened.
-        google.auth.exceptions.MutualTLSChannelError: On opening: the callback failed.
+        TlsArgumentsError: `ssl_credentials` and `client_cert_callback` are both given.
+        ClientCertificateError: On opening: there is no client certificate to be had, or it cannot be
+            used. It is google-auth's `MutualTLSChannelError` too.
     """
     return OpeningChannel(
         channel_settings(
             target,
             credentials,
-            request=request,
+            request=own_request(request),
             ssl_credentials=ssl_credentials,
             client_cert_callback=client_cert_callback,
             **kwargs,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,15 +12,23 @@ from typing import Any, cast
 import grpc
 import grpc.aio
 
+from aio_authgrpc.certificates import StrPath
 from aio_authgrpc.errors import ConfigurationError, check_type
+from aio_authgrpc.events import EventCallback
 from aio_authgrpc.http import AiohttpRequest
 from aio_authgrpc.sources import CredentialsType, as_token_source
+from aio_authgrpc.sources.static import AnonymousTokenSource, anonymous
 from aio_authgrpc.target import Target, parse_target
-from aio_authgrpc.tls import ClientCertCallback, check_tls_arguments
+from aio_authgrpc.tls import ClientCertCallback, SslCredentials
+from aio_authgrpc.tls_arguments import check_tls_arguments
 from aio_authgrpc.token import Metadata, TokenSource, checked_header, is_metadata_text
 
 Options = Sequence[tuple[str, object]]
 """gRPC channel arguments (https://grpc.github.io/grpc/core/group__grpc__arg__keys.html)."""
+
+# What gRPC itself takes for certificates in files (https://github.com/grpc/proposal/blob/master/A29-xds-tls-security.md,
+# refresh_interval).
+CERTIFICATE_REFRESH_INTERVAL = 600.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -30,8 +40,10 @@ class ChannelSettings:
     audience: str
     header: str
     metadata: Metadata
-    ssl_credentials: grpc.ChannelCredentials | None
+    ssl_credentials: grpc.ChannelCredentials | SslCredentials | None
     client_cert_callback: ClientCertCallback | None
+    root_certificates: StrPath | bytes | None
+    certificate_refresh_interval: float | None
     plaintext: bool
     options: Options
     compression: grpc.Compression | None
@@ -39,6 +51,7 @@ class ChannelSettings:
     request: AiohttpRequest | None
     pool_size: int
     keep_warm: bool
+    on_event: EventCallback | None
 
 
 def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of which it explains
@@ -46,8 +59,10 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
     credentials: CredentialsType,
     *,
     audience: str | None = None,
-    ssl_credentials: grpc.ChannelCredentials | None = None,
+    ssl_credentials: grpc.ChannelCredentials | SslCredentials | None = None,
     client_cert_callback: ClientCertCallback | None = None,
+    root_certificates: StrPath | bytes | None = None,
+    certificate_refresh_interval: float | None = CERTIFICATE_REFRESH_INTERVAL,
     plaintext: bool = False,
     authority: str | None = None,
     api_key: str | None = None,
@@ -60,6 +75,7 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
     request: AiohttpRequest | None = None,
     pool_size: int = 1,
     keep_warm: bool = False,
+    on_event: EventCallback | None = None,
 ) -> ChannelSettings:
     """Check the arguments of a factory, at the call that makes the mistake.
 
@@ -76,9 +92,12 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
     check_type("request", request, AiohttpRequest, type(None))
     check_type("pool_size", pool_size, int)
     check_type("keep_warm", keep_warm, bool)
+    if on_event is not None and not callable(on_event):
+        raise ConfigurationError("it is no function.", field="on_event")
     parsed = parse_target(target)
-    check_tls_arguments(ssl_credentials, client_cert_callback, plaintext=plaintext)
-    source = as_token_source(credentials)
+    check_tls_arguments(ssl_credentials, client_cert_callback, root_certificates, plaintext=plaintext)
+    _check_interval(certificate_refresh_interval)
+    source = anonymous() if _is_anonymous(credentials) else as_token_source(credentials)
     header = checked_header(getattr(source, "header", header))
     options = _pairs("options", options, "[('grpc.keepalive_time_ms', 30_000)]")
     interceptors = _checked_interceptors(interceptors)
@@ -86,7 +105,8 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
         raise ConfigurationError(f"{pool_size!r} is less than 1.", field="pool_size")
     if authority is not None:
         options = (*options, ("grpc.default_authority", authority))
-    if plaintext and not parsed.is_local:
+    sends_secret = api_key is not None or not isinstance(source, AnonymousTokenSource)
+    if plaintext and sends_secret and not parsed.is_local:
         warnings.warn(
             f"Tokens for {parsed.address} cross the network in the clear.",
             UserWarning,
@@ -100,6 +120,8 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
         metadata=fixed_metadata(header, api_key, quota_project_id, metadata),
         ssl_credentials=ssl_credentials,
         client_cert_callback=client_cert_callback,
+        root_certificates=root_certificates,
+        certificate_refresh_interval=certificate_refresh_interval,
         plaintext=plaintext,
         options=options,
         compression=compression,
@@ -107,7 +129,23 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
         request=request,
         pool_size=pool_size,
         keep_warm=keep_warm,
+        on_event=on_event,
     )
+
+
+def _is_anonymous(credentials: object) -> bool:
+    """Whether it is google-auth's `AnonymousCredentials`; whoever has them has imported their module."""
+    module = sys.modules.get("google.auth.credentials")
+    return module is not None and isinstance(credentials, module.AnonymousCredentials)
+
+
+def _check_interval(interval: float | None) -> None:
+    field = "certificate_refresh_interval"
+    check_type(field, interval, int, float, type(None))
+    if interval is not None and not 0 < interval < math.inf:
+        raise ConfigurationError(
+            f"{interval!r} is not a positive number of seconds.", field=field, hint="None means never."
+        )
 
 
 def _listed(given: Any) -> list[Any]:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from aio_authgrpc.cache import TokenCache
 from aio_authgrpc.http import AiohttpRequest
-from aio_authgrpc.sources.google_auth import GoogleAioCredentialsSource, GoogleCredentialsSource
-from aio_authgrpc.token import TokenSource
+from aio_authgrpc.sources.google_auth import shared_identity
+from aio_authgrpc.token import TokenSource, shared_audience
 
 
 class _Key(NamedTuple):
@@ -53,18 +53,34 @@ async def open_shared_cache(
     Raises:
         ConfigurationError, TokenUnavailableError: The source cannot be used.
     """
-    of_audience = _Lease(source, audience, request, keep_warm=keep_warm)
+    of_audience = await _loaded_lease(source, audience, request, keep_warm=keep_warm)
+    # Only now is it known: Application Default Credentials may be of any kind.
+    kept_for = shared_audience(source, audience)
+    if kept_for == audience:
+        return of_audience.cache, of_audience.give_back
     try:
-        await of_audience.cache.load()
+        shared = await _loaded_lease(source, kept_for, request, keep_warm=keep_warm)
     except BaseException:
         await of_audience.give_back()
         raise
-    # Only now is it known: Application Default Credentials may be of any kind.
-    if not getattr(source, "for_any_audience", False) or not audience:
-        return of_audience.cache, of_audience.give_back
-    of_any = _Lease(source, "", request, keep_warm=keep_warm)
-    await of_audience.give_back()
-    return of_any.cache, of_any.give_back
+    try:
+        await of_audience.give_back()
+    except BaseException:
+        await shared.give_back()
+        raise
+    return shared.cache, shared.give_back
+
+
+async def _loaded_lease(
+    source: TokenSource, audience: str, request: AiohttpRequest | None, *, keep_warm: bool
+) -> _Lease:
+    lease = _Lease(source, audience, request, keep_warm=keep_warm)
+    try:
+        await lease.cache.load()
+    except BaseException:
+        await lease.give_back()
+        raise
+    return lease
 
 
 class _Lease:
@@ -73,14 +89,14 @@ class _Lease:
     def __init__(
         self, source: TokenSource, audience: str, request: AiohttpRequest | None, *, keep_warm: bool
     ) -> None:
-        identity: object = source
-        if isinstance(source, GoogleCredentialsSource | GoogleAioCredentialsSource):
-            identity = source.credentials
+        identity = shared_identity(source)
         loop = asyncio.get_running_loop()
         asked_for = None if request is None else id(request)
         self._key = _Key(id(loop), id(identity), audience, asked_for, keep_warm)
+        for key in [key for key, shared in _open.items() if shared.loop.is_closed()]:
+            del _open[key]  # nobody can close it any more
         # Check and set without an await between them.
-        if self._key not in _open:
+        if self._key not in _open or _open[self._key].cache.closed:
             cache = TokenCache(source, audience=audience, request=request, keep_warm=keep_warm)
             _open[self._key] = _Shared(loop, cache)
         self._shared: _Shared | None = _open[self._key]
@@ -93,6 +109,8 @@ class _Lease:
         if shared is None:
             return
         shared.users -= 1
-        if not shared.users:
-            _open.pop(self._key, None)  # a forked child has forgotten it
-            await shared.cache.aclose()
+        if shared.users:
+            return
+        if _open.get(self._key) is shared:
+            del _open[self._key]
+        await shared.cache.aclose()

@@ -120,7 +120,8 @@ class TokenSource(Protocol):
     in a task of its own, with an empty context. Cancelling that task must end the method soon.
 
     A source may also have an attribute `header: str`, the metadata key that its tokens go to instead
-    of the channel's, and a coroutine method `load` (see `LoadableTokenSource`).
+    of the channel's; a coroutine method `load` (see `LoadableTokenSource`); and a method
+    `shared_audience` (see `SharedTokenSource`).
     """
 
     async def fetch(self, request: TokenRequest) -> Token:
@@ -139,3 +140,20 @@ class LoadableTokenSource(TokenSource, Protocol):
             ConfigurationError: They cannot be used.
         """
         ...
+
+
+@runtime_checkable
+class SharedTokenSource(TokenSource, Protocol):
+    """A source whose tokens are good for more than one audience, so that channels can share them."""
+
+    def shared_audience(self, audience: str) -> str:
+        """Return the audience that stands for all which get the same token as this one; "" for any.
+
+        Asked after `load`. `fetch` is then asked for the audience that this returns.
+        """
+        ...
+
+
+def shared_audience(source: TokenSource, audience: str) -> str:
+    """Return the audience under which the tokens of a source are kept."""
+    return source.shared_audience(audience) if isinstance(source, SharedTokenSource) else audience

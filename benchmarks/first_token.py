@@ -86,6 +86,11 @@ def default(_: Paths) -> Any:
     return aio_authgrpc.default(SCOPES)
 
 
+def id_token(_: Paths) -> Any:
+    """The ID token of the default credentials."""
+    return aio_authgrpc.id_token()
+
+
 # The rest is handed in, as an object of google-auth's. Making it is the user's, and done before the watch.
 
 
@@ -173,6 +178,7 @@ MAKERS: dict[str, Callable[[Paths], Any]] = {
         service_account_self_signed,
         service_account_jwt,
         default,
+        id_token,
         handed_in_service_account_id_token,
         handed_in_impersonated,
         handed_in_impersonated_id_token,

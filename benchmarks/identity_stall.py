@@ -71,6 +71,12 @@ FILES = (
     "external_account_authorized_user",
     "gdch_service_account",
 )
+ID_TOKEN_FILES = (
+    "service_account",
+    "authorized_user",
+    "impersonated_service_account",
+    "external_account_impersonating",
+)
 HANDED_IN = (
     "service_account_id_token",
     "impersonated",
@@ -87,6 +93,8 @@ ROWS = (
         for maker in ("service_account", "service_account_self_signed", "service_account_jwt")
     ),
     *(Row(name=f"default(): {file}", maker="default", file=file) for file in FILES),
+    *(Row(name=f"id_token(): {file}", maker="id_token", file=file) for file in ID_TOKEN_FILES),
+    Row(name="id_token(): metadata server", maker="id_token"),
     *(Row(name=f"handed in: {name}", maker=f"handed_in_{name}") for name in HANDED_IN),
     Row(name="default(): metadata server answers", maker="default"),
     Row(name="default(): metadata server slow", maker="default", metadata="is slow"),
@@ -143,6 +151,9 @@ class Endpoints(OrderedProcess):
                 environment |= dict.fromkeys(("GCE_METADATA_HOST", "GCE_METADATA_IP"), _refused_address())
         if row.file is not None:
             environment[ADC] = self._described["paths"][row.file]
+        if row.outcome != "token":
+            # It would say that this is Google Cloud, where the server is waited for.
+            del environment["GCE_METADATA_HOST"]
         return environment
 
     @property

@@ -54,8 +54,9 @@ async def main() -> None:
 
         await meet(call(connect(credentials=auth.service_account("missing.json"))))
         await meet(call(connect(credentials=account), shelf=99))
-        authority.reset_connections()
+        authority.reset_connections(times=None)
         await meet(call(connect(credentials=account)))
+        authority.behave()
         with authority.hold():
             await meet(call(connect(credentials=account), timeout=0.2))
         nobody_there = auth.connect("localhost:1", BookstoreStub, credentials=account, ready_timeout=0.5)

@@ -30,10 +30,12 @@ sys.tracebacklimit = 2
 
 
 @pytest.fixture(scope="session", autouse=True)
-def imported_objects_are_not_searched() -> None:
-    """Take what the imports made out of the collector's sight: no_secret_in_sight looks at the rest."""
+def no_secret_in_sight_at_the_end() -> Iterator[None]:
+    """Look once more at everything when all tests are over: each test looks at what it made itself."""
+    yield
+    gc.unfreeze()
     gc.collect()
-    gc.freeze()
+    assert _in_sight([]) == []
 
 
 @pytest.fixture(autouse=True)
@@ -73,19 +75,25 @@ def no_secret_in_sight() -> Iterator[None]:
     for name in ("aio_authgrpc", "aiohttp", "google"):
         logging.getLogger(name).setLevel(logging.DEBUG)
     gc.collect()
+    gc.freeze()  # what there is already was looked at when it was made: to look again takes half a second
     gc.disable()  # so that exceptions in cycles stay to be looked at
     try:
         yield
-        texts = records.texts + [text for thing in gc.get_objects() for text in _shown_by(thing)]
-        gc.collect()
-        others = [thing for thing in gc.get_objects() if isinstance(thing, BaseException)]
-        texts += [text for thing in others for text in (repr(thing), str(thing))]
-        del others
+        shown = _in_sight(records.texts)
     finally:
         gc.enable()
         logger.removeHandler(records)
         logger.setLevel(level)
-    assert [text for text in texts if redacted(text) != text] == []
+    assert shown == []
+
+
+def _in_sight(texts: list[str]) -> list[str]:
+    """Return what shows a secret, of texts and of all objects that are not frozen."""
+    texts = texts + [text for thing in gc.get_objects() for text in _shown_by(thing)]
+    gc.collect()
+    others = [thing for thing in gc.get_objects() if isinstance(thing, BaseException)]
+    texts += [text for thing in others for text in (repr(thing), str(thing))]
+    return [text for text in texts if redacted(text) != text]
 
 
 def _shown_by(thing: object) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import pickle
 import weakref
 from typing import Any
 
@@ -165,7 +166,7 @@ async def test_an_identity_that_fails_is_that_calls_error(stub: EchoStub, echo_s
     """The channel's own identity never stands in for another."""
 
     async def refuse() -> str:
-        raise PermissionError("no")
+        raise LookupError("no")
 
     with identity(token_source(refuse)), pytest.raises(Exception, match="No token could be fetched"):
         await stub.UnaryUnary(b"x")
@@ -330,3 +331,175 @@ async def test_of_several_identities_one_that_fails_fails_all(fake_clock: FakeCl
         with pytest.raises(TokenRefusedError, match="no"):
             await cache.get()
     assert cancelled.is_set()
+
+
+# Who names a header means it
+
+
+SERVICE = {"proxy-authorization": static_token("iap"), "authorization": static_token("service")}
+
+
+@pytest.mark.parametrize(
+    ("who", "proxy", "own"),
+    [
+        (lambda: identity(static_token("caller"), header="authorization"), "Bearer iap", "Bearer caller"),
+        (lambda: identity(static_token("caller")), "Bearer iap", "Bearer caller"),
+        (
+            lambda: identity(static_token("caller"), header="proxy-authorization"),
+            "Bearer caller",
+            "Bearer service",
+        ),
+        (
+            lambda: identity({"authorization": static_token("a"), "proxy-authorization": static_token("b")}),
+            "Bearer b",
+            "Bearer a",
+        ),
+        (
+            lambda: identity({"proxy-authorization": static_token("b"), "authorization": static_token("a")}),
+            "Bearer b",
+            "Bearer a",
+        ),
+    ],
+    ids=["by-header", "the-usual-one", "the-other-one", "both", "both-in-another-order"],
+)
+async def test_of_several_identities_of_a_channel_the_one_that_is_meant_is_replaced(
+    echo_server: EchoServer, who: Any, proxy: str, own: str
+) -> None:
+    """And the others stay."""
+    async with connect(
+        echo_server.target, EchoStub, credentials=SERVICE, ssl_credentials=echo_server.ssl_credentials
+    ) as stub:
+        with who():
+            await stub.UnaryUnary(b"x")
+    assert (sent(echo_server, "proxy-authorization"), sent(echo_server)) == ([proxy], [own])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_several_identities_of_a_context_replace_the_channels_one(
+    stub: EchoStub, echo_server: EchoServer, order: int
+) -> None:
+    """In whatever order they stand; and their headers are not the caller's too."""
+    both = [("authorization", static_token("caller")), ("x-user", static_token("user"))][::order]
+    with identity(dict(both)):
+        await stub.UnaryUnary(b"x")
+        with pytest.raises(ConfigurationError, match="x-user"):
+            stub.UnaryUnary(b"x", metadata=(("x-user", "mine"),))
+    assert (sent(echo_server), sent(echo_server, "x-user")) == (["Bearer caller"], ["Bearer user"])
+
+
+async def test_of_nested_identities_the_inner_counts_for_its_header(
+    stub: EchoStub, echo_server: EchoServer
+) -> None:
+    """The outer's others stay."""
+    outer = identity({"x-user": static_token("outer"), "x-tenant": static_token("tenant")})
+    with outer, identity(static_token("inner"), header="x-user"):
+        await stub.UnaryUnary(b"x")
+    assert (sent(echo_server, "x-user"), sent(echo_server, "x-tenant")) == (
+        ["Bearer inner"],
+        ["Bearer tenant"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("fixed", "who", "header", "value"),
+    [
+        ({"api_key": "service-key"}, lambda: identity(api_key("caller-key")), "x-api-key", "caller-key"),
+        (
+            {"metadata": {"x-user": "service-user"}},
+            lambda: identity(static_token("caller"), header="x-user"),
+            "x-user",
+            "Bearer caller",
+        ),
+    ],
+    ids=["api-key", "metadata"],
+)
+async def test_an_identity_stands_over_what_is_fixed_for_the_channel(
+    echo_server: EchoServer, fixed: dict[str, Any], who: Any, header: str, value: str
+) -> None:
+    """Once, and not beside it."""
+    async with connect(
+        echo_server.target,
+        EchoStub,
+        credentials=static_token("t"),
+        ssl_credentials=echo_server.ssl_credentials,
+        **fixed,
+    ) as stub:
+        with who():
+            await stub.UnaryUnary(b"x")
+    assert sent(echo_server, header) == [value]
+
+
+async def test_one_google_credential_is_one_identity_however_often_it_is_entered(
+    stub: EchoStub, authority: Any
+) -> None:
+    """Twenty requests at once, one token request."""
+    from google.oauth2 import service_account
+
+    make = service_account.Credentials.from_service_account_info
+    scopes = ["https://www.googleapis.com/auth/cloud-platform"]
+    credentials = await asyncio.to_thread(make, await authority.service_account_info(), scopes=scopes)
+
+    async def call() -> None:
+        with identity(credentials):
+            await stub.UnaryUnary(b"x")
+
+    await asyncio.gather(*(call() for _ in range(20)))
+    assert authority.token_requests == 1
+
+
+async def test_closing_ends_also_the_fetches_of_identities_that_were_forgotten(
+    channel: AuthorizedChannel, stub: EchoStub
+) -> None:
+    """More than a channel keeps."""
+    started, ended = 0, 0
+
+    async def hang() -> str:
+        nonlocal started, ended
+        started += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended += 1
+        return ""
+
+    calls = []
+    for _ in range(150):
+        with identity(token_source(hang)):
+            calls.append(stub.UnaryUnary(b"x"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await channel.close()
+    assert (started, ended) == (150, 150)
+    await asyncio.gather(*calls, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [
+        {"authorization": static_token("a"), "Authorization": static_token("b")},
+        {"authorization": None},
+        {"authorization": {"x-user": static_token("a")}},
+    ],
+    ids=["twice", "none", "nested"],
+)
+def test_a_mapping_that_is_not_clear_is_refused(credentials: Any) -> None:
+    """Nothing of it is dropped in silence."""
+    with pytest.raises(ConfigurationError) as caught:
+        identity(credentials)
+    assert caught.value.field == "credentials"
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        identity(static_token("SECRETQ")),
+        identity({"x-user": static_token("SECRETQ")}),
+        identity(google.auth.credentials.AnonymousCredentials()),
+    ],
+    ids=["one", "several", "google"],
+)
+def test_an_identity_is_not_pickled(made: Any) -> None:
+    """Nor its source."""
+    for thing in (made, made.source):
+        with pytest.raises(TypeError, match="not pickled"):
+            pickle.dumps(thing)

@@ -17,15 +17,15 @@ PACKAGE = Path(aio_authgrpc.__file__).parent
 # From the bottom up; a module may import those of its own layer and below.
 LAYERS = [
     {"clock", "errors", "fork"},
-    {"token", "target", "events"},
-    {"http"},
+    {"token", "target", "events", "certificates", "connection_errors"},
+    {"http", "default_certificate"},
     {"single_flight", "sources", "tls", "freshness"},
-    {"cache", "identity"},
-    {"authorization", "shared_cache"},
+    {"cache", "identity", "tls_arguments"},
+    {"authorization", "shared_cache", "plugin"},
     {"calls"},
-    {"multi_callables", "pool", "settings"},
+    {"multi_callables", "pool", "rotation", "settings"},
     {"channel"},
-    {"opening"},
+    {"opening", "readiness"},
     {"client"},
 ]
 LEAVES = {"bookstore", "testing", "cli"}

@@ -51,19 +51,29 @@ def as_token_source(credentials: CredentialsType) -> TokenSource:
     if isinstance(given, TokenSource) and not isinstance(given, type):
         return given
     if isinstance(given, Mapping) and given:
-        several = cast("Mapping[object, CredentialsType]", given)
-        return SeveralIdentitiesSource(
-            {
-                checked_header(cast("str", header), "credentials"): as_token_source(one)
-                for header, one in several.items()
-            }
-        )
+        return _several(cast("Mapping[object, object]", given))
     raise ConfigurationError(
         f"expected a google-auth credential or a TokenSource, not {_kind(given)}.",
         field="credentials",
         hint="Use static_token(...) for a token, service_account(...) for a key file, token_source(...) "
         "for a coroutine function, or None for Application Default Credentials.",
     )
+
+
+def _several(given: Mapping[object, object]) -> SeveralIdentitiesSource:
+    sources: dict[str, TokenSource] = {}
+    for name, credentials in given.items():
+        header = checked_header(cast("str", name), "credentials")
+        if header in sources:
+            raise ConfigurationError(f"{header!r} is there twice.", field="credentials")
+        if credentials is None or isinstance(credentials, Mapping):
+            raise ConfigurationError(
+                f"expected one credential for {header!r}, not None or another mapping.",
+                field="credentials",
+                hint="default() is the default ones.",
+            )
+        sources[header] = as_token_source(cast("CredentialsType", credentials))
+    return SeveralIdentitiesSource(sources)
 
 
 def _kind(given: object) -> str:

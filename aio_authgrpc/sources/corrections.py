@@ -66,6 +66,19 @@ def needs_audience(credentials: Credentials) -> bool:
     return for_audience(credentials, "https://audience") is not None
 
 
+GOOGLE_APIS = "https://googleapis.com"
+"""The audience that stands for all of Google's APIs, to which access tokens and boundaries are the same."""
+
+
+def is_google_api(audience: str) -> bool:
+    """Return whether an audience is one of Google's APIs that reads `x-allowed-locations`.
+
+    Regional endpoints do not: the location is in their name.
+    """
+    host = urllib.parse.urlsplit(audience).hostname or ""
+    return audience == GOOGLE_APIS or (host.endswith(".googleapis.com") and ".rep." not in host)
+
+
 async def thread_request(credentials: Credentials, http: AiohttpRequest) -> ThreadRequest:
     """Return the request for a credential; GDCH's insists on a `google.auth.transport.requests.Request`."""
     if not module_of("google.oauth2.gdch_credentials", credentials):
@@ -119,8 +132,15 @@ def _refresh_impersonated_id_token(credentials: Any, request: ThreadRequest) -> 
         "Content-Type": "application/json",
         metrics.API_CLIENT_HEADER: metrics.token_request_id_token_impersonate(),
     }
-    source.apply(headers)
-    response = request(url=url, method="POST", headers=headers, body=json.dumps(body).encode())
+
+    def ask() -> Any:
+        source.apply(headers)
+        return request(url=url, method="POST", headers=headers, body=json.dumps(body).encode())
+
+    response = ask()
+    if response.status == 401:  # the source's token was revoked: google-auth's session gets another, too
+        refresh(source, request)
+        response = ask()
     if response.status != 200:
         raise RefreshError("Error getting ID token", response.data.decode(errors="replace"))
     try:
@@ -164,12 +184,10 @@ def look_up_allowed_locations(credentials: Any, request: ThreadRequest, audience
     with the refresh, so that the first RPC has it, and for Google's APIs alone, which read it. A look-up
     takes 3 s at most and raises nothing; one that failed is not repeated for 15 min.
     """
-    host = urllib.parse.urlsplit(audience).hostname or ""
-    is_google_api = host.endswith(".googleapis.com") and ".rep." not in host
     credentials = getattr(credentials, "_impersonated_credentials", None) or credentials
     manager = getattr(credentials, "_rab_manager", None)
     is_required = getattr(credentials, "_is_regional_access_boundary_lookup_required", None)
-    if not is_google_api or manager is None or is_required is None:
+    if not is_google_api(audience) or manager is None or is_required is None:
         return
     resolve_universe(credentials, request)
     if is_required() and manager._should_refresh():  # no public name

@@ -9,7 +9,11 @@ from aio_authgrpc.errors import check_type
 from aio_authgrpc.http import run_in_thread
 from aio_authgrpc.sources.credential_info import FileOrInfo, InfoLoader
 from aio_authgrpc.sources.credential_types import import_type, make_credentials
-from aio_authgrpc.sources.google_auth import GoogleCredentialsSource, checked_scopes
+from aio_authgrpc.sources.google_auth import (
+    GoogleCredentialsSource,
+    checked_quota_project,
+    checked_scopes,
+)
 from aio_authgrpc.sources.loaded import LoadedCredentialsSource
 from aio_authgrpc.token import TokenRequest
 
@@ -114,7 +118,7 @@ def _from_loader(
     audience: str | None = None,
 ) -> LoadedCredentialsSource:
     asked_scopes = checked_scopes(scopes)
-    check_type("quota_project_id", quota_project_id, str, type(None))
+    checked_quota_project(quota_project_id)
 
     async def make(_: TokenRequest) -> GoogleCredentialsSource:
         await import_type(kind)

@@ -76,16 +76,19 @@ class InfoLoader:
         self._path: Path | None = None
         self._info: CredentialInfo | None = None
         given: object = file_or_info
+        text = given.lstrip(_BLANKS) if isinstance(given, str) else ""
         if isinstance(given, Mapping):
             self._info = self._checked(dict(given), INFO_ORIGIN)
-        elif isinstance(given, str) and given.lstrip().startswith("{"):
-            self._info = self._checked(_parse(given, INFO_ORIGIN), INFO_ORIGIN)
-        elif isinstance(given, str | os.PathLike) and os.fspath(given):
+        elif text.startswith("{"):
+            self._info = self._checked(_parse(text, INFO_ORIGIN), INFO_ORIGIN)
+        elif isinstance(given, str | os.PathLike) and os.fspath(given) and not is_content(given):
             self._path = Path(os.fsdecode(given))
         else:
-            kind = "an empty str" if given == "" else type(given).__name__
+            kind = "an empty str" if given == "" else "other text" if text else type(given).__name__
             raise ConfigurationError(
-                f"expected a path, JSON text or a dict, not {kind}.", field="file_or_info"
+                f"expected a path, JSON text or a dict, not {kind}.",
+                field="file_or_info",
+                hint="JSON text begins with a brace: it is not quoted, encoded or a list." if text else "",
             )
 
     def read(self) -> CredentialInfo:
@@ -108,6 +111,21 @@ class InfoLoader:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("Credentials are not pickled: it would put their secrets into the pickle.")
+
+
+# Before the brace of JSON text; Windows writes a byte order mark.
+_BLANKS = " \t\r\n\ufeff"
+# No file system takes a longer name.
+_LONGEST_NAME = 255
+_CONTENT_BEGINS = ("{", "[", '"', "'", "-----BEGIN", "eyJ", "ewo")
+
+
+def is_content(text: object) -> bool:
+    """Return whether text that should be a path is what stands in a file: a secret, never to be shown."""
+    if not isinstance(text, str):
+        return False
+    is_long = any(len(name) > _LONGEST_NAME for name in text.replace("\\", "/").split("/"))
+    return is_long or "\n" in text or text.lstrip(_BLANKS).startswith(_CONTENT_BEGINS)
 
 
 def checked_info(
@@ -149,7 +167,21 @@ def checked_info(
         problem = "lacks it" if value is None else "has it empty" if value in ("", {}, []) else check(value)
         if problem:
             raise info.error(problem, field=name)
+    if kind == "external_account":
+        _check_source(info)
     return info
+
+
+def _check_source(info: CredentialInfo) -> None:
+    """Check where a subject token comes from: google-auth would open what stands in `file`, a number too."""
+    source = cast("Mapping[str, object]", info.fields["credential_source"])
+    for name, check in _SOURCE_FIELDS.items():
+        outer, _, inner = name.partition(".")
+        part = source.get(outer)
+        value = cast("Mapping[str, object]", part).get(inner) if inner and isinstance(part, Mapping) else part
+        problem = "" if value is None or (inner and not isinstance(part, Mapping)) else check(value)
+        if problem:
+            raise info.error(problem, field=f"credential_source.{name}")
 
 
 def _shown(kind: object) -> str:
@@ -165,7 +197,10 @@ _Check = Callable[[object], str]
 
 
 def _text(value: object) -> str:
-    return "" if isinstance(value, str) else f"has a {type(value).__name__}"
+    if not isinstance(value, str):
+        return f"has a {type(value).__name__}"
+    # JSON can hold half a character, which no request can carry.
+    return "has characters that are no text" if any("\ud800" <= each <= "\udfff" for each in value) else ""
 
 
 def _texts(value: object) -> str:
@@ -179,6 +214,22 @@ def _scopes(value: object) -> str:
 
 def _object(value: object) -> str:
     return "" if isinstance(value, dict) else f"has a {type(value).__name__}, not an object"
+
+
+def _headers(value: object) -> str:
+    if _object(value):
+        return _object(value)
+    texts = cast("dict[str, object]", value).values()
+    return "" if all(isinstance(text, str) for text in texts) else "has values that are no text"
+
+
+def _milliseconds(value: object) -> str:
+    good = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return "" if good else "has no positive number of milliseconds"
+
+
+def _flag(value: object) -> str:
+    return "" if isinstance(value, bool) else f"has a {type(value).__name__}"
 
 
 def _lifetime(value: object) -> str:
@@ -281,6 +332,27 @@ _FIELDS: dict[str, tuple[_Fields, _Fields]] = {
         {"ca_cert_path": _text},
     ),
 }
+_SOURCE_FIELDS: _Fields = {
+    "file": _text,
+    "url": _text,
+    "headers": _headers,
+    "environment_id": _text,
+    "region_url": _text,
+    "regional_cred_verification_url": _text,
+    "imdsv2_session_token_url": _text,
+    "format": _object,
+    "format.type": _text,
+    "format.subject_token_field_name": _text,
+    "executable": _object,
+    "executable.command": _text,
+    "executable.timeout_millis": _milliseconds,
+    "executable.interactive_timeout_millis": _milliseconds,
+    "executable.output_file": _text,
+    "certificate": _object,
+    "certificate.certificate_config_location": _text,
+    "certificate.use_default_certificate_config": _flag,
+    "certificate.trust_chain_path": _text,
+}
 CREDENTIAL_TYPES = tuple(_FIELDS)
 """The types of credential file that google-auth knows, and so all that are read here."""
 
@@ -297,6 +369,13 @@ _HINTS = {
 _NEEDS_JSON = "It must be a JSON object, such as the key file of a service account."
 
 
+def _here() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109 - pathlib's is the same
+    except OSError:
+        return "a directory that is no more"
+
+
 def _read_file(path: Path) -> str:
     try:
         with path.open("rb") as file:
@@ -304,9 +383,9 @@ def _read_file(path: Path) -> str:
     except (OSError, ValueError) as error:  # ValueError: a NUL character
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise ConfigurationError(
-            f"{str(path)!r} cannot be read: {reason}.",
+            f"{path} cannot be read: {reason}.",
             field="file_or_info",
-            hint=f"Relative paths start at {Path.cwd()}; '~' is not expanded.",
+            hint="'~' is not expanded." if path.is_absolute() else f"It starts at {_here()}.",
         ) from error
     if len(content) > _MAX_FILE_BYTES:
         raise ConfigurationError(f"{path} is too large for a credential file.", field="file_or_info")

@@ -64,6 +64,10 @@ def make_credentials(
     if quota_project_id is not None:
         # Not with_quota_project(): a user's copy keeps its token and loses its expiry.
         fields["quota_project_id"] = quota_project_id
+    elif info.kind == "service_account":
+        fields.pop("quota_project_id", None)  # google-auth does not read it there
+    if info.kind == "impersonated_service_account" and fields.get("scopes") and not always_scoped:
+        scopes = None  # the file's are kept, as by google-auth's default()
     granted = (
         list(scopes) if scopes and (always_scoped or not info.kind.endswith("authorized_user")) else None
     )

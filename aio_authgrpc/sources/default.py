@@ -12,9 +12,18 @@ from typing import TYPE_CHECKING, NoReturn
 from aio_authgrpc.clock import Clock, SystemClock
 from aio_authgrpc.errors import ConfigurationError, TokenUnavailableError, check_type
 from aio_authgrpc.http import AiohttpRequest, import_off_loop, run_in_thread
-from aio_authgrpc.sources.credential_info import CREDENTIAL_TYPES, CredentialInfo, InfoLoader
+from aio_authgrpc.sources.credential_info import (
+    CREDENTIAL_TYPES,
+    CredentialInfo,
+    InfoLoader,
+    is_content,
+)
 from aio_authgrpc.sources.credential_types import import_type, make_credentials
-from aio_authgrpc.sources.google_auth import GoogleCredentialsSource, checked_scopes
+from aio_authgrpc.sources.google_auth import (
+    GoogleCredentialsSource,
+    checked_quota_project,
+    checked_scopes,
+)
 from aio_authgrpc.sources.loaded import LoadedCredentialsSource
 from aio_authgrpc.sources.metadata_server import (
     google_cloud_marker,
@@ -86,10 +95,9 @@ class DefaultCredentialsSource:
         self._explanation = DefaultCredentialsExplanation()
         self._loaded = LoadedCredentialsSource("default()", self._look_up)
 
-    @property
-    def for_any_audience(self) -> bool:
-        """Whether a token is good for every audience; not known, and so False, before the look-up."""
-        return self._loaded.for_any_audience
+    def shared_audience(self, audience: str) -> str:
+        """Return the audience that stands for all which get the same token; not known before the look-up."""
+        return self._loaded.shared_audience(audience)
 
     def explain(self) -> DefaultCredentialsExplanation:
         """Return what the last look-up tried and found. Holds no secret."""
@@ -115,18 +123,26 @@ class DefaultCredentialsSource:
     async def _look_up(self, request: TokenRequest) -> GoogleCredentialsSource:
         tried: list[tuple[str, str]] = []
         found: str | None = None
+        started = self._clock.monotonic()
         try:
-            async with asyncio.timeout(self._timeout):
-                info = await run_in_thread(lambda: _look_for_file(tried))
-                if info is None:
-                    await self._look_for_metadata_server(request.http, tried)
-                found = "compute_engine" if info is None else info.kind
-                return await self._source_of(info)
-        except TimeoutError:
-            tried.append(("time", f"{self._timeout:g} s were over"))
+            info = await self._look_for_file(tried)
+            if info is None:
+                await self._look_for_metadata_server(request.http, tried, started)
+            source = await self._source_of(info)
+            found = "compute_engine" if info is None else info.kind
+            return source
         finally:
             self._explanation = DefaultCredentialsExplanation(found=found, tried=tuple(tried))
-        raise self._nothing_found()
+
+    async def _look_for_file(self, tried: list[tuple[str, str]]) -> CredentialInfo | None:
+        budget = LOOK_UP_TIMEOUT if self._timeout is None else self._timeout
+        try:
+            async with asyncio.timeout(budget):
+                return await run_in_thread(lambda: _look_for_file(tried))
+        except TimeoutError:  # a pipe, or a network file system that hangs
+            place, _ = tried.pop()
+            tried.append((place, f"was not read within {budget:g} s"))
+        raise _nothing_found(tried)
 
     async def _source_of(self, info: CredentialInfo | None) -> GoogleCredentialsSource:
         quota = self._quota_project_id or os.environ.get(_QUOTA_PROJECT_VARIABLE)
@@ -140,7 +156,9 @@ class DefaultCredentialsSource:
 
         return GoogleCredentialsSource(Credentials(scopes=self._scopes or None, quota_project_id=quota))
 
-    async def _look_for_metadata_server(self, http: AiohttpRequest, tried: list[tuple[str, str]]) -> None:
+    async def _look_for_metadata_server(
+        self, http: AiohttpRequest, tried: list[tuple[str, str]], started: float
+    ) -> None:
         """Return once it answers.
 
         Raises:
@@ -148,35 +166,37 @@ class DefaultCredentialsSource:
         """
         if is_disabled():
             tried.append(("metadata server", "NO_GCE_CHECK is true"))
-            raise self._nothing_found(tried)
+            raise _nothing_found(tried)
         marker = await run_in_thread(google_cloud_marker)
         budget = LOOK_UP_TIMEOUT if marker is None else self._patience
-        place = f"metadata server {metadata_server_url()}"
+        if self._timeout is not None:
+            budget = max(0.0, self._timeout - (self._clock.monotonic() - started))
         try:
             async with asyncio.timeout(budget):
                 problem = await wait_for_metadata_server(http, patient=marker is not None, clock=self._clock)
         except TimeoutError:
-            problem = f"no answer within {budget:g} s"
-        tried.append((place, problem or "answered"))
+            problem = f"no answer within {budget:.3g} s"
+        tried.append((f"metadata server {metadata_server_url()}", problem or "answered"))
         if problem and marker is not None:
             raise TokenUnavailableError(
                 f"{marker} says that this is Google Cloud, but its metadata server did not come: {problem}.",
                 hint="It may come later; a service that is restarted tries again.",
             )
         if problem:
-            raise self._nothing_found(tried)
-
-    def _nothing_found(self, tried: Sequence[tuple[str, str]] = ()) -> ConfigurationError:
-        explanation = DefaultCredentialsExplanation(tried=tuple(tried)) if tried else self._explanation
-        return ConfigurationError(
-            f"no default credentials were found. {explanation}.", field="credentials", hint=_HINT
-        )
+            raise _nothing_found(tried)
 
     def __repr__(self) -> str:
         return "default()"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("A token source is not pickled: it would put its secrets into the pickle.")
+
+
+def _nothing_found(tried: Sequence[tuple[str, str]]) -> ConfigurationError:
+    explanation = DefaultCredentialsExplanation(tried=tuple(tried))
+    return ConfigurationError(
+        f"no default credentials were found. {explanation}.", field="credentials", hint=_HINT
+    )
 
 
 def _look_for_file(tried: list[tuple[str, str]]) -> CredentialInfo | None:
@@ -187,23 +207,32 @@ def _look_for_file(tried: list[tuple[str, str]]) -> CredentialInfo | None:
     from google.auth import _cloud_sdk  # noqa: PLC0415 - in a thread
 
     named = os.environ.get(_FILE_VARIABLE, "")
+    if is_content(named):
+        tried.append((_FILE_VARIABLE, "holds no path"))
+        raise ConfigurationError(
+            f"{_FILE_VARIABLE} holds what looks like the content of a credential file.",
+            field="credentials",
+            hint="It takes a path; service_account() and its kin take the content.",
+        )
     if named:
         return _read(named, f"{_FILE_VARIABLE}={named}", tried)
     tried.append((_FILE_VARIABLE, "not set"))
     path: str = _cloud_sdk.get_application_default_credentials_path()
-    if Path(path).is_file():
+    # Unlike pathlib's, it raises nothing where the directory may not be read; google-auth goes on there too.
+    if os.path.isfile(path):  # noqa: PTH113 - see above
         return _read(path, f"gcloud's {path}", tried)
     tried.append((f"gcloud's {path}", "no such file"))
     return None
 
 
 def _read(path: str, place: str, tried: list[tuple[str, str]]) -> CredentialInfo:
+    tried.append((place, "is being read"))
     try:
         info = InfoLoader(Path(path), CREDENTIAL_TYPES).read()
     except ConfigurationError as error:
-        tried.append((place, f"cannot be used ({error.field})"))
+        tried[-1] = (place, f"cannot be used ({error.field})")
         raise
-    tried.append((place, info.kind))
+    tried[-1] = (place, info.kind)
     return info
 
 
@@ -232,7 +261,7 @@ def default(
     Raises:
         ConfigurationError: An argument has the wrong type.
     """
-    check_type("quota_project_id", quota_project_id, str, type(None))
+    checked_quota_project(quota_project_id)
     check_type("timeout", timeout, int, float, type(None))
     if timeout is not None and not timeout > 0:
         raise ConfigurationError(f"{timeout!r} is not a positive number of seconds.", field="timeout")

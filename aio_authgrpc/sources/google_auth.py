@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from aio_authgrpc.errors import ConfigurationError, token_error
+from aio_authgrpc.errors import ConfigurationError, check_type, token_error
 from aio_authgrpc.http import AiohttpRequest, bridge_to_thread, import_off_loop
 from aio_authgrpc.sources import corrections
-from aio_authgrpc.token import Token, TokenRequest
+from aio_authgrpc.token import Token, TokenRequest, TokenSource, is_metadata_text
 
 if TYPE_CHECKING:
     import google.auth.aio.credentials
@@ -34,9 +34,15 @@ class GoogleCredentialsSource:
         self, credentials: google.auth.credentials.Credentials, *, sign_without_scopes: bool = True
     ) -> None:
         self.credentials = credentials
-        self.for_any_audience = not (sign_without_scopes and corrections.needs_audience(credentials))
+        self._is_for_one = sign_without_scopes and corrections.needs_audience(credentials)
         self._of_audience: dict[str, google.auth.credentials.Credentials] = {}
         self._handed_out: dict[str, str] = {}
+
+    def shared_audience(self, audience: str) -> str:
+        """Return the audience that stands for all which get the same token as this one."""
+        if self._is_for_one:
+            return audience
+        return corrections.GOOGLE_APIS if corrections.is_google_api(audience) else ""
 
     async def load(self, request: TokenRequest) -> None:
         """Check that there is an audience, where the credential's tokens are for one.
@@ -44,14 +50,14 @@ class GoogleCredentialsSource:
         Raises:
             ConfigurationError: The target has no host name, and no audience was given.
         """
-        if not self.for_any_audience:
+        if self._is_for_one:
             check_audience(request.audience)
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return the credential's token, refreshed if need be. Cancelling it abandons the thread."""
         await self.load(request)
         audience = request.audience
-        credentials = self.credentials if self.for_any_audience else self._copy_for(audience)
+        credentials = self._copy_for(audience) if self._is_for_one else self.credentials
         token = await obtain_token(credentials, request, used=self._handed_out.get(audience))
         self._handed_out[audience] = token.value
         return token
@@ -65,6 +71,9 @@ class GoogleCredentialsSource:
 
     def __repr__(self) -> str:
         return f"<GoogleCredentialsSource of {type(self.credentials).__name__}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A token source is not pickled: it would put its secrets into the pickle.")
 
 
 class GoogleAioCredentialsSource:
@@ -113,6 +122,16 @@ class GoogleAioCredentialsSource:
     def __repr__(self) -> str:
         return f"<GoogleAioCredentialsSource of {type(self.credentials).__name__}>"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A token source is not pickled: it would put its secrets into the pickle.")
+
+
+def shared_identity(source: TokenSource) -> object:
+    """Return the object that makes two sources the same identity: google-auth's own, or the source itself."""
+    if isinstance(source, GoogleCredentialsSource | GoogleAioCredentialsSource):
+        return source.credentials
+    return source
+
 
 def is_google_credentials(given: object, module: str = "google.auth.credentials") -> bool:
     """Whether it is a `Credentials` of the module; whoever has one has imported that."""
@@ -133,6 +152,18 @@ def checked_scopes(scopes: Sequence[str] | None) -> tuple[str, ...]:
     if not isinstance(given, Sequence | None) or not all(isinstance(scope, str) for scope in given or ()):
         raise ConfigurationError("expected a list of str.", field="scopes")
     return tuple(scopes or ())
+
+
+def checked_quota_project(quota_project_id: str | None) -> str | None:
+    """Return a quota project.
+
+    Raises:
+        ConfigurationError: It is no text that metadata can carry.
+    """
+    check_type("quota_project_id", quota_project_id, str, type(None))
+    if quota_project_id is not None and (not quota_project_id or not is_metadata_text(quota_project_id)):
+        raise ConfigurationError("it is empty, or not printable ASCII text.", field="quota_project_id")
+    return quota_project_id
 
 
 def check_audience(audience: str) -> None:

@@ -54,10 +54,9 @@ class IdTokenSource:
         self._of_audience: dict[str, Credentials] = {}
         self._handed_out: dict[str, str] = {}
 
-    @property
-    def for_any_audience(self) -> bool:
-        """Whether the audience was given, so that one token is for all targets."""
-        return self._audience is not None
+    def shared_audience(self, audience: str) -> str:
+        """Return the audience that stands for all which get the same token: where one was given, any."""
+        return audience if self._audience is None else ""
 
     async def load(self, request: TokenRequest) -> None:
         """Find out whose token it is, and that it can be had. No token is asked for.

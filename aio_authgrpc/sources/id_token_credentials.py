@@ -28,7 +28,13 @@ def id_token_credentials(own: Credentials, audience: str, *, audience_is_given: 
     untyped: Any = own
     if hasattr(untyped, "with_target_audience"):  # it is one already
         made: Credentials = untyped.with_target_audience(audience)
-        return made
+        return made if audience_is_given or not getattr(untyped, "_target_audience", None) else own
+    if getattr(untyped, "_subject", None) is not None:
+        raise ConfigurationError(
+            "whoever acts for a user has no ID tokens of the user's.",
+            field="credentials",
+            hint="Leave the subject out for those of the service account.",
+        )
     if module_of("google.oauth2.credentials", own):
         return _of_user(own, audience if audience_is_given else None)
     for module, make in _MAKERS.items():
@@ -46,6 +52,10 @@ def impersonated(own: Credentials, principal: str, delegates: Sequence[str], aud
     """Return the credential for the ID tokens of a service account that an identity impersonates."""
     from google.auth import impersonated_credentials  # noqa: PLC0415 - loaded off the loop
 
+    if module_of("google.oauth2.gdch_credentials", own):
+        raise ConfigurationError(
+            "an identity of Google Distributed Cloud cannot impersonate.", field="target_principal"
+        )
     target = impersonated_credentials.Credentials(
         source_credentials=own,
         target_principal=principal,
@@ -61,10 +71,11 @@ def self_signed(own: Credentials, audience: str) -> Credentials:
     Raises:
         ConfigurationError: It has no key.
     """
-    from google.auth import credentials, jwt  # noqa: PLC0415 - loaded off the loop
+    from google.auth import credentials, crypt, iam, jwt  # noqa: PLC0415 - loaded off the loop
 
     untyped: Any = own
-    if not isinstance(own, credentials.Signing) or not untyped.signer_email:
+    signer = untyped.signer if isinstance(own, credentials.Signing) else None
+    if not isinstance(signer, crypt.Signer) or isinstance(signer, iam.Signer) or not untyped.signer_email:
         raise ConfigurationError(
             f"{type(own).__name__} has no key to sign with.", field="self_signed", hint="Leave it out."
         )
@@ -90,6 +101,12 @@ def _of_service_account(own: Any, audience: str) -> Credentials:
 def _of_compute_engine(own: Any, audience: str) -> Credentials:
     from google.auth.compute_engine import IDTokenCredentials  # noqa: PLC0415 - the credential has loaded it
 
+    if own.service_account_email != "default" and own.token is None:
+        raise ConfigurationError(
+            "google-auth asks the metadata server for ID tokens of the default account alone.",
+            field="credentials",
+            hint=f"Pass target_principal={own.service_account_email!r} to impersonate the other one.",
+        )
     # With a request in place of None, the constructor would use it.
     quota_project_id = own.quota_project_id
     return IDTokenCredentials(

@@ -7,7 +7,7 @@ import copy
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NoReturn
 
-from aio_authgrpc.errors import AuthGrpcError
+from aio_authgrpc.errors import AuthGrpcError, ConfigurationError
 from aio_authgrpc.sources.google_auth import GoogleCredentialsSource
 from aio_authgrpc.token import Token, TokenRequest
 
@@ -34,10 +34,9 @@ class LoadedCredentialsSource:
         self._failures = 0
         self._last_failure: AuthGrpcError | None = None
 
-    @property
-    def for_any_audience(self) -> bool:
-        """Whether a token is good for every audience; not known, and so False, before it is loaded."""
-        return self._source is not None and self._source.for_any_audience
+    def shared_audience(self, audience: str) -> str:
+        """Return the audience that stands for all which get the same token; not known before it is loaded."""
+        return audience if self._source is None else self._source.shared_audience(audience)
 
     async def google_credentials(self, request: TokenRequest) -> Credentials:
         """Return google-auth's credential, made at the first call.
@@ -61,10 +60,13 @@ class LoadedCredentialsSource:
 
     async def _loaded(self, request: TokenRequest) -> GoogleCredentialsSource:
         failures = self._failures
+        if request.http.closed:  # this caller's own mistake, and not to be told to others
+            raise ConfigurationError("it was closed.", field="request")
         async with self._lock_of_this_loop():
             if self._source is None:
                 if self._last_failure is not None and self._failures > failures:
-                    raise copy.copy(self._last_failure)  # of the attempt that this one waited for
+                    failure = copy.copy(self._last_failure)  # of the attempt that this one waited for
+                    raise failure from self._last_failure.__cause__
                 self._source = await self._make_once(request)
             return self._source
 
@@ -74,6 +76,7 @@ class LoadedCredentialsSource:
         except AuthGrpcError as error:
             self._failures += 1
             self._last_failure = copy.copy(error)  # without the traceback
+            self._last_failure.__cause__ = error.__cause__
             raise
 
     def _lock_of_this_loop(self) -> asyncio.Lock:

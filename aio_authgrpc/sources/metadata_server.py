@@ -9,9 +9,8 @@ from pathlib import Path
 from google.auth.exceptions import TransportError
 
 from aio_authgrpc.clock import Clock
-from aio_authgrpc.errors import check_type
 from aio_authgrpc.http import AiohttpRequest, import_off_loop
-from aio_authgrpc.sources.google_auth import GoogleCredentialsSource, checked_scopes
+from aio_authgrpc.sources.google_auth import GoogleCredentialsSource, checked_quota_project, checked_scopes
 from aio_authgrpc.sources.loaded import LoadedCredentialsSource
 from aio_authgrpc.token import TokenRequest
 
@@ -96,35 +95,28 @@ async def _ask(http: AiohttpRequest) -> str:
 
 def compute_engine(
     *,
-    service_account_email: str = "default",
     scopes: Sequence[str] | None = None,
     quota_project_id: str | None = None,
 ) -> LoadedCredentialsSource:
-    """Act as the service account of this machine, or Cloud Run service, or GKE workload (seed 003).
+    """Act as the default service account of this machine, or Cloud Run service, or GKE workload (seed 003).
 
     The metadata server gives the tokens. That there is one is not looked up: `default()` does that.
 
     Args:
-        service_account_email: Of those that the machine has.
         scopes: OAuth 2.0 scopes, where the platform lets one choose them (Cloud Run does).
         quota_project_id: The project that pays, sent as `x-goog-user-project`.
 
     Raises:
         ConfigurationError: An argument has the wrong type.
     """
-    check_type("service_account_email", service_account_email, str)
-    check_type("quota_project_id", quota_project_id, str, type(None))
+    checked_quota_project(quota_project_id)
     asked_scopes = checked_scopes(scopes)
 
     async def make(_: TokenRequest) -> GoogleCredentialsSource:
         await import_off_loop("google.auth.compute_engine")
         from google.auth.compute_engine import Credentials  # noqa: PLC0415 - loaded off the loop
 
-        credentials = Credentials(
-            service_account_email=service_account_email,
-            scopes=asked_scopes or None,
-            quota_project_id=quota_project_id,
-        )
+        credentials = Credentials(scopes=asked_scopes or None, quota_project_id=quota_project_id)
         return GoogleCredentialsSource(credentials)
 
     return LoadedCredentialsSource("compute_engine()", make)

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from aio_authgrpc.errors import ConfigurationError, check_type
 from aio_authgrpc.sources.credential_info import FileOrInfo, InfoLoader
 from aio_authgrpc.sources.credential_types import service_account_credentials
-from aio_authgrpc.sources.google_auth import GoogleCredentialsSource, checked_scopes
+from aio_authgrpc.sources.google_auth import (
+    GoogleCredentialsSource,
+    checked_quota_project,
+    checked_scopes,
+)
 from aio_authgrpc.sources.loaded import LoadedCredentialsSource
 from aio_authgrpc.sources.service_account_key import KeyLoader
 from aio_authgrpc.token import TokenRequest
@@ -41,8 +45,8 @@ def service_account(
             file shows when the channel is opened. It is never replaced by another identity.
     """
     asked_scopes = checked_scopes(scopes)
-    for field, value in (("subject", subject), ("quota_project_id", quota_project_id)):
-        check_type(field, value, str, type(None))
+    checked_quota_project(quota_project_id)
+    check_type("subject", subject, str, type(None))
     check_type("self_signed", self_signed, bool, type(None))
     signs = not asked_scopes and subject is None if self_signed is None else self_signed
     if signs and subject is not None:

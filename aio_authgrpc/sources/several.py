@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
-from aio_authgrpc.token import LoadableTokenSource, Metadata, Token, TokenRequest, TokenSource
+from aio_authgrpc.token import (
+    LoadableTokenSource,
+    Metadata,
+    Token,
+    TokenRequest,
+    TokenSource,
+    shared_audience,
+)
 
 T = TypeVar("T")
 
@@ -19,14 +26,14 @@ class SeveralIdentitiesSource:
     """
 
     def __init__(self, sources: Mapping[str, TokenSource]) -> None:
-        self._sources = dict(sources)
-        self.header, *others = self._sources
+        self.sources = dict(sources)
+        self.header, *others = self.sources
         self.other_headers = frozenset(others)
 
-    @property
-    def for_any_audience(self) -> bool:
-        """Whether that is so for each of them."""
-        return all(getattr(source, "for_any_audience", False) for source in self._sources.values())
+    def shared_audience(self, audience: str) -> str:
+        """Return the audience that stands for all which get the same tokens, if the sources agree on one."""
+        shared = {shared_audience(source, audience) for source in self.sources.values()}
+        return shared.pop() if len(shared) == 1 else audience
 
     async def load(self, request: TokenRequest) -> None:
         """Let each source read its files.
@@ -34,17 +41,20 @@ class SeveralIdentitiesSource:
         Raises:
             ConfigurationError: One of them cannot be used.
         """
-        for source in self._sources.values():
+        for source in self.sources.values():
             if isinstance(source, LoadableTokenSource):
                 await source.load(request)
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return one token that carries the others as its metadata, and ends with the first that does."""
-        tokens = await all_of([source.fetch(request) for source in self._sources.values()])
-        return combined(dict(zip(self._sources, tokens, strict=True)))
+        tokens = await all_of([source.fetch(request) for source in self.sources.values()])
+        return combined(dict(zip(self.sources, tokens, strict=True)))
 
     def __repr__(self) -> str:
-        return f"<several identities: {self._sources!r}>"
+        return f"<several identities: {self.sources!r}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A token source is not pickled: it would put its secrets into the pickle.")
 
 
 async def all_of(coroutines: Sequence[Coroutine[None, None, T]]) -> list[T]:
@@ -60,12 +70,16 @@ async def all_of(coroutines: Sequence[Coroutine[None, None, T]]) -> list[T]:
 
 
 def combined(tokens: Mapping[str, Token]) -> Token:
-    """Return one token for several headers: the first one's, with the others as metadata."""
+    """Return one token for several headers: the first one's, with the others as metadata.
+
+    What a token goes to itself is its own, whatever another brings along for that header.
+    """
     header, *_ = tokens
     metadata: dict[str, str] = {}
     for name, token in tokens.items():
         for key, value in token.as_metadata(name):
-            metadata.setdefault(key, value)  # a quota project that two of them bring is one
+            if key == name or key not in tokens:
+                metadata.setdefault(key, value)  # a quota project that two of them bring is one
     first = tokens[header]
     metadata.pop(header, None)
     ends: list[float] = [token.expires_at for token in tokens.values() if token.expires_at is not None]

@@ -35,6 +35,26 @@ class _CallableTokenSource:
         return f"token_source({getattr(self._function, '__qualname__', type(self._function).__name__)})"
 
 
+class AnonymousTokenSource:
+    """What `anonymous()` returns."""
+
+    async def fetch(self, request: TokenRequest) -> Token:
+        """Return a token that puts nothing into the metadata."""
+        return Token("")
+
+    def __repr__(self) -> str:
+        return "anonymous()"
+
+
+def anonymous() -> TokenSource:
+    """Send no token: for emulators and open services. No credentials are looked up.
+
+    google-auth's `AnonymousCredentials` mean the same. An emulator on another host does not make a
+    plaintext channel warn, because nothing is sent that somebody could use.
+    """
+    return AnonymousTokenSource()
+
+
 def static_token(token: str | Token) -> TokenSource:
     """Use one token for ever, such as seed 001's `--auth_token`, or one that gcloud printed.
 

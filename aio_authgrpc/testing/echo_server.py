@@ -54,12 +54,14 @@ class RecordedCall:
         metadata: What the client sent, in order, gRPC's own keys included.
         time_remaining: The seconds that were left of the deadline on arrival; None without one.
         peer: The address that the connection came from, as gRPC writes it: another port, another connection.
+        client_names: Whom the client's certificate is for, its alternative names; empty without mutual TLS.
     """
 
     method: str
     metadata: tuple[tuple[str, str | bytes], ...] = field(repr=False)
     time_remaining: float | None
     peer: str
+    client_names: tuple[str, ...] = ()
 
     def values(self, key: str) -> tuple[str | bytes, ...]:
         """Return every value that was sent under `key`, which is in lower case."""
@@ -72,6 +74,7 @@ class _Refusal:
     details: str
     after_messages: int
     drain: bool
+    trailing: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     async def meet(
         self, messages: int, context: _Context, requests: AsyncIterator[bytes] | None = None
@@ -82,7 +85,7 @@ class _Refusal:
         if self.drain and requests is not None:
             async for _ in requests:
                 pass
-        await context.abort(self.code, self.details)
+        await context.abort(self.code, self.details, self.trailing)
 
 
 class _NoRefusal:
@@ -126,6 +129,7 @@ class EchoServer(LoopbackGrpcServer):
         method: str = ANYWHERE,
         after_messages: int = 0,
         drain: bool = True,
+        trailing: tuple[tuple[str, str], ...] = (),
     ) -> None:
         """End calls with a status other than OK.
 
@@ -139,8 +143,10 @@ class EchoServer(LoopbackGrpcServer):
             drain: Whether a request stream is read to its end before it is refused. False refuses at once,
                 and then a grpc.aio client that is still writing reports INTERNAL in place of `code` every
                 other time (https://github.com/grpc/grpc/issues/36066).
+            trailing: Metadata that goes with the status, such as `www-authenticate`.
         """
-        self._refusals.add(_Refusal(code, details, after_messages, drain), times=times, where=method)
+        refusal = _Refusal(code, details, after_messages, drain, trailing)
+        self._refusals.add(refusal, times=times, where=method)
 
     def hold(self, *, times: int | None = None, method: str = ANYWHERE) -> Gate:
         """Hold calls at a gate until it is released, before anything is read or sent. Closing releases it."""
@@ -209,6 +215,7 @@ class EchoServer(LoopbackGrpcServer):
                 metadata=metadata,
                 time_remaining=context.time_remaining(),
                 peer=context.peer(),
+                client_names=tuple(name.decode() for name in context.peer_identities() or ()),
             )
         )
         for wait in self._waits.take_all(method):

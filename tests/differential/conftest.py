@@ -53,16 +53,12 @@ async def http(world: World) -> AsyncIterator[AiohttpRequest]:
         yield http
 
 
-# A look-up of google-auth's in a thread of its own is cut off with the refresh that began it, and ends that
-# thread with a CancelledError, which it does not expect.
-_CUT_OFF = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 # google-auth has once read certificates with pyOpenSSL, which is not among its dependencies.
 _READS_CERTIFICATES = pytest.mark.skipif(
     "OpenSSL" in inspect.getsource(google.auth.identity_pool),
     reason="this google-auth needs pyOpenSSL for it",
 )
 _MARKS = {
-    "impersonated-id-token": [_CUT_OFF],
     "external-account-x509": [_READS_CERTIFICATES],
     "external_account_x509": [_READS_CERTIFICATES],
 }

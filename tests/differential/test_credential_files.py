@@ -91,19 +91,6 @@ async def test_a_file_of_every_type_is_taken_in_every_form(
     assert await by_us(world, LOADERS[name](given), http) == theirs
 
 
-async def test_a_file_of_every_type_is_found_as_the_default_credentials(
-    name: str, world: World, http: AiohttpRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where the environment names it, and as google.auth.default() uses it."""
-    path = world.directory / "credentials.json"
-    path.write_text(json.dumps(world.infos[name]))
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
-    source = aio_authgrpc.default(SCOPES)
-    theirs = await by_google_auth(world, google.auth.default)
-    assert await by_us(world, source, http) == theirs
-    assert source.explain().found == world.infos[name]["type"]
-
-
 async def test_the_file_of_gcloud_is_found_as_the_default_credentials(
     world: World, http: AiohttpRequest, tmp_path: Path
 ) -> None:

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
 from google.auth import identity_pool, pluggable
 
 from .audit import watch
 from .clients import Pair
 from .configurations import Configuration, World
 
-# Who gets past the session, and how.
-PAST_THE_SESSION = {
-    "compute-engine-id-token-by-iam-signer": "iam.Signer keeps the request that the constructor was given",
-    "impersonated-id-token": "IDTokenCredentials.refresh makes an AuthorizedSession of requests",
-}
-
 
 def test_every_type_keeps_sockets_on_the_loop_and_what_blocks_off_it(
-    pair: Pair, each_configuration: Configuration, request: pytest.FixtureRequest
+    pair: Pair, each_configuration: Configuration
 ) -> None:
     """Also in google-auth's own threads. That it is seen shows google-auth, which does the opposite."""
     assert bool(pair.theirs.trail.sockets_off_the_loop) != each_configuration.silent
-    if each_configuration.name in PAST_THE_SESSION:
-        reason = PAST_THE_SESSION[each_configuration.name]
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     assert pair.ours.trail.sockets_off_the_loop == []
     assert pair.ours.trail.blocking_on_the_loop == []
 

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import google.auth.credentials
 import google.auth.transport.grpc
 import google.auth.transport.requests
 import grpc
@@ -17,7 +18,17 @@ from aio_authgrpc import AiohttpRequest, connect
 from aio_authgrpc.testing import EchoServer, EchoStub, RecordedCall
 
 from .clients import boundaries_looked_up
-from .configurations import Configuration, World, service_account_grant, service_account_of
+from .configurations import (
+    Configuration,
+    Make,
+    World,
+    compute_engine_access_token,
+    external_account_file,
+    external_account_impersonating,
+    impersonated,
+    service_account_grant,
+    service_account_of,
+)
 from .normalization import normalized_value
 
 METHOD = "/aio_authgrpc.testing.Echo/UnaryUnary"
@@ -50,7 +61,9 @@ async def called_with_google_auth(credentials: Any, *servers: EchoServer, rpcs: 
                     await boundaries_looked_up()
 
 
-async def called_with_us(credentials: Any, http: AiohttpRequest, *servers: EchoServer, rpcs: int = 1) -> None:
+async def called_with_us(
+    credentials: Any, http: AiohttpRequest, *servers: EchoServer, rpcs: int = 1, audience: str | None = None
+) -> None:
     """Call each server through a channel of this package."""
     for server in servers:
         async with connect(
@@ -59,6 +72,7 @@ async def called_with_us(credentials: Any, http: AiohttpRequest, *servers: EchoS
             credentials=credentials,
             ssl_credentials=server.ssl_credentials,
             request=http,
+            audience=audience,
         ) as stub:
             for _ in range(rpcs):
                 await stub.UnaryUnary(b"x", timeout=10)
@@ -113,17 +127,57 @@ async def test_one_credential_on_two_hosts_has_the_audience_of_each(
     assert [audience_of(call) for call in calls] == [first, first, first, second]
 
 
-@pytest.mark.xfail(strict=True, reason="nobody looks the boundary up: refresh() does not")
-async def test_a_regional_access_boundary_goes_along_once_it_is_known(
-    world: World, http: AiohttpRequest, echo_server: EchoServer
+KNOWS_BOUNDARIES = pytest.mark.skipif(
+    not hasattr(google.auth.credentials, "CredentialsWithRegionalAccessBoundary"),
+    reason="this google-auth does not know of regional access boundaries",
+)
+BOUNDED: list[Make] = [
+    service_account_grant,
+    compute_engine_access_token,
+    impersonated,
+    external_account_file,
+    external_account_impersonating,
+]
+
+
+@KNOWS_BOUNDARIES
+@pytest.mark.parametrize("make", BOUNDED, ids=lambda make: make.__name__)
+async def test_a_regional_access_boundary_goes_to_googles_apis_with_the_first_call(
+    make: Make, world: World, http: AiohttpRequest, echo_server: EchoServer
 ) -> None:
     """google-auth looks it up behind the first RPC, and sends it with the next."""
     world.cloud.apis.encoded_locations = "0xA30"
-    await called_with_google_auth(await made(world, service_account_grant), echo_server, rpcs=2)
-    await called_with_us(await made(world, service_account_grant), http, echo_server, rpcs=2)
-    theirs, ours = echo_server.calls[1], echo_server.calls[3]
-    assert theirs.values("x-allowed-locations") == ("0xA30",)
-    assert ours.values("x-allowed-locations") == ("0xA30",)
+    await called_with_google_auth(await made(world, make), echo_server, rpcs=2)
+    await called_with_us(
+        await made(world, make), http, echo_server, rpcs=2, audience="https://library.googleapis.com"
+    )
+    locations = [call.values("x-allowed-locations") for call in echo_server.calls]
+    assert locations == [(), ("0xA30",), ("0xA30",), ("0xA30",)]
+
+
+@KNOWS_BOUNDARIES
+@pytest.mark.parametrize("audience", [None, "https://bookstore.a.run.app", "https://us.rep.googleapis.com"])
+async def test_a_regional_access_boundary_goes_to_nobody_else(
+    audience: str | None, world: World, http: AiohttpRequest, echo_server: EchoServer
+) -> None:
+    """It says nothing to them, and google-auth's look-up for them is a request for nothing."""
+    world.cloud.apis.encoded_locations = "0xA30"
+    credentials = await made(world, service_account_grant)
+    await called_with_us(credentials, http, echo_server, rpcs=2, audience=audience)
+    assert [call.values("x-allowed-locations") for call in echo_server.calls] == [(), ()]
+    assert not [request for request in world.cloud.requests if "allowedLocations" in request.path]
+
+
+@KNOWS_BOUNDARIES
+async def test_a_boundary_that_cannot_be_looked_up_harms_no_call(
+    world: World, http: AiohttpRequest, echo_server: EchoServer
+) -> None:
+    """As there is none: 404."""
+    credentials = await made(world, service_account_grant)
+    audience = "https://library.googleapis.com"
+    await called_with_us(credentials, http, echo_server, audience=audience)
+    assert echo_server.calls[0].values("x-allowed-locations") == ()
+    assert [request for request in world.cloud.requests if "allowedLocations" in request.path]
 
 
 def audience_of(call: RecordedCall) -> str:

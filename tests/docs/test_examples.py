@@ -15,6 +15,15 @@ CLIENT = EXAMPLES / "bookstore_client.py"
 
 # What each prints, line by line, as far as it is always the same.
 OUTPUTS = {
+    "call_credentials": [
+        "composite channel credentials: 2 shelves",
+        "credentials of one call: 2 shelves",
+        "a synchronous channel:",
+        "1 token request",
+    ],
+    "certificate_rotation": ["first@example.com, then second@example.com", "2 connections"],
+    "cloud_run": ["2 shelves, as compute_engine", "2 shelves, as a service account"],
+    "emulator": ["2 shelves, in the clear, from nobody"],
     "endpoints_jwt": [
         "2 shelves",
         "PERMISSION_DENIED: Audiences in Jwt are not allowed",
@@ -31,6 +40,7 @@ OUTPUTS = {
         "Use a stub inside of its block",
         "Do not retry, somebody has to act: The assertion or the refresh token was refused",
     ],
+    "on_behalf_of_the_caller": ["ann, bob, cem, service"],
     "service_account": ["100 answers, 1 token request", "Fiction, Fantasy", "The token is fresh."],
     "several_stubs": ["Hello, reader: 2 shelves", "1 token request"],
     "streaming": [
@@ -41,6 +51,12 @@ OUTPUTS = {
         "many requests, many responses: b'ping'",
         "many requests, many responses: b'pong'",
         "tokens in each call: [1, 1, 1, 1]",
+    ],
+    "tls_options": [
+        "1, ssl_credentials: no client certificate",
+        "2, client_cert_callback: callback@example.com",
+        "3, SslCredentials: workload@example.com",
+        "4, neither: workload@example.com",
     ],
     "token_of_your_own": ["a coroutine function: 2 shelves", "a class: 2 shelves"],
 }

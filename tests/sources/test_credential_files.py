@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 from collections.abc import AsyncIterator, Callable
@@ -184,10 +185,8 @@ BROKEN_SOURCES: list[Any] = [
     {"nothing": "known"},
     {"environment_id": "aws1"},
     {"url": "https://x", "format": {"type": "json"}},
-    {"file": "f", "format": 5},
     {"certificate": {}},
     {"executable": {}},
-    {"executable": "command"},
 ]
 
 
@@ -200,6 +199,82 @@ async def test_a_broken_source_of_subject_tokens_is_an_error_when_it_is_loaded(
     with pytest.raises(ConfigurationError, match="refused by google-auth") as caught:
         await made.load(token_request)
     assert caught.value.field == "credential_source"
+
+
+@pytest.mark.parametrize(
+    ("source", "field"),
+    [
+        ({"file": 12}, "file"),  # google-auth would open, read and close that descriptor of the process
+        ({"file": []}, "file"),
+        ({"url": 5}, "url"),
+        ({"url": "https://x", "headers": "x"}, "headers"),
+        ({"url": "https://x", "headers": {"a": 5}}, "headers"),
+        ({"file": "f", "format": 5}, "format"),
+        ({"file": "f", "format": {"type": 5}}, "format.type"),
+        ({"executable": "command"}, "executable"),
+        ({"executable": {"command": 5}}, "executable.command"),
+        ({"executable": {"command": "c", "timeout_millis": "5"}}, "executable.timeout_millis"),
+        ({"executable": {"command": "c", "output_file": 5}}, "executable.output_file"),
+        (
+            {"certificate": {"use_default_certificate_config": "yes"}},
+            "certificate.use_default_certificate_config",
+        ),
+    ],
+)
+def test_a_source_of_subject_tokens_of_a_wrong_type_is_named(source: Any, field: str) -> None:
+    """At the call."""
+    with pytest.raises(ConfigurationError) as caught:
+        aio_authgrpc.external_account(GOOD["external_account"] | {"credential_source": source})
+    assert caught.value.field == f"credential_source.{field}"
+
+
+CONTENT = json.dumps(GOOD["service_account"] | {"private_key": "SECRETQ" * 50})
+NOT_PATHS = {
+    "quoted": json.dumps(CONTENT),
+    "in a list": f"[{CONTENT}]",
+    "encoded": base64.b64encode(CONTENT.encode()).decode(),
+    "a key alone": "-----BEGIN PRIVATE KEY-----\nSECRETQ",
+    "cut off in front": CONTENT[30:],
+}
+
+
+@pytest.mark.parametrize("form", NOT_PATHS)
+async def test_content_that_is_taken_for_a_path_is_not_shown(
+    form: str, token_request: TokenRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor in the environment variable, where a path belongs."""
+    with pytest.raises(ConfigurationError, match="other text") as caught:
+        aio_authgrpc.service_account(NOT_PATHS[form])
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", NOT_PATHS[form])
+    source = aio_authgrpc.default()
+    with pytest.raises(ConfigurationError, match="It takes a path") as of_default:
+        await source.load(token_request)
+    shown = f"{caught.value!r}{of_default.value!r}{source.explain()}"
+    assert not any(part in shown for part in ("SECRETQ", "eyJ", "U0VDUkVU"))
+
+
+def test_a_byte_order_mark_before_the_brace_does_no_harm() -> None:
+    """Windows writes it."""
+    assert aio_authgrpc.authorized_user("\ufeff" + json.dumps(USER))
+
+
+def test_half_a_character_is_no_text() -> None:
+    """JSON can hold it, a request cannot; and a UnicodeError would hold the whole secret."""
+    with pytest.raises(ConfigurationError, match="no text") as caught:
+        aio_authgrpc.authorized_user(json.dumps(USER | {"refresh_token": "secret\ud800"}))
+    assert caught.value.field == "refresh_token"
+
+
+async def test_a_working_directory_that_is_gone_is_no_other_error(
+    tmp_path: Path, token_request: TokenRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message names where a relative path starts, if that is there."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(ConfigurationError, match="a directory that is no more"):
+        await aio_authgrpc.service_account("key.json").load(token_request)
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ async def test_a_file_that_is_never_read_to_its_end_costs_the_budget(
     """Such as a pipe that nobody writes to. Its thread is left behind, and holds nothing up."""
     os.mkfifo(tmp_path / "pipe")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "pipe"))
-    with pytest.raises(ConfigurationError, match=r"0\.2 s were over"):
+    with pytest.raises(ConfigurationError, match=r"pipe: was not read within 0\.2 s"):
         await default(timeout=0.2).load(token_request)
     (tmp_path / "pipe").write_text("go on\n")  # lets the abandoned thread end
 
@@ -184,10 +184,10 @@ async def test_a_metadata_server_that_hangs_costs_the_budget(
 ) -> None:
     """google-auth takes 12 s. What was tried is in the error, and in explain()."""
     source = default(timeout=0.3)
-    with metadata_server.hold(path="/"), pytest.raises(ConfigurationError, match=r"0\.3 s were over"):
+    with metadata_server.hold(path="/"), pytest.raises(ConfigurationError, match="no answer within"):
         await source.load(token_request)
     assert source.explain().found is None
-    assert [place.partition(" ")[0] for place, _ in source.explain().tried][-1] == "time"
+    assert source.explain().tried[-1][0] == f"metadata server {metadata_server.url}/"
 
 
 def test_the_budget_without_a_word_of_google_cloud_is_under_five_seconds() -> None:

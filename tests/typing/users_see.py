@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import assert_type
 
+import google.auth.transport.requests
 import google.oauth2.credentials
 import grpc
 import grpc.aio
@@ -65,6 +67,36 @@ async def the_seeds_factory_is_awaited_or_entered(credentials: google.oauth2.cre
         assert_type(insecure, aio_authgrpc.AuthorizedChannel)
 
 
+async def certificates_come_from_where_they_are() -> None:
+    credentials = await aio_authgrpc.SslCredentials()
+    assert_type(credentials, aio_authgrpc.SslCredentials)
+    assert_type(await credentials.load(), aio_authgrpc.SslCredentials)
+    assert_type(credentials.is_mtls, bool)
+    assert_type(credentials.ssl_credentials, grpc.ChannelCredentials)
+    files = aio_authgrpc.client_certificate_files("cert.pem", Path("key.pem"), passphrase="secret")
+    assert_type(files(), tuple[bytes, bytes])
+    async with aio_authgrpc.connect(
+        "host",
+        EchoStub,
+        client_cert_callback=files,
+        root_certificates=Path("ca.pem"),
+        certificate_refresh_interval=None,
+    ) as stub:
+        assert_type(stub, EchoStub)
+
+
+async def googles_own_request_is_taken(credentials: google.oauth2.credentials.Credentials) -> None:
+    request = google.auth.transport.requests.Request()
+    channel = await aio_authgrpc.secure_authorized_channel(
+        credentials, request, "host", ssl_credentials=aio_authgrpc.SslCredentials()
+    )
+    assert_type(await channel.connection_failure(), grpc.aio.AioRpcError | None)
+    async with aio_authgrpc.AuthMetadataPlugin(credentials, request, "host") as plugin:
+        assert_type(plugin, aio_authgrpc.AuthMetadataPlugin)
+        assert_type(plugin.last_error, aio_authgrpc.AuthGrpcError | None)
+        grpc.metadata_call_credentials(plugin)
+
+
 def an_authorized_channel_is_a_channel(channel: aio_authgrpc.AuthorizedChannel) -> grpc.aio.Channel:
     return channel
 
@@ -91,6 +123,7 @@ async def functions_and_texts_are_sources() -> AsyncIterator[aio_authgrpc.TokenS
     yield aio_authgrpc.token_source(text)
     yield aio_authgrpc.token_source(token)
     yield aio_authgrpc.static_token("abc")
+    yield aio_authgrpc.anonymous()
     yield aio_authgrpc.api_key("abc")
     yield aio_authgrpc.service_account({"type": "service_account"})
     yield aio_authgrpc.service_account_jwt("key.json", lifetime=600)
@@ -101,3 +134,30 @@ def errors_carry_what_they_say(error: aio_authgrpc.AuthRpcError) -> None:
     assert_type(error.code(), grpc.StatusCode)
     assert_type(error.hint, str)
     assert_type(error.retryable, bool)
+
+
+async def identities_are_sources(credentials: google.oauth2.credentials.Credentials) -> None:
+    found = aio_authgrpc.default(["scope"], timeout=2.0)
+    assert_type(found.explain(), aio_authgrpc.DefaultCredentialsExplanation)
+    assert_type(found.explain().tried, tuple[tuple[str, str], ...])
+    key = aio_authgrpc.service_account(Path("key.json"), scopes=["scope"])
+    assert_type(aio_authgrpc.id_token(credentials=key), aio_authgrpc.IdTokenSource)
+    assert_type(aio_authgrpc.id_token("https://host", credentials=credentials), aio_authgrpc.IdTokenSource)
+    async with aio_authgrpc.connect(
+        "host",
+        EchoStub,
+        credentials={"proxy-authorization": aio_authgrpc.id_token("client"), "authorization": credentials},
+    ) as stub:
+        with aio_authgrpc.identity(credentials, header="authorization") as entered:
+            assert_type(entered, aio_authgrpc.Identity)
+            assert_type(await stub.UnaryUnary(b""), bytes)
+
+
+async def events_are_typed(connection: aio_authgrpc.Connection[EchoStub]) -> None:
+    def listen(event: aio_authgrpc.TokenEvent) -> None:
+        if isinstance(event, aio_authgrpc.RefreshFailed):
+            assert_type(event.error, aio_authgrpc.AuthRpcError)
+
+    async with aio_authgrpc.connect("host", EchoStub, on_event=listen), connection.auth.events() as events:
+        async for event in events:
+            assert_type(event, aio_authgrpc.TokenEvent)

@@ -1,0 +1,104 @@
+"""Subject tokens from an executable: off unless the environment allows them, and never in anybody's way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from aio_authgrpc import TokenDeadlineExceededError, TokenRefusedError, connect, external_account
+from aio_authgrpc.testing import EchoServer, EchoStub
+
+ALLOWED = "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES"
+
+
+@pytest.fixture
+def info(tmp_path: Path) -> dict[str, object]:
+    """Give a configuration whose executable says that it was started, and waits for the end of a pipe."""
+    os.mkfifo(tmp_path / "never")
+    executable = tmp_path / "hang"
+    executable.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\nread line < {tmp_path}/never\n")
+    executable.chmod(executable.stat().st_mode | stat.S_IEXEC)
+    return {
+        "type": "external_account",
+        "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/q",
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "token_url": "https://sts.example.com/v1/token",
+        "credential_source": {"executable": {"command": str(executable), "timeout_millis": 30_000}},
+    }
+
+
+async def test_an_executable_is_not_run_unless_the_environment_allows_it(
+    echo_server: EchoServer, info: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """google-auth's own switch, and its word for what to set."""
+    monkeypatch.delenv(ALLOWED, raising=False)
+    credentials = external_account(info)
+    async with connect(
+        echo_server.target, EchoStub, credentials=credentials, ssl_credentials=echo_server.ssl_credentials
+    ) as stub:
+        with pytest.raises(TokenRefusedError, match=ALLOWED):
+            await stub.UnaryUnary(b"x", timeout=10)
+    assert not (tmp_path / "started").exists()
+    assert echo_server.calls == []
+
+
+async def test_an_executable_that_hangs_holds_neither_the_call_nor_the_close(
+    echo_server: EchoServer, info: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call ends with its timeout, and the connection at once."""
+    monkeypatch.setenv(ALLOWED, "1")
+    async with connect(
+        echo_server.target,
+        EchoStub,
+        credentials=external_account(info),
+        ssl_credentials=echo_server.ssl_credentials,
+    ) as stub:
+        with pytest.raises(TokenDeadlineExceededError):
+            await stub.UnaryUnary(b"x", timeout=0.5)
+        closing = time.monotonic()
+    assert time.monotonic() - closing < 1.5
+    await asyncio.to_thread((tmp_path / "never").write_text, "go on\n")  # lets the executable end
+
+
+SCRIPT = """
+import asyncio, json, sys
+import aio_authgrpc
+from aio_authgrpc.testing import EchoServer, EchoStub
+
+async def main():
+    source = aio_authgrpc.external_account(sys.argv[1])
+    async with EchoServer() as server, aio_authgrpc.connect(
+        server.target, EchoStub, credentials=source, ssl_credentials=server.ssl_credentials
+    ) as stub:
+        try:
+            await stub.UnaryUnary(b"x", timeout=0.5)
+        except aio_authgrpc.TokenDeadlineExceededError:
+            print("out of time")
+
+asyncio.run(main())
+"""
+
+
+async def test_an_executable_that_hangs_does_not_hold_the_end_of_the_process(
+    info: dict[str, object], tmp_path: Path
+) -> None:
+    """google-auth would wait for it for 30 s here, in a thread that nobody needs any more."""
+    (tmp_path / "credentials.json").write_text(json.dumps(info))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", SCRIPT, str(tmp_path / "credentials.json")),
+        env=os.environ | {ALLOWED: "1"},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(15):
+            output, _ = await process.communicate()
+    finally:
+        await asyncio.to_thread((tmp_path / "never").write_text, "go on\n")
+    assert (output, process.returncode) == (b"out of time\n", 0)

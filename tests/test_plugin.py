@@ -1,0 +1,368 @@
+"""AuthMetadataPlugin: call credentials that wait on the loop, for channels that are made elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import google.auth.transport.requests
+import grpc
+import grpc.aio
+import pytest
+from google.oauth2 import service_account as google_service_account
+
+from aio_authgrpc import (
+    AiohttpRequest,
+    AuthMetadataPlugin,
+    ChannelClosedError,
+    ConfigurationError,
+    Token,
+    TokenRefusedError,
+    TokenRequest,
+    TokenUnavailableError,
+    WrongEventLoopError,
+    anonymous,
+    api_key,
+    service_account,
+    static_token,
+)
+from aio_authgrpc.testing import Authority, EchoServer, EchoStub
+
+METHOD = "/aio_authgrpc.testing.Echo/UnaryUnary"
+
+
+@pytest.fixture
+async def plugin(tokens: Any) -> AsyncIterator[AuthMetadataPlugin]:
+    async with AuthMetadataPlugin(tokens) as plugin:
+        yield plugin
+
+
+def composite(server: EchoServer, plugin: AuthMetadataPlugin) -> grpc.ChannelCredentials:
+    return grpc.composite_channel_credentials(server.ssl_credentials, grpc.metadata_call_credentials(plugin))
+
+
+async def call(server: EchoServer, plugin: AuthMetadataPlugin, **arguments: Any) -> bytes:
+    """Make one call on a channel of its own that has the plugin's credentials."""
+    async with grpc.aio.secure_channel(server.target, composite(server, plugin), **arguments) as channel:
+        return await EchoStub(channel).UnaryUnary(b"x", timeout=10)
+
+
+def call_in_sync(server: EchoServer, plugin: AuthMetadataPlugin, timeout: float = 10) -> bytes:
+    """Make one call on a synchronous channel; for a thread."""
+    with grpc.secure_channel(server.target, composite(server, plugin)) as channel:
+        return bytes(channel.unary_unary(METHOD)(b"x", timeout=timeout))
+
+
+def bearers(server: EchoServer) -> list[str | bytes]:
+    return [value for call in server.calls for value in call.values("authorization")]
+
+
+async def test_every_arity_of_a_composite_channel_carries_the_token(
+    arity: Any, echo_server: EchoServer, plugin: AuthMetadataPlugin, tokens: Any
+) -> None:
+    """Of a channel of grpc.aio that was made elsewhere."""
+    credentials = composite(echo_server, plugin)
+    async with grpc.aio.secure_channel(echo_server.target, credentials) as channel:
+        for _ in range(2):
+            assert await arity.finish(arity.begin(EchoStub(channel))) == arity.responses
+    assert (bearers(echo_server), tokens.fetches) == (["Bearer token-1"] * 2, 1)
+
+
+async def test_one_call_may_carry_it_alone(
+    arity: Any, echo_server: EchoServer, plugin: AuthMetadataPlugin
+) -> None:
+    """As `credentials=` of a plain channel."""
+    async with grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials) as channel:
+        await arity.finish(arity.begin(EchoStub(channel)))
+        credentials = grpc.metadata_call_credentials(plugin)
+        await arity.finish(arity.begin(EchoStub(channel), credentials=credentials))
+    assert [call.values("authorization") for call in echo_server.calls] == [(), ("Bearer token-1",)]
+
+
+async def test_a_synchronous_channel_in_a_thread_carries_it(
+    echo_server: EchoServer, plugin: AuthMetadataPlugin
+) -> None:
+    """The loop serves it, in the thread of its own."""
+    assert await asyncio.to_thread(call_in_sync, echo_server, plugin) == b"x"
+    assert bearers(echo_server) == ["Bearer token-1"]
+
+
+async def test_many_calls_make_one_token_request_and_the_loop_goes_on(
+    echo_server: EchoServer, plugin: AuthMetadataPlugin, tokens: Any
+) -> None:
+    """They wait on the loop; gRPC's threads end meanwhile."""
+    gate = tokens.hold()
+    async with grpc.aio.secure_channel(echo_server.target, composite(echo_server, plugin)) as channel:
+        calls = [EchoStub(channel).UnaryUnary(b"x", timeout=10) for _ in range(50)]
+        await gate.wait_for(1)
+        while len(plugin._waiting) < 50:  # noqa: ASYNC110 - gRPC's threads tell nobody
+            await asyncio.sleep(0)
+        gate.release()
+        assert await asyncio.gather(*calls) == [b"x"] * 50
+    assert tokens.fetches == 1
+
+
+async def test_a_google_credential_over_googles_own_request(
+    echo_server: EchoServer, authority: Authority
+) -> None:
+    """google-auth's arguments as they are: its Request is left unused, for it would block."""
+    scopes = ["https://www.googleapis.com/auth/cloud-platform"]
+    info = await authority.service_account_info()
+    credentials = google_service_account.Credentials.from_service_account_info(info, scopes=scopes)
+    request = google.auth.transport.requests.Request()
+    async with AuthMetadataPlugin(credentials, request) as plugin:
+        await call(echo_server, plugin)
+    request.session.close()
+    assert (authority.token_requests, len(bearers(echo_server))) == (1, 1)
+    assert "aiohttp" in authority.requests[-1].headers["user-agent"]
+
+
+class Audiences:
+    """A source whose token is the audience that it was asked for."""
+
+    async def fetch(self, request: TokenRequest) -> Token:
+        return Token(request.audience)
+
+
+@pytest.mark.parametrize(
+    ("host", "authority", "expected"),
+    [
+        (None, None, "Bearer https://localhost:{port}"),
+        (None, "localhost:443", "Bearer https://localhost"),
+        ("pubsub.googleapis.com", None, "Bearer https://pubsub.googleapis.com"),
+    ],
+    ids=["the-rpcs", "port-443", "default-host"],
+)
+async def test_a_token_is_for_the_host_of_the_rpc_unless_one_is_given(
+    echo_server: EchoServer, host: str | None, authority: str | None, expected: str
+) -> None:
+    """`default_host`, as in google-auth."""
+    options = [] if authority is None else [("grpc.default_authority", authority)]
+    async with AuthMetadataPlugin(Audiences(), None, host) as plugin:
+        await call(echo_server, plugin, options=options)
+    assert bearers(echo_server) == [expected.format(port=echo_server.port)]
+
+
+async def test_each_host_has_a_token_of_its_own(echo_server: EchoServer) -> None:
+    """One plugin, two servers: neither gets the other's."""
+    async with EchoServer() as other, AuthMetadataPlugin(Audiences()) as plugin:
+        for server in (echo_server, other, echo_server):
+            await call(server, plugin)
+        assert bearers(other) == [f"Bearer https://{other.target}"]
+        assert bearers(echo_server) == [f"Bearer https://{echo_server.target}"] * 2
+
+
+@pytest.mark.parametrize(
+    ("source", "key", "expected"),
+    [(api_key("key"), "x-api-key", ("key",)), (anonymous(), "authorization", ())],
+    ids=["api-key", "anonymous"],
+)
+async def test_other_sources_keep_their_headers(
+    echo_server: EchoServer, source: Any, key: str, expected: tuple[str, ...]
+) -> None:
+    """An API key goes to its own; nothing is sent for nobody."""
+    async with AuthMetadataPlugin(source) as plugin:
+        await call(echo_server, plugin)
+    assert echo_server.calls[0].values(key) == expected
+
+
+# Failures
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (OSError("no route"), TokenUnavailableError, "UNAVAILABLE: .*no route.* [a retry may help]"),
+        (KeyError("a bug"), TokenRefusedError, "UNAUTHENTICATED: .*a bug.* [a retry will not help]"),
+    ],
+    ids=["retryable", "permanent"],
+)
+async def test_a_failure_says_what_it_is_in_the_text_that_grpc_lets_through(
+    echo_server: EchoServer, plugin: AuthMetadataPlugin, tokens: Any, error: Exception, kind: Any, text: str
+) -> None:
+    """It becomes UNAVAILABLE; the error itself, with its cause, stays with the plugin."""
+    tokens.fail(error)
+    with pytest.raises(grpc.aio.AioRpcError, match=text.replace("[", r"\[")) as caught:
+        await call(echo_server, plugin)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert isinstance(plugin.last_error, kind)
+    assert plugin.last_error.__cause__ is error
+    assert echo_server.calls == []
+
+
+async def test_a_closed_plugin_says_so(echo_server: EchoServer, plugin: AuthMetadataPlugin) -> None:
+    """And closing twice does nothing."""
+    await plugin.aclose()
+    await plugin.aclose()
+    with pytest.raises(grpc.aio.AioRpcError, match="The plugin was closed"):
+        await call(echo_server, plugin)
+    assert isinstance(plugin.last_error, ChannelClosedError)
+
+
+async def test_closing_ends_the_calls_that_wait(
+    echo_server: EchoServer, plugin: AuthMetadataPlugin, tokens: Any
+) -> None:
+    """With an error, not at their deadlines."""
+    gate = tokens.hold()
+    calling = asyncio.ensure_future(call(echo_server, plugin))
+    await gate.wait_for(1)
+    await plugin.aclose()
+    with pytest.raises(grpc.aio.AioRpcError, match="closed while an RPC waited"):
+        await calling
+
+
+def test_after_its_loop_was_closed_a_call_fails_at_once() -> None:
+    """From a synchronous channel, which outlives the loop."""
+    plugins: list[AuthMetadataPlugin] = []
+
+    async def make() -> None:
+        plugins.append(AuthMetadataPlugin(static_token("abc")))
+
+    asyncio.run(make())
+    with pytest.raises(RpcFailedError, match="event loop of the plugin was closed"):
+        metadata_of(plugins[0])
+    assert isinstance(plugins[0].last_error, WrongEventLoopError)
+
+
+def test_a_loop_that_ends_while_a_call_waits_ends_the_call() -> None:
+    """asyncio.run() cancels what is left."""
+    outcomes: list[BaseException] = []
+
+    class Forever:
+        async def fetch(self, request: TokenRequest) -> Token:
+            fetching.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    async def main() -> None:
+        plugin = AuthMetadataPlugin(Forever())
+        plugins.append(plugin)
+        thread = threading.Thread(target=lambda: outcomes.append(failure_of(plugin)))
+        threads.append(thread)
+        thread.start()
+        while not fetching.is_set():  # noqa: ASYNC110 - it is set on this loop
+            await asyncio.sleep(0)
+
+    fetching, threads, plugins = threading.Event(), list[threading.Thread](), list[AuthMetadataPlugin]()
+    asyncio.run(main())
+    threads[0].join(10)
+    plugins[0]._closed = True  # its loop is gone: there is nothing left to close
+    assert "closed while an RPC waited" in str(outcomes[0])
+
+
+def test_without_any_loop_it_says_what_to_do() -> None:
+    """Made in a module, and never entered."""
+    plugin = AuthMetadataPlugin(static_token("abc"))
+    with pytest.raises(RpcFailedError, match="enter it with 'async with'"):
+        metadata_of(plugin)
+
+
+async def test_entered_it_takes_the_loop_that_runs(echo_server: EchoServer) -> None:
+    """Made before the loop ran, as at the top of a module."""
+    plugin = await asyncio.to_thread(AuthMetadataPlugin, static_token("abc"))
+    async with plugin:
+        await call(echo_server, plugin)
+    assert bearers(echo_server) == ["Bearer abc"]
+
+
+async def test_another_loop_is_one_clear_error(plugin: AuthMetadataPlugin) -> None:
+    """Entered there."""
+
+    async def enter() -> None:
+        async with plugin:
+            pytest.fail("it was entered")
+
+    with pytest.raises(WrongEventLoopError, match="another event loop"):
+        await asyncio.to_thread(asyncio.run, enter())
+
+
+async def test_a_synchronous_call_on_the_loops_own_thread_ends(echo_server: EchoServer) -> None:
+    """It blocks the loop that should serve it; the plugin gives up and says why, before the deadline."""
+    async with AuthMetadataPlugin(static_token("abc"), loop_timeout=0.2) as plugin:
+        with pytest.raises(grpc.RpcError, match=r"did not answer within 0\.2 s.*synchronous RPC"):
+            call_in_sync(echo_server, plugin)
+        await asyncio.sleep(0)  # the loop finds that nobody waits any more
+        assert isinstance(plugin.last_error, TokenUnavailableError)
+
+
+async def test_a_file_that_cannot_be_used_is_an_error_on_entry(tmp_path: Path) -> None:
+    """Before any RPC."""
+    file = tmp_path / "key.json"
+    file.write_text(json.dumps({"type": "service_account"}))
+    with pytest.raises(ConfigurationError):
+        async with AuthMetadataPlugin(service_account(file)):
+            pytest.fail("it was entered")
+
+
+async def test_a_request_that_was_handed_in_stays_open(echo_server: EchoServer, authority: Authority) -> None:
+    """Who made it closes it."""
+    async with AiohttpRequest() as request:
+        async with AuthMetadataPlugin(static_token("abc"), request) as plugin:
+            await call(echo_server, plugin)
+        assert (await request.send(authority.jwks_url)).status == 200
+
+
+async def test_a_forgotten_plugin_speaks_up(echo_server: EchoServer) -> None:
+    """If it was used: it may hold connections to a token endpoint."""
+    forgotten = [AuthMetadataPlugin(static_token("abc"))]
+    await call(echo_server, forgotten[0])
+    cache = next(iter(forgotten[0]._caches.values()))
+    gc.collect()
+    with pytest.warns(ResourceWarning, match="never closed"):
+        forgotten.clear()
+    await cache.aclose()
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda: AuthMetadataPlugin("token"), "credentials"),
+        (lambda: AuthMetadataPlugin(None, object()), "request"),
+        (lambda: AuthMetadataPlugin(None, None, 1), "default_host"),
+        (lambda: AuthMetadataPlugin(None, loop_timeout="1"), "loop_timeout"),
+    ],
+)
+def test_a_mistake_is_an_error_at_the_call(make: Callable[[], object], field: str) -> None:
+    """`field` names the argument."""
+    with pytest.raises(ConfigurationError) as caught:
+        make()
+    assert caught.value.field == field
+
+
+class RpcFailedError(Exception):
+    """What gRPC would make of a plugin's failure."""
+
+
+class Context:
+    """What gRPC tells a plugin."""
+
+    service_url = "https://host/package.Service"
+    method_name = "Method"
+
+
+def metadata_of(plugin: AuthMetadataPlugin) -> Any:
+    """Call the plugin as gRPC does, in this thread, and wait for its answer."""
+    answered = threading.Event()
+    answers: list[Any] = []
+
+    def callback(metadata: Any, error: Exception | None) -> None:
+        answers.append((metadata, error))
+        answered.set()
+
+    plugin(Context(), callback)  # type: ignore[arg-type]  # as much of both as the plugin uses
+    assert answered.wait(10)
+    ((metadata, error),) = answers
+    if error is not None:
+        raise RpcFailedError(str(error))
+    return metadata
+
+
+def failure_of(plugin: AuthMetadataPlugin) -> BaseException:
+    with pytest.raises(RpcFailedError) as caught:
+        metadata_of(plugin)
+    return caught.value

@@ -1,0 +1,346 @@
+"""Client certificates and root certificates: from files, bytes and functions, and what is wrong with them."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from google.auth.exceptions import MalformedError, MutualTLSChannelError
+
+from aio_authgrpc import (
+    AuthGrpcError,
+    ClientCertificateError,
+    ConfigurationError,
+    TlsArgumentsError,
+    client_certificate_files,
+    connect,
+    secure_authorized_channel,
+    static_token,
+)
+from aio_authgrpc.testing import EchoServer, EchoStub
+from aio_authgrpc.tls import TlsSource
+
+TOKEN = static_token("abc")
+
+
+def encrypted(key: bytes, passphrase: bytes) -> bytes:
+    loaded = serialization.load_pem_private_key(key, None)
+    encryption = serialization.BestAvailableEncryption(passphrase)
+    return loaded.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+
+
+async def names_seen(server: EchoServer, callback: Any, **arguments: Any) -> tuple[str, ...]:
+    """Call the server, which demands a certificate; return whose it saw."""
+    async with connect(
+        server.target,
+        EchoStub,
+        credentials=TOKEN,
+        client_cert_callback=callback,
+        root_certificates=server.ca_pem,
+        **arguments,
+    ) as stub:
+        await stub.UnaryUnary(b"x", timeout=10)
+    return server.calls[-1].client_names
+
+
+# Where they come from
+
+
+async def test_two_files_are_the_clients_certificate(client_files: Any) -> None:
+    """A path to each; the server that demands one lets the call in."""
+    callback = client_certificate_files(client_files.cert, str(client_files.key))
+    assert await names_seen(client_files.server, callback) == ("first@example.com",)
+
+
+async def test_one_file_may_hold_both(client_files: Any) -> None:
+    """As SPIFFE helpers and HAProxy write it."""
+    both = client_files.directory / "both.pem"
+    both.write_bytes(client_files.cert.read_bytes() + client_files.key.read_bytes())
+    assert await names_seen(client_files.server, client_certificate_files(both)) == ("first@example.com",)
+
+
+@pytest.mark.parametrize("passphrase", ["open sesame", b"open sesame"])
+async def test_an_encrypted_key_is_opened_with_its_passphrase(client_files: Any, passphrase: Any) -> None:
+    """As text or bytes."""
+    client_files.key.write_bytes(encrypted(client_files.key.read_bytes(), b"open sesame"))
+    callback = client_certificate_files(client_files.cert, client_files.key, passphrase=passphrase)
+    assert await names_seen(client_files.server, callback) == ("first@example.com",)
+
+
+def test_a_passphrase_is_not_needed_for_a_key_in_the_clear(client_files: Any) -> None:
+    """So that the key can be replaced by either kind."""
+    callback = client_certificate_files(client_files.cert, client_files.key, passphrase="not used")
+    assert b"PRIVATE KEY" in callback()[1]
+
+
+async def test_a_plain_function_runs_off_the_loop_and_a_coroutine_function_on_it(client_files: Any) -> None:
+    """A coroutine function, and an object with an async __call__, are awaited where the loop runs."""
+    pair = (client_files.cert.read_bytes(), client_files.key.read_bytes())
+    threads: list[threading.Thread] = []
+
+    def plain() -> tuple[bytes, bytes]:
+        threads.append(threading.current_thread())
+        return pair
+
+    async def coroutine() -> tuple[bytes, bytes]:
+        return plain()
+
+    class Callback:
+        async def __call__(self) -> tuple[bytes, bytes]:
+            return plain()
+
+    for callback in (plain, coroutine, Callback()):
+        assert await names_seen(client_files.server, callback) == ("first@example.com",)
+    loops = [thread is threading.main_thread() for thread in threads]
+    assert loops == [False, True, True]
+
+
+@pytest.mark.parametrize("given", [Path, str, lambda path: path.read_bytes()], ids=["Path", "str", "bytes"])
+async def test_root_certificates_are_a_path_or_bytes(
+    echo_server: EchoServer, tmp_path: Path, given: Callable[[Path], Any]
+) -> None:
+    """Text around the certificates, in whatever encoding, is left alone."""
+    path = tmp_path / "ca.pem"
+    path.write_bytes("# Zertifizierungsstelle für Tests\n".encode("latin-1") + echo_server.ca_pem)
+    async with connect(
+        echo_server.target, EchoStub, credentials=TOKEN, root_certificates=given(path)
+    ) as stub:
+        assert await stub.UnaryUnary(b"x", timeout=10) == b"x"
+
+
+async def test_the_seeds_function_takes_root_certificates_too(client_files: Any) -> None:
+    """Beside a callback, for mutual TLS with an authority of one's own."""
+    server = client_files.server
+    async with secure_authorized_channel(
+        TOKEN,
+        None,
+        server.target,
+        client_cert_callback=client_certificate_files(client_files.cert, client_files.key),
+        root_certificates=server.ca_pem,
+    ) as channel:
+        assert await EchoStub(channel).UnaryUnary(b"x", timeout=10) == b"x"
+
+
+@pytest.mark.parametrize("value", ["false", "no"])
+async def test_the_environment_can_forbid_a_client_certificate(
+    echo_server: EchoServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, value: str
+) -> None:
+    """As in google-auth the callback is not called then; here the log says so."""
+    monkeypatch.setenv("GOOGLE_API_USE_CLIENT_CERTIFICATE", value)
+    assert await names_seen(echo_server, lambda: pytest.fail("it was called")) == ()
+    assert "GOOGLE_API_USE_CLIENT_CERTIFICATE forbids" in caplog.text
+
+
+async def test_opening_that_is_cancelled_while_a_callback_runs_leaves_nothing() -> None:
+    """The task is cancelled at once; nothing is open and no task is left."""
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    async def callback() -> tuple[bytes, bytes]:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        raise AssertionError
+
+    opening = asyncio.ensure_future(
+        secure_authorized_channel(TOKEN, None, "host", client_cert_callback=callback).__aenter__()
+    )
+    await asked.wait()
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert ended.is_set()
+
+
+# What is wrong with them
+
+
+def swap_keys(files: Any) -> None:
+    files.key.write_bytes(files.server.issue_client_certificate()[1])
+
+
+def encrypt(files: Any) -> None:
+    files.key.write_bytes(encrypted(files.key.read_bytes(), b"open sesame"))
+
+
+BAD_FILES = [
+    pytest.param(lambda files: files.cert.unlink(), "client.pem cannot be read", id="no-certificate"),
+    pytest.param(lambda files: files.key.unlink(), "client.key cannot be read", id="no-key"),
+    pytest.param(lambda files: files.cert.write_bytes(b""), "client.pem is empty", id="empty-certificate"),
+    pytest.param(lambda files: files.key.write_bytes(b"\n"), "client.key is empty", id="empty-key"),
+    pytest.param(
+        lambda files: files.cert.write_bytes(b"PEM"), "client.pem holds no certificate", id="no-pem"
+    ),
+    pytest.param(
+        lambda files: files.key.write_bytes(b"PEM"), "client.key .* no private key", id="no-pem-key"
+    ),
+    pytest.param(swap_keys, "client.key is not the key of .*client.pem", id="another-key"),
+    pytest.param(encrypt, "client.key is encrypted: pass its passphrase", id="encrypted"),
+    pytest.param(
+        lambda files: (files.cert.unlink(), files.cert.mkdir()), "client.pem is no regular", id="directory"
+    ),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), BAD_FILES)
+async def test_files_that_cannot_be_used_are_named(
+    client_files: Any, spoil: Callable[[Any], None], message: str, listener: Any
+) -> None:
+    """On opening, as google-auth's error and ours, with the cause; the server sees no byte."""
+    spoil(client_files)
+    callback = client_certificate_files(client_files.cert, client_files.key)
+    with pytest.raises(MutualTLSChannelError, match=message) as caught:
+        async with connect(listener.target, EchoStub, credentials=TOKEN, client_cert_callback=callback):
+            pytest.fail("it was opened")
+    assert isinstance(caught.value, ClientCertificateError)
+    assert caught.value.__cause__ is not None
+    assert listener.connections == 0
+
+
+def test_a_wrong_passphrase_is_said_and_not_shown(client_files: Any) -> None:
+    """The file is named."""
+    encrypt(client_files)
+    callback = client_certificate_files(client_files.cert, client_files.key, passphrase="close sesame")
+    with pytest.raises(ClientCertificateError, match=r"client\.key .* passphrase does not open") as caught:
+        callback()
+    assert "sesame" not in repr(callback) + str(caught.value) + repr(caught.value.__cause__)
+
+
+def test_certificate_files_are_not_pickled(client_files: Any) -> None:
+    """The passphrase would be in the pickle."""
+    with pytest.raises(TypeError, match="pickle"):
+        pickle.dumps(client_certificate_files(client_files.cert, passphrase="open sesame"))
+
+
+def fail() -> tuple[bytes, bytes]:
+    raise OSError("no such card")
+
+
+@pytest.mark.parametrize(
+    ("callback", "message"),
+    [
+        pytest.param(fail, "it failed: OSError", id="raises"),
+        pytest.param(lambda: None, "it failed: TypeError", id="none"),
+        pytest.param(lambda: (b"-----BEGIN",), "it failed: ValueError", id="one"),
+        pytest.param(lambda: ("text", "text"), "it must return .* as PEM bytes", id="text"),
+        pytest.param(lambda: (b"no pem", b"no pem"), "what it returned holds no certificate", id="no-pem"),
+    ],
+)
+async def test_a_callback_that_gives_no_certificate_is_one_error(callback: Any, message: str) -> None:
+    """google-auth's MutualTLSChannelError, on opening, with the cause."""
+    with pytest.raises(MutualTLSChannelError, match=f"client_cert_callback: {message}") as caught:
+        await secure_authorized_channel(TOKEN, None, "host", client_cert_callback=callback)
+    assert caught.value.__cause__ is not None
+
+
+async def test_a_callbacks_key_of_another_certificate_is_an_error(client_files: Any) -> None:
+    """Every RPC would fail with "Failed to create security handshaker"."""
+    swap_keys(client_files)
+    pair = (client_files.cert.read_bytes(), client_files.key.read_bytes())
+    with pytest.raises(ClientCertificateError, match="is not the key of what it returned"):
+        await names_seen(client_files.server, lambda: pair)
+
+
+@pytest.mark.parametrize("blocks", [True, False], ids=["thread", "coroutine"])
+async def test_a_callback_that_hangs_is_bounded(blocks: bool) -> None:
+    """By the time that one reading may take."""
+    release = threading.Event()
+
+    async def wait() -> tuple[bytes, bytes]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    source = TlsSource(None, (lambda: release.wait(15) or fail()) if blocks else wait, timeout=0.05)  # type: ignore[arg-type]  # wait() returns True
+    with pytest.raises(ClientCertificateError, match=r"took more than 0\.05 s") as caught:
+        await source.read()
+    release.set()
+    assert isinstance(caught.value.__cause__, TimeoutError)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "cannot be read"), (b"", "is empty"), (b"no pem", "holds no certificate")],
+    ids=["missing", "empty", "no-pem"],
+)
+async def test_root_certificates_that_cannot_be_used_are_named(
+    tmp_path: Path, content: bytes | None, message: str, listener: Any
+) -> None:
+    """On opening; the server sees no byte."""
+    path = tmp_path / "roots.pem"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=rf"roots\.pem {message}") as caught:
+        async with connect(listener.target, EchoStub, credentials=TOKEN, root_certificates=path):
+            pytest.fail("it was opened")
+    assert (caught.value.field, listener.connections) == ("root_certificates", 0)
+
+
+async def test_root_certificates_that_are_a_pipe_do_not_hang(tmp_path: Path) -> None:
+    """Whoever opened it would wait for a writer."""
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigurationError, match="no regular file"):
+        async with connect("host", EchoStub, credentials=TOKEN, root_certificates=tmp_path / "pipe"):
+            pytest.fail("it was opened")
+
+
+# What excludes each other
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({"ssl_credentials": True, "client_cert_callback": fail}, "ssl_credentials"),
+        ({"ssl_credentials": True, "root_certificates": b"pem"}, "ssl_credentials"),
+        ({"plaintext": True, "ssl_credentials": True}, "plaintext"),
+        ({"plaintext": True, "client_cert_callback": fail}, "plaintext"),
+        ({"plaintext": True, "root_certificates": b"pem"}, "plaintext"),
+    ],
+)
+def test_arguments_that_exclude_each_other_are_google_auths_error_too(
+    arguments: dict[str, Any], field: str
+) -> None:
+    """MalformedError, ValueError and ours in one, at the call."""
+    import grpc
+
+    if "ssl_credentials" in arguments:
+        arguments = {**arguments, "ssl_credentials": grpc.ssl_channel_credentials()}
+    with pytest.raises(MalformedError) as caught:
+        connect("host", EchoStub, credentials=TOKEN, **arguments)
+    assert all(isinstance(caught.value, kind) for kind in (TlsArgumentsError, ValueError, AuthGrpcError))
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({"root_certificates": "-----BEGIN CERTIFICATE-----"}, "root_certificates"),
+        ({"root_certificates": 1}, "root_certificates"),
+        ({"client_cert_callback": "cert.pem"}, "client_cert_callback"),
+        ({"certificate_refresh_interval": 0}, "certificate_refresh_interval"),
+        ({"certificate_refresh_interval": float("inf")}, "certificate_refresh_interval"),
+        ({"certificate_refresh_interval": "1 h"}, "certificate_refresh_interval"),
+    ],
+)
+def test_a_mistake_is_an_error_at_the_call(arguments: dict[str, Any], field: str) -> None:
+    """Before anything is opened; `field` names the argument."""
+    with pytest.raises(ConfigurationError) as caught:
+        connect("host", EchoStub, credentials=TOKEN, **arguments)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("arguments", [(1,), ("cert", 1)])
+def test_paths_are_checked_at_the_call(arguments: tuple[Any, ...]) -> None:
+    """And the passphrase with them."""
+    with pytest.raises(ConfigurationError, match="_path: expected"):
+        client_certificate_files(*arguments)
+    with pytest.raises(ConfigurationError, match="passphrase"):
+        client_certificate_files("cert", passphrase=1)  # type: ignore[arg-type]  # the mistake
