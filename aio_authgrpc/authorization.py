@@ -21,6 +21,7 @@ from aio_authgrpc.errors import (
     TokenRefusedError,
     WrongEventLoopError,
 )
+from aio_authgrpc.fork import lose_loop_at_fork
 from aio_authgrpc.identity import Identity, current_identities
 from aio_authgrpc.once_ready import TokensOnceReady
 from aio_authgrpc.sources.google_auth import shared_identity
@@ -172,7 +173,8 @@ class Authorizer:
         self._connection = connection
         self._authorization: Authorization | None = None
         # The loop, or None once closed: one comparison on the hot path finds out both.
-        self._open_on: asyncio.AbstractEventLoop | None = get_running_loop()
+        self._open_on: object = get_running_loop()
+        lose_loop_at_fork(self)
         # What a caller may not send beside it: the tokens' headers, and that of an API key.
         self._other_headers: frozenset[str] = getattr(cache.source, "other_headers", frozenset())
         keys = (key for key, _ in metadata if key in _API_KEY_HEADERS)
@@ -337,6 +339,11 @@ class Authorizer:
                     hint="Leave it out, or use a plain grpc.aio channel for this call.",
                 )
         return entries
+
+    def lose_loop(self) -> None:
+        """See `fork.LoopBound`."""
+        if not self.closed:
+            self._open_on = object()
 
     def refuse_new_calls(self) -> None:
         """Let no further call begin; those that wait go on."""

@@ -33,6 +33,7 @@ from aio_authgrpc.events import (
     StaleServed,
     TokenRejected,
 )
+from aio_authgrpc.fork import lose_loop_at_fork
 from aio_authgrpc.freshness import CachedToken, TokenState, backoff_window, pause_window
 from aio_authgrpc.http import AiohttpRequest
 from aio_authgrpc.single_flight import FlightCancelledError, SingleFlight
@@ -143,8 +144,9 @@ class TokenCache:
         self._next_attempt_at = 0.0
         self._events = EventBus()
         self._warmer: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: object = None  # an event loop; after a fork, what is none
         self._closed = False
+        lose_loop_at_fork(self)
 
     @property
     def closed(self) -> bool:
@@ -354,6 +356,11 @@ class TokenCache:
                 hint="Open it on the loop, and in the process, that uses it: after a fork, not before.",
             )
 
+    def lose_loop(self) -> None:
+        """See `fork.LoopBound`."""
+        if self._loop is not None:
+            self._loop = object()
+
     def _start_warmer(self) -> None:
         if self._keep_warm and self._warmer is None:
             self._warmer = asyncio.get_running_loop().create_task(
@@ -437,6 +444,11 @@ class TokenCache:
         self._failures += 1
         now = self._clock.monotonic()
         delay = self._rng.uniform(0, backoff_window(self._failures))
+        served_for = -1.0 if self._entry is None else self._entry.expired_in(self._clock.time(), now)
+        if served_for > 0:
+            # The token may end before the back-off, and the endpoint's trouble before the token: then no
+            # call should fail. Who finds the token expired may therefore ask.
+            delay = min(delay, served_for)
         delay = max(delay, getattr(error, "retry_after", None) or 0.0)
         self._next_attempt_at = now + delay
         if self._failures == 1:  # once in a row, not once an attempt

@@ -125,6 +125,10 @@ class CachedToken:
         """Return in how many seconds it becomes stale; less than 0 where it has."""
         return self.stale_at - max(now, monotonic + self._ahead)
 
+    def expired_in(self, now: float, monotonic: float) -> float:
+        """Return in how many seconds it is not served any more; less than 0 where it has expired."""
+        return self.expired_at - max(now, monotonic + self._ahead)
+
     def _believe(self, now: float) -> None:
         self.sure_from = now
         self.sure_until = min(now + self._believed_for, self.stale_at)

@@ -31,6 +31,7 @@ from google.auth.exceptions import TransportError
 
 from aio_authgrpc.errors import (
     ConfigurationError,
+    TokenRefusedError,
     TokenUnavailableError,
     check_type,
     is_retryable_status,
@@ -44,6 +45,7 @@ T = TypeVar("T")
 
 # A token response has a few hundred bytes, a JWKS a few thousand. More is not what was asked for.
 _MAX_RESPONSE_BYTES = 1024 * 1024
+_REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class HttpResponse(google.auth.transport.Response):
@@ -292,8 +294,14 @@ class ThreadRequest(google.auth.transport.Request):
                 raise
             raise token_error(error) from error
         self.status = response.status
+        url = kwargs.get("url") or args[0]
         if is_retryable_status(response.status):
-            raise _unavailable(response, kwargs.get("url") or args[0])
+            raise _unavailable(response, url)
+        if response.status in _REDIRECTS:  # of which google-auth would say nothing
+            raise TokenRefusedError(
+                f"No token could be fetched: {_place(url)} answered {response.status}, a redirect.",
+                hint="It is not followed, or the credential would go elsewhere. Check the address.",
+            )
         return response
 
     async def send(self, sending: Coroutine[None, None, HttpResponse]) -> HttpResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -30,6 +31,8 @@ class _Shared:
 
 
 _open: dict[_Key, _Shared] = {}
+if hasattr(os, "register_at_fork"):  # a child has no use for its parent's caches
+    os.register_at_fork(after_in_child=_open.clear)
 
 
 async def open_shared_cache(

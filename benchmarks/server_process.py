@@ -42,10 +42,12 @@ class OrderedProcess:
 
     Args:
         script: What it runs, a file beside this one.
+        *arguments: The script's.
     """
 
-    def __init__(self, script: str) -> None:
+    def __init__(self, script: str, *arguments: str) -> None:
         self._script = script
+        self._arguments = arguments
         self._process: asyncio.subprocess.Process | None = None
 
     async def order(self, command: str, *arguments: object) -> Any:
@@ -64,6 +66,7 @@ class OrderedProcess:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             str(Path(__file__).with_name(self._script)),
+            *self._arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=_LONGEST_ANSWER,

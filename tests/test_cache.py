@@ -321,6 +321,38 @@ async def test_a_failed_refresh_leaves_a_usable_token_alone(
     source.answer("two")
 
 
+async def test_the_back_off_ends_with_the_token_that_is_served(
+    cache: TokenCache, source: Source, clock: FakeClock
+) -> None:
+    """Else calls would fail for trouble that was over while there still was a token."""
+    await fill(cache, source, lifetime=3)
+    clock.advance(2.8)
+    assert cache.current() is not None
+    await source.asked()
+    source.fail(OSError("down for a moment"))
+    await settle()
+    status = cache.status()
+    assert status.next_attempt_at == pytest.approx(clock.time() + 0.05)
+    clock.advance(0.05)
+    assert (await fill(cache, source, "two")).value == "two"
+
+
+async def test_the_back_off_without_a_token_is_whole(
+    cache: TokenCache, source: Source, clock: FakeClock
+) -> None:
+    """A token that has expired shortens nothing: the endpoint is left alone."""
+    await fill(cache, source, lifetime=3)
+    clock.advance(2.9)
+    waiting = asyncio.create_task(cache.get())
+    await source.asked()
+    source.fail(OSError("down"))
+    await asyncio.wait({waiting})
+    assert isinstance(waiting.exception(), TokenUnavailableError)
+    status = cache.status()
+    assert status.next_attempt_at is not None
+    assert status.next_attempt_at - clock.time() > 0.1
+
+
 async def test_failures_in_a_row_are_logged_once(
     cache: TokenCache, source: Source, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,8 +3,8 @@
 `Authority` issues tokens, `BookstoreServer` demands them, `EchoServer` shows what arrived, `FakeClock`
 makes time pass. `GoogleCloud` has every endpoint that google-auth's credentials talk to, the metadata server,
 STS and the IAM API among them, and an `InterceptingProxy` through which they are found at Google's names.
-`EnvoyProxy` runs a real Envoy in front of a server. All but the clock are async context managers that listen
-on free ports of 127.0.0.1. Nothing is patched.
+`EnvoyProxy` runs a real Envoy in front of a server, and `ChaosProxy` spoils the connections to one.
+All but the clock are async context managers that listen on free ports of 127.0.0.1. Nothing is patched.
 
 `aio_authgrpc.testing.pytest_plugin` has fixtures of them all.
 """
@@ -21,6 +21,7 @@ except ImportError as exc:
 
 from aio_authgrpc.testing.authority import JWKS_PATH, TOKEN_PATH, Authority
 from aio_authgrpc.testing.bookstore_server import BookstoreServer
+from aio_authgrpc.testing.chaos import ChaosProxy
 from aio_authgrpc.testing.clock import FakeClock
 from aio_authgrpc.testing.credential_files import CredentialFiles
 from aio_authgrpc.testing.echo_server import EchoServer, EchoStub, RecordedCall
@@ -44,6 +45,7 @@ __all__ = [
     "Authority",
     "AwsMetadataServer",
     "BookstoreServer",
+    "ChaosProxy",
     "CredentialFiles",
     "EchoServer",
     "EchoStub",

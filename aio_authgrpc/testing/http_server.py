@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import socket
 import ssl
@@ -18,10 +19,11 @@ from aio_authgrpc.testing.lifecycle import Lifecycle
 from aio_authgrpc.testing.misbehaviour import ANYWHERE, Gate, Script
 
 _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_Fault: TypeAlias = Callable[[web.Request], web.Response]
+_Fault: TypeAlias = Callable[[web.Request, _Handler], Awaitable[web.StreamResponse]]
 
 # How long closing waits for requests that are being answered; those at a gate have been let go by then.
 _SHUTDOWN_TIMEOUT = 0.1
+_SOME_OF_A_FLOOD = b" " * 65536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +53,8 @@ class RecordedRequest:
 class LoopbackHttpServer(Lifecycle):
     """Listen on a free port of 127.0.0.1, remember every request, and misbehave as ordered.
 
-    A test can order faults (`fail`, `send_garbage`, `reset_connections`) and waits (`hold`, `delay`), each
+    A test can order faults (`fail`, `send_garbage`, `truncate`, `mislabel`, `redirect`, `flood`,
+    `reset_connections`) and waits (`hold`, `delay`), each
     for the next `times` requests (None: until `behave()`) to one `path`: None means `main_path`, "*" any.
     The waits that concern a request come first, so that a fault can be ordered while requests are held; of
     the faults each request gets one, in the order of their ordering.
@@ -112,7 +115,7 @@ class LoopbackHttpServer(Lifecycle):
         if body is None:
             body = {"error": "internal_failure", "error_description": f"The test ordered a {status}."}
 
-        def answer(_: web.Request) -> web.Response:
+        async def answer(_: web.Request, __: _Handler) -> web.Response:
             if isinstance(body, str):
                 return web.Response(status=status, text=body, headers=headers)
             return web.json_response(dict(body), status=status, headers=headers)
@@ -122,6 +125,35 @@ class LoopbackHttpServer(Lifecycle):
     def send_garbage(self, *, times: int | None = 1, path: str | None = None) -> None:
         """Answer 200 with something that is not JSON."""
         self.fail(200, "<html>This is not what you asked for.", times=times, path=path)
+
+    def redirect(
+        self, location: str, *, status: int = 307, times: int | None = 1, path: str | None = None
+    ) -> None:
+        """Answer that what was asked for is elsewhere."""
+        self.fail(status, "", headers={"Location": location}, times=times, path=path)
+
+    def truncate(self, *, times: int | None = 1, path: str | None = None) -> None:
+        """Answer with the first half of the body, as though it were all: JSON that breaks off."""
+
+        async def answer(request: web.Request, handler: _Handler) -> web.Response:
+            body = await _body(request, handler)
+            return web.Response(body=body[: len(body) // 2], content_type="application/json")
+
+        self._faults.add(answer, times=times, where=self._where(path))
+
+    def mislabel(
+        self, content_type: str = "text/html", *, times: int | None = 1, path: str | None = None
+    ) -> None:
+        """Answer rightly, and say that it is something else."""
+
+        async def answer(request: web.Request, handler: _Handler) -> web.Response:
+            return web.Response(body=await _body(request, handler), content_type=content_type)
+
+        self._faults.add(answer, times=times, where=self._where(path))
+
+    def flood(self, *, times: int | None = 1, path: str | None = None) -> None:
+        """Answer 200 with a body that has no end, until the client leaves."""
+        self._faults.add(_flood, times=times, where=self._where(path))
 
     def reset_connections(self, *, times: int | None = 1, path: str | None = None) -> None:
         """Reset the connection (TCP RST) instead of answering."""
@@ -165,7 +197,7 @@ class LoopbackHttpServer(Lifecycle):
         for wait in self._waits.take_all(request.path):
             await wait()
         fault = self._faults.take(request.path)
-        return await handler(request) if fault is None else fault(request)
+        return await (handler(request) if fault is None else fault(request, handler))
 
     async def _record(self, request: web.Request) -> None:
         recorded = RecordedRequest(
@@ -178,7 +210,22 @@ class LoopbackHttpServer(Lifecycle):
         self.requests.append(recorded)
 
 
-def _reset(request: web.Request) -> web.Response:
+async def _body(request: web.Request, handler: _Handler) -> bytes:
+    response = await handler(request)
+    assert isinstance(response, web.Response), "these servers stream nothing"
+    return bytes(response.body) if isinstance(response.body, bytes | bytearray) else b""
+
+
+async def _flood(request: web.Request, _: _Handler) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    with contextlib.suppress(ConnectionError):  # the client has left
+        while True:
+            await response.write(_SOME_OF_A_FLOOD)
+    return response
+
+
+async def _reset(request: web.Request, _: _Handler) -> web.Response:
     transport = request.transport
     if transport is not None:
         # Without lingering, closing sends RST in place of FIN.

@@ -1,0 +1,81 @@
+"""A client with chaos on both sides: before the token endpoint, and before the gRPC server."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+
+import grpc.aio
+import pytest
+
+from aio_authgrpc import AiohttpRequest, AuthorizedChannel, TokenCache, TokenSource, service_account
+from aio_authgrpc.testing import Authority, ChaosProxy, EchoServer, EchoStub
+
+from .bounds import HTTP_TIMEOUT, OPTIONS, SCOPES, SkippingClock
+
+
+@pytest.fixture
+def clock() -> SkippingClock:
+    return SkippingClock()
+
+
+@pytest.fixture
+async def endpoint(authority: Authority) -> AsyncIterator[ChaosProxy]:
+    """Give the proxy before the token endpoint."""
+    async with ChaosProxy(authority.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def network(echo_server: EchoServer) -> AsyncIterator[ChaosProxy]:
+    """Give the proxy before the gRPC server. It passes TLS on as it is."""
+    async with ChaosProxy(echo_server.target) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def source(authority: Authority, endpoint: ChaosProxy) -> TokenSource:
+    """Give a service account that finds the token endpoint behind its proxy."""
+    info = await authority.service_account_info()
+    return service_account({**info, "token_uri": f"{endpoint.url}/token"}, scopes=SCOPES)
+
+
+@pytest.fixture
+async def request_() -> AsyncIterator[AiohttpRequest]:
+    async with AiohttpRequest(timeout=HTTP_TIMEOUT) as request:
+        yield request
+
+
+@pytest.fixture
+async def tokens(
+    source: TokenSource, request_: AiohttpRequest, clock: SkippingClock
+) -> AsyncIterator[TokenCache]:
+    """Give the token cache of the `echo` fixture."""
+    async with TokenCache(source, request=request_, clock=clock) as cache:
+        yield cache
+
+
+@pytest.fixture
+async def channel(
+    network: ChaosProxy, echo_server: EchoServer, tokens: TokenCache
+) -> AsyncIterator[AuthorizedChannel]:
+    """Give a channel whose RPCs and token requests all go through the proxies."""
+    inner = grpc.aio.secure_channel(network.target, echo_server.ssl_credentials, OPTIONS)
+    async with AuthorizedChannel(inner, tokens) as channel:
+        yield channel
+
+
+@pytest.fixture
+async def echo(channel: AuthorizedChannel) -> EchoStub:
+    return EchoStub(channel)
+
+
+@pytest.fixture(autouse=True)
+async def nothing_leaks(authority: Authority) -> AsyncIterator[None]:
+    """Fail a test after which a thread of this package is still there. Tasks are conftest.py's business."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name == "aio_authgrpc":
+            await asyncio.to_thread(thread.join, 5)
+            assert not thread.is_alive()
