@@ -390,8 +390,9 @@ class StreamResponseCall(AuthorizedCall):
 
     async def read(self) -> Any:
         """Return the next response, or `grpc.aio.EOF`."""
-        if self._call is None and self._end is not None:
-            self._raise_end()
+        if self._style != "read" and self.done():
+            self._raise_end()  # a call that is over answers, whatever was used before
+            return await self._call.read()
         self._use("read")
         if self._call is not None and not self._may_replay:
             return await self._call.read()

@@ -367,6 +367,22 @@ async def test_reading_beside_iterating_is_a_usage_error(stub: EchoStub, tokens:
     call.cancel()
 
 
+@pytest.mark.parametrize("method", ["UnaryStream", "StreamStream"])
+@pytest.mark.parametrize("state", ["cold", "warm"])
+async def test_a_call_that_is_over_is_read_whatever_was_used_before(
+    stub: EchoStub, cache: TokenCache, method: str, state: str
+) -> None:
+    """As on a real call: it answers EOF, and holds nobody to reading."""
+    if state == "warm":
+        await cache.get()
+    call = stub.UnaryStream(b"x") if method == "UnaryStream" else stub.StreamStream(iter([b"x"] * 3))
+    assert [message async for message in call] == [b"x"] * 3
+    assert await call.code() is grpc.StatusCode.OK
+    assert await call.read() is grpc.aio.EOF
+    with pytest.raises(StopAsyncIteration):
+        await anext(aiter(call))
+
+
 # Refused by the server
 
 
