@@ -55,6 +55,7 @@ class AuthorizedCall(grpc.aio.Call):
     _end: BaseException | None = None  # why there will never be a real call
     _refused: Any = None  # the real call that was refused; whether to send it again is decided once
     _callbacks: tuple[DoneCallback, ...] = ()
+    _is_its_request = True  # one request, and whoever waits for it to be sent stands for the call
     # Kept here, because an intercepted call of grpc.aio does not know its own.
     _deadline: float | None = None
 
@@ -246,9 +247,9 @@ class AuthorizedCall(grpc.aio.Call):
         return await self._ask(lambda call: call.debug_error_string(), str)
 
     async def wait_for_connection(self) -> None:
-        """See `grpc.aio.Call.wait_for_connection`."""
+        """See `grpc.aio.Call.wait_for_connection`. With one request, to cancel it cancels the RPC, as there."""
         while True:
-            call = await self._real_call()
+            call = await (self._real_call_or_cancel() if self._is_its_request else self._real_call())
             try:
                 await call.wait_for_connection()
                 return
@@ -412,6 +413,8 @@ class StreamResponseCall(AuthorizedCall):
 
 class StreamRequestCall(AuthorizedCall):
     """A call whose requests are written. It is made only where the token has to be waited for."""
+
+    _is_its_request = False
 
     def __init__(
         self,

@@ -233,6 +233,22 @@ async def test_cancelling_who_waits_for_the_code_leaves_the_call_alone(
     assert await arity.finish(call) == arity.responses
 
 
+async def test_cancelling_who_waits_for_the_connection_does_what_it_does_to_a_real_call(
+    arity: Any, stub: EchoStub, tokens: Any
+) -> None:
+    """With one request the call is cancelled; with a stream of them it goes on."""
+    gate = tokens.hold()
+    call = arity.begin(stub)
+    task = asyncio.ensure_future(call.wait_for_connection())
+    await gate.arrived.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    gate.release()
+    assert (task.cancelled(), call.cancelled()) == (True, not arity.request_is_stream)
+    if arity.request_is_stream:
+        assert await arity.finish(call) == arity.responses
+
+
 async def test_asyncio_timeout_around_a_waiting_call_is_a_timeout_error(
     arity: Any, stub: EchoStub, tokens: Any
 ) -> None:
