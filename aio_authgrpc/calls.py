@@ -247,7 +247,7 @@ class AuthorizedCall(grpc.aio.Call):
         return await self._ask(lambda call: call.debug_error_string(), str)
 
     async def wait_for_connection(self) -> None:
-        """See `grpc.aio.Call.wait_for_connection`. With one request, to cancel it cancels the RPC, as there."""
+        """See `grpc.aio.Call.wait_for_connection`. With one request, to cancel it cancels the RPC, too."""
         while True:
             call = await (self._real_call_or_cancel() if self._is_its_request else self._real_call())
             try:
