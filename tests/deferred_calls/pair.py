@@ -160,7 +160,7 @@ class Pair:
             await self._do_unless_it_races(step)
         await asyncio.gather(*(each.call.code() for each in self._both))
         for step in self._script.answered:
-            if not step.startswith("cancel "):
+            if not step.startswith("cancel ") and step not in set(READING[True]) - {self._style}:
                 await self._do(step)
         held.release()
         self.let_go()
@@ -172,7 +172,7 @@ class Pair:
             await self._do(step)
 
     async def _do_before_the_answer(self, step: str) -> None:
-        """Do all but to wait for initial metadata, which the end follows at once where the call is refused."""
+        """Do all but to wait for initial metadata, which the end follows at once where a call is refused."""
         if (
             self._script.refusal is None
             or step != "wait_for_connection"
