@@ -326,6 +326,8 @@ class TokenCache:
         await self.aclose()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_closed"):  # its constructor raised, and a debugger looks at it
+            return "<TokenCache that was not made>"
         return f"<TokenCache of {type(self._source).__name__}: {self.status()}>"
 
     def check_usable(self) -> None:
