@@ -191,8 +191,10 @@ class Pair:
 
     async def _do(self, step: str) -> None:
         self._count(step)
+        # A mixture is refused at once: behind a read that waits it would come after the call's end, or not.
+        reader = "" if step in READING[True] and step != self._style else "reader"
         for actors in self._both:
-            actors.do(step)
+            actors.do(step, reader=reader)
         for _ in range(20):
             await asyncio.sleep(0)
 

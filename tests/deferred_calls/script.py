@@ -87,8 +87,8 @@ class Actors:
         if actor:
             self._last[actor] = task
 
-    def do(self, step: str) -> None:  # noqa: C901 - a table of steps
-        """Do a step, or start it."""
+    def do(self, step: str, *, reader: str = "reader") -> None:  # noqa: C901 - a table of steps
+        """Do a step, or start it; what reads is done by the actor of that name."""
         call: Any = self.call
         match step:
             case "probe":
@@ -104,9 +104,9 @@ class Actors:
             case "callback":
                 self._add_callback()
             case "read":
-                self.start(step, call.read, "reader")
+                self.start(step, call.read, reader)
             case "next":
-                self.start(step, lambda: _next(call), "reader")
+                self.start(step, lambda: _next(call), reader)
             case "await":
                 self.start(step, lambda: _await(call), "reader")
             case "write":
