@@ -352,5 +352,5 @@ def test_the_cache_keeps_its_promises_whatever_happens() -> None:
     """One fetch at a time, nobody left behind, no usable token withheld, no expired one handed out."""
     run_state_machine_as_test(
         CacheMachine,
-        settings=settings(max_examples=2 * settings.default.max_examples, stateful_step_count=40),
+        settings=settings(max_examples=settings.default.max_examples, stateful_step_count=40),
     )
