@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 from typing import Any
 
@@ -278,6 +279,35 @@ def test_a_mistaken_argument_is_named(source: Scripted, arguments: dict[str, Any
     with pytest.raises(ConfigurationError) as caught:
         TokenCache(**({"source": source} | arguments))
     assert caught.value.field == field
+
+
+def test_the_defaults_are_what_the_pages_say() -> None:
+    """Three attempts in a minute, and two seconds for a refresh that does not end."""
+    parameters = inspect.signature(TokenCache).parameters
+    defaults = {name: parameters[name].default for name in ("attempts", "refresh_timeout", "close_timeout")}
+    assert defaults == {"attempts": 3, "refresh_timeout": 60.0, "close_timeout": 2.0}
+
+
+async def test_a_fresh_token_costs_one_look_at_one_clock(source: Scripted) -> None:
+    """The other is looked at every 5 s, or where the wall clock was set back."""
+
+    class Counting(FakeClock):
+        looks = 0
+
+        def monotonic(self) -> float:
+            self.looks += 1
+            return super().monotonic()
+
+    clock = source._clock = Counting()
+    async with TokenCache(source, clock=clock) as cache:
+        await cache.get()
+        looks = []
+        for jump in (0.0, 4.9, 0.1, 4.9, -5.0, 0.0):
+            before = clock.looks
+            clock.jump(jump)
+            assert cache.current() is not None
+            looks.append(clock.looks - before)
+    assert looks == [0, 0, 1, 0, 1, 0]
 
 
 async def test_another_source_gets_a_cache_with_the_same_transport_clock_and_audience(

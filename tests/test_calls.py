@@ -638,7 +638,32 @@ async def test_a_call_shows_its_state_and_no_secret(
     assert "token-1" not in "".join([*shown, repr(call)])
 
 
+@pytest.mark.parametrize("outcome", ["ok", "cancelled"])
+async def test_a_call_says_in_what_state_it_is(arity: Any, stub: EchoStub, tokens: Any, outcome: str) -> None:
+    """Waiting, or over before there was an RPC, or the real call."""
+    gate = tokens.hold()
+    call = arity.begin(stub)
+    assert "Call waiting for its token>" in repr(call)
+    if outcome == "cancelled":
+        call.cancel()
+        assert "Call ended without an RPC>" in repr(call)
+    gate.release()
+    await asyncio.gather(arity.finish(call), return_exceptions=True)
+    assert (" of <" in repr(call)) == (outcome == "ok")
+
+
 # Decided once
+
+
+async def test_a_real_refusal_of_a_stream_that_nobody_reads_is_its_end(
+    stub: EchoStub, warm: TokenCache, fake_clock: FakeClock, echo_server: EchoServer
+) -> None:
+    """There is no reader whose decision could be waited for."""
+    fake_clock.advance(9)
+    echo_server.refuse(times=1)
+    call = stub.UnaryStream(b"x")
+    assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert (call.done(), len(echo_server.calls)) == (True, 1)
 
 
 async def test_a_real_refusal_stays_one_however_late_it_is_awaited(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
 import time
@@ -251,9 +252,6 @@ def check_error(error: AuthRpcError) -> None:
     assert error.code().name in ("UNAVAILABLE", "UNAUTHENTICATED")
     after = getattr(error, "retry_after", None)
     assert after is None or 0 <= after <= 300
-    # Let go of it: where a body ends within a secret, what follows its place in a text looks like one.
-    for link in _chain(error):
-        link.__traceback__ = None
 
 
 @settings(
@@ -269,6 +267,9 @@ def test_any_response_brings_a_token_or_an_error_of_ours(
     runner: asyncio.Runner, world: World, kind: str, response: bytes, only_token: bool
 ) -> None:
     """Status, headers, length and body drawn at random, to four kinds of credentials."""
+    # Of the errors before only those that something holds are left for the guard: where a body ends within
+    # a secret, what follows its place in a repr looks like one. Here each is looked at for the secret itself.
+    gc.collect(0)
     outcome = runner.run(world.outcome(kind, response, only_token=only_token))
     if isinstance(outcome, AuthRpcError):
         check_error(outcome)
