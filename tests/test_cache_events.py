@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import random
 from typing import Any
 
@@ -247,17 +248,49 @@ async def test_the_status_tells_the_token_and_forgets_a_backoff_that_is_over(
     assert (status.last_error, status.next_attempt_at) == (None, None)
 
 
-async def test_failures_are_counted_in_a_row(cache: TokenCache, source: Scripted, clock: FakeClock) -> None:
-    """A success begins anew: the first failure after it waits a second at most."""
-    source.outcomes = [OSError("down")] * 20
-    for _ in range(20):
-        await asyncio.gather(cache.get(), return_exceptions=True)
-        clock.advance(60)
-    cache.reject(await cache.get())
-    clock.advance(3600)
+class Longest(random.Random):
+    def uniform(self, a: float, b: float) -> float:
+        return b
+
+
+class Shortest(random.Random):
+    def uniform(self, a: float, b: float) -> float:
+        return a
+
+
+async def test_the_backoff_may_be_no_wait_at_all(source: Scripted, clock: FakeClock) -> None:
+    """Full jitter: from zero."""
     source.outcomes = [OSError("down")]
-    await asyncio.gather(cache.get(), return_exceptions=True)
-    assert 0 < (cache.status().next_attempt_at or 0.0) - clock.time() <= 1.0
+    async with TokenCache(source, clock=clock, rng=Shortest(), attempts=1) as cache:
+        await asyncio.gather(cache.get(), return_exceptions=True)
+        assert cache.status().next_attempt_at is None
+        assert (await cache.get()).value == "t2"
+
+
+async def test_failures_are_counted_in_a_row(source: Scripted, clock: FakeClock) -> None:
+    """The windows grow, and a success begins anew."""
+    delays = []
+    async with TokenCache(source, clock=clock, rng=Longest(), attempts=1) as cache:
+        for outcome in (OSError("a"), OSError("b"), 3600.0, OSError("c"), OSError("d")):
+            source.outcomes = [outcome]
+            await asyncio.gather(cache.get(), return_exceptions=True)
+            delays.append((cache.status().next_attempt_at or clock.time()) - clock.time())
+            clock.advance(4000)
+    assert delays == pytest.approx([1.0, 1.6, 0.0, 1.0, 1.6])
+
+
+async def test_each_row_of_failures_is_logged_once(
+    cache: TokenCache, source: Scripted, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first of each, and the success that ends it, with how many there were."""
+    source.outcomes = [OSError("a"), OSError("b"), 3600.0, OSError("c"), 3600.0]
+    with caplog.at_level(logging.INFO, logger="aio_authgrpc"):
+        for _ in range(5):
+            await asyncio.gather(cache.get(), return_exceptions=True)
+            clock.advance(4000)
+    texts = [record.getMessage() for record in caplog.records]
+    expected = ["OSError: a", "2 failed", "OSError: c", "1 failed"]
+    assert [part in text for part, text in zip(expected, texts, strict=True)] == [True] * 4
 
 
 # What it is made of

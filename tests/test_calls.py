@@ -501,6 +501,32 @@ async def test_a_stream_refused_after_a_message_is_not_sent_again_but_its_token_
     assert echo_server.calls[1].values("authorization") == ("Bearer token-2",)
 
 
+async def test_a_token_without_the_scope_is_kept_and_its_call_not_sent_again(
+    arity: Any, cache: TokenCache, fake_clock: FakeClock, tokens: Any
+) -> None:
+    """The server's challenge says so (RFC 6750, 3.1); whoever listens is told it."""
+
+    class Challenging(EchoServer):
+        async def _receive(self, method: str, context: Any) -> Any:
+            context.set_trailing_metadata((("www-authenticate", 'Bearer error="insufficient_scope"'),))
+            return await super()._receive(method, context)
+
+    told: list[Any] = []
+    async with Challenging() as server:
+        inner = grpc.aio.secure_channel(server.target, server.ssl_credentials)
+        async with AuthorizedChannel(inner, cache) as channel:
+            await cache.get()
+            fake_clock.advance(10)
+            cache.subscribe(told.append)
+            server.refuse(times=1)
+            with pytest.raises(grpc.aio.AioRpcError, match="ordered a refusal"):
+                await arity.finish(arity.begin(EchoStub(channel)))
+            assert (len(server.calls), tokens.fetches) == (1, 1)
+    assert [(event.taken_back, event.challenge) for event in told] == [
+        (False, 'Bearer error="insufficient_scope"')
+    ]
+
+
 async def test_many_refused_calls_make_one_refresh(
     stub: EchoStub, warm: TokenCache, fake_clock: FakeClock, echo_server: EchoServer, tokens: Any
 ) -> None:
