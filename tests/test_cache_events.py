@@ -293,6 +293,19 @@ async def test_each_row_of_failures_is_logged_once(
     assert [part in text for part, text in zip(expected, texts, strict=True)] == [True] * 4
 
 
+async def test_keep_warm_sleeps_through_the_backoff(source: Scripted, clock: FakeClock) -> None:
+    """The endpoint is left alone by the timer, too; a minute at most is slept in one go."""
+    source.outcomes = [TokenUnavailableError("down", retry_after=20.0), 3600.0]
+    rng = Shortest()
+    async with TokenCache(source, clock=clock, keep_warm=True, rng=rng, attempts=1) as cache:
+        await cache.load()
+        await clock.wait_for_sleepers()
+        assert (len(source.requests), clock.next_wake_up) == (1, pytest.approx(20.0))
+        clock.advance(20.0)
+        await clock.wait_for_sleepers()
+        assert (len(source.requests), clock.next_wake_up) == (2, pytest.approx(60.0))
+
+
 # What it is made of
 
 
