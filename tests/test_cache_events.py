@@ -240,7 +240,7 @@ async def test_the_status_tells_the_token_and_forgets_a_backoff_that_is_over(
     """The error stays until a refresh works."""
     source.outcomes = [TokenUnavailableError("down", retry_after=20.0)]
     await asyncio.gather(cache.get(), return_exceptions=True)
-    clock.advance(20)
+    clock.advance(21)
     assert (cache.status().next_attempt_at, cache.status().last_error is None) == (None, False)
     token = await cache.get()
     status = cache.status()
