@@ -483,6 +483,23 @@ async def test_a_stream_of_requests_is_not_sent_again_but_its_token_is_rejected(
     ]
 
 
+async def test_a_stream_of_requests_that_waited_for_its_token_is_not_sent_again_either(
+    not_replayable: Any, stub: EchoStub, fake_clock: FakeClock, echo_server: EchoServer, tokens: Any
+) -> None:
+    """Its iterator is used up; the token is rejected all the same."""
+    gate = echo_server.hold(times=1)
+    echo_server.refuse(times=1)
+    finishing = asyncio.ensure_future(not_replayable.finish(not_replayable.begin(stub)))
+    await gate.arrived.wait()
+    fake_clock.advance(10)
+    gate.release()
+    with pytest.raises(grpc.aio.AioRpcError, match="ordered a refusal"):
+        await finishing
+    assert (len(echo_server.calls), tokens.fetches) == (1, 1)
+    await stub.UnaryUnary(b"x")
+    assert tokens.fetches == 2
+
+
 @pytest.mark.parametrize("style", ["iterate", "read"])
 async def test_a_stream_refused_after_a_message_is_not_sent_again_but_its_token_is_rejected(
     stub: EchoStub, warm: TokenCache, fake_clock: FakeClock, echo_server: EchoServer, style: str
