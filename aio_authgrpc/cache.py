@@ -160,7 +160,15 @@ class TokenCache:
             audience: For whom they are; this cache's if None.
         """
         whose = self._audience if audience is None else audience
-        return TokenCache(source, audience=whose, request=self._http, clock=self._clock)
+        return TokenCache(
+            source,
+            audience=whose,
+            request=self._http,
+            attempts=self._attempts,
+            refresh_timeout=self._refresh_timeout,
+            close_timeout=self._close_timeout,
+            clock=self._clock,
+        )
 
     async def load(self) -> None:
         """Let the source read its files, so that a mistake in them shows before the first RPC.
