@@ -168,7 +168,15 @@ class TokenCache:
             audience: For whom they are; this cache's if None.
         """
         whose = self._audience if audience is None else audience
-        return TokenCache(source, audience=whose, request=self._http, clock=self._clock)
+        return TokenCache(
+            source,
+            audience=whose,
+            request=self._http,
+            attempts=self._attempts,
+            refresh_timeout=self._refresh_timeout,
+            close_timeout=self._close_timeout,
+            clock=self._clock,
+        )
 
     async def load(self) -> None:
         """Let the source read its files, so that a mistake in them shows before the first RPC.
@@ -334,6 +342,8 @@ class TokenCache:
         await self.aclose()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_closed"):  # its constructor raised, and a debugger looks at it
+            return "<TokenCache that was not made>"
         return f"<TokenCache of {type(self._source).__name__}: {self.status()}>"
 
     def check_usable(self) -> None:

@@ -56,6 +56,7 @@ class AuthorizedCall(grpc.aio.Call):
     _end: BaseException | None = None  # why there will never be a real call
     _refused: Any = None  # the real call that was refused; whether to send it again is decided once
     _callbacks: tuple[DoneCallback, ...] = ()
+    _is_its_request = True  # one request, and whoever waits for it to be sent stands for the call
     # Kept here, because an intercepted call of grpc.aio does not know its own.
     _deadline: float | None = None
 
@@ -247,9 +248,9 @@ class AuthorizedCall(grpc.aio.Call):
         return await self._ask(lambda call: call.debug_error_string(), str)
 
     async def wait_for_connection(self) -> None:
-        """See `grpc.aio.Call.wait_for_connection`."""
+        """See `grpc.aio.Call.wait_for_connection`. With one request, to cancel it cancels the RPC, too."""
         while True:
-            call = await self._real_call()
+            call = await (self._real_call_or_cancel() if self._is_its_request else self._real_call())
             try:
                 await call.wait_for_connection()
                 return
@@ -391,8 +392,9 @@ class StreamResponseCall(AuthorizedCall):
 
     async def read(self) -> Any:
         """Return the next response, or `grpc.aio.EOF`."""
-        if self._call is None and self._end is not None:
-            self._raise_end()
+        if self._style != "read" and self.done():
+            self._raise_end()  # a call that is over answers, whatever was used before
+            return await self._call.read()
         self._use("read")
         if self._call is not None and not self._may_replay:
             return await self._call.read()
@@ -412,6 +414,8 @@ class StreamResponseCall(AuthorizedCall):
 
 class StreamRequestCall(AuthorizedCall):
     """A call whose requests are written. It is made only where the token has to be waited for."""
+
+    _is_its_request = False
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ import asyncio
 import asyncio.constants
 import gc
 import logging
+import os
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -16,12 +17,21 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 from blockbuster import blockbuster_ctx
+from hypothesis import settings
 
 from aio_authgrpc import AuthorizedChannel, Token, TokenCache, TokenRequest
 from aio_authgrpc.errors import _chain, redacted
 from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock, Gate
 
 pytest_plugins = ["aio_authgrpc.testing.pytest_plugin"]
+
+# In the suite, property tests draw the same few examples each time. By hand they draw as many as they are
+# told to, each time others; CONTRIBUTING.md says how.
+settings.register_profile("suite", max_examples=100, derandomize=True, deadline=None, database=None)
+EXAMPLES = os.environ.get("AIO_AUTHGRPC_EXAMPLES")
+if EXAMPLES is not None:
+    settings.register_profile("by hand", max_examples=int(EXAMPLES), deadline=None, database=None)
+settings.load_profile("suite" if EXAMPLES is None else "by hand")
 
 # Debug mode records where every future and every callback was made, the whole stack of it, which takes
 # half of the suite's time. Two frames still tell. (pytest shows failures with all of theirs.)

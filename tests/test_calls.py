@@ -233,6 +233,22 @@ async def test_cancelling_who_waits_for_the_code_leaves_the_call_alone(
     assert await arity.finish(call) == arity.responses
 
 
+async def test_cancelling_who_waits_for_the_connection_does_what_it_does_to_a_real_call(
+    arity: Any, stub: EchoStub, tokens: Any
+) -> None:
+    """With one request the call is cancelled; with a stream of them it goes on."""
+    gate = tokens.hold()
+    call = arity.begin(stub)
+    task = asyncio.ensure_future(call.wait_for_connection())
+    await gate.arrived.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    gate.release()
+    assert (task.cancelled(), call.cancelled()) == (True, not arity.request_is_stream)
+    if arity.request_is_stream:
+        assert await arity.finish(call) == arity.responses
+
+
 async def test_asyncio_timeout_around_a_waiting_call_is_a_timeout_error(
     arity: Any, stub: EchoStub, tokens: Any
 ) -> None:
@@ -367,6 +383,22 @@ async def test_reading_beside_iterating_is_a_usage_error(stub: EchoStub, tokens:
     call.cancel()
 
 
+@pytest.mark.parametrize("method", ["UnaryStream", "StreamStream"])
+@pytest.mark.parametrize("state", ["cold", "warm"])
+async def test_a_call_that_is_over_is_read_whatever_was_used_before(
+    stub: EchoStub, cache: TokenCache, method: str, state: str
+) -> None:
+    """As on a real call: it answers EOF, and holds nobody to reading."""
+    if state == "warm":
+        await cache.get()
+    call = stub.UnaryStream(b"x") if method == "UnaryStream" else stub.StreamStream(iter([b"x"] * 3))
+    assert [message async for message in call] == [b"x"] * 3
+    assert await call.code() is grpc.StatusCode.OK
+    assert await call.read() is grpc.aio.EOF
+    with pytest.raises(StopAsyncIteration):
+        await anext(aiter(call))
+
+
 # Refused by the server
 
 
@@ -451,6 +483,23 @@ async def test_a_stream_of_requests_is_not_sent_again_but_its_token_is_rejected(
     ]
 
 
+async def test_a_stream_of_requests_that_waited_for_its_token_is_not_sent_again_either(
+    not_replayable: Any, stub: EchoStub, fake_clock: FakeClock, echo_server: EchoServer, tokens: Any
+) -> None:
+    """Its iterator is used up; the token is rejected all the same."""
+    gate = echo_server.hold(times=1)
+    echo_server.refuse(times=1)
+    finishing = asyncio.ensure_future(not_replayable.finish(not_replayable.begin(stub)))
+    await gate.arrived.wait()
+    fake_clock.advance(10)
+    gate.release()
+    with pytest.raises(grpc.aio.AioRpcError, match="ordered a refusal"):
+        await finishing
+    assert (len(echo_server.calls), tokens.fetches) == (1, 1)
+    await stub.UnaryUnary(b"x")
+    assert tokens.fetches == 2
+
+
 @pytest.mark.parametrize("style", ["iterate", "read"])
 async def test_a_stream_refused_after_a_message_is_not_sent_again_but_its_token_is_rejected(
     stub: EchoStub, warm: TokenCache, fake_clock: FakeClock, echo_server: EchoServer, style: str
@@ -467,6 +516,32 @@ async def test_a_stream_refused_after_a_message_is_not_sent_again_but_its_token_
     assert (received, len(echo_server.calls)) == ([b"x"], 1)
     await stub.UnaryUnary(b"x")
     assert echo_server.calls[1].values("authorization") == ("Bearer token-2",)
+
+
+async def test_a_token_without_the_scope_is_kept_and_its_call_not_sent_again(
+    arity: Any, cache: TokenCache, fake_clock: FakeClock, tokens: Any
+) -> None:
+    """The server's challenge says so (RFC 6750, 3.1); whoever listens is told it."""
+
+    class Challenging(EchoServer):
+        async def _receive(self, method: str, context: Any) -> Any:
+            context.set_trailing_metadata((("www-authenticate", 'Bearer error="insufficient_scope"'),))
+            return await super()._receive(method, context)
+
+    told: list[Any] = []
+    async with Challenging() as server:
+        inner = grpc.aio.secure_channel(server.target, server.ssl_credentials)
+        async with AuthorizedChannel(inner, cache) as channel:
+            await cache.get()
+            fake_clock.advance(10)
+            cache.subscribe(told.append)
+            server.refuse(times=1)
+            with pytest.raises(grpc.aio.AioRpcError, match="ordered a refusal"):
+                await arity.finish(arity.begin(EchoStub(channel)))
+            assert (len(server.calls), tokens.fetches) == (1, 1)
+    assert [(event.taken_back, event.challenge) for event in told] == [
+        (False, 'Bearer error="insufficient_scope"')
+    ]
 
 
 async def test_many_refused_calls_make_one_refresh(
@@ -606,7 +681,32 @@ async def test_a_call_shows_its_state_and_no_secret(
     assert "token-1" not in "".join([*shown, repr(call)])
 
 
+@pytest.mark.parametrize("outcome", ["ok", "cancelled"])
+async def test_a_call_says_in_what_state_it_is(arity: Any, stub: EchoStub, tokens: Any, outcome: str) -> None:
+    """Waiting, or over before there was an RPC, or the real call."""
+    gate = tokens.hold()
+    call = arity.begin(stub)
+    assert "Call waiting for its token>" in repr(call)
+    if outcome == "cancelled":
+        call.cancel()
+        assert "Call ended without an RPC>" in repr(call)
+    gate.release()
+    await asyncio.gather(arity.finish(call), return_exceptions=True)
+    assert (" of <" in repr(call)) == (outcome == "ok")
+
+
 # Decided once
+
+
+async def test_a_real_refusal_of_a_stream_that_nobody_reads_is_its_end(
+    stub: EchoStub, warm: TokenCache, fake_clock: FakeClock, echo_server: EchoServer
+) -> None:
+    """There is no reader whose decision could be waited for."""
+    fake_clock.advance(9)
+    echo_server.refuse(times=1)
+    call = stub.UnaryStream(b"x")
+    assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert (call.done(), len(echo_server.calls)) == (True, 1)
 
 
 async def test_a_real_refusal_stays_one_however_late_it_is_awaited(
