@@ -292,9 +292,14 @@ class ThreadRequest(google.auth.transport.Request):
         except TransportError as error:
             if self._cut_off:
                 raise
-            raise token_error(error) from error
+            problem = token_error(error)
+        else:
+            return self._checked(response, kwargs.get("url") or args[0])
+        raise problem  # outside of the handler: aiohttp quotes what it could not read, maybe a token
+
+    def _checked(self, response: HttpResponse, url: str) -> HttpResponse:
+        """Return a response that google-auth can make something of."""
         self.status = response.status
-        url = kwargs.get("url") or args[0]
         if is_retryable_status(response.status):
             raise _unavailable(response, url)
         if response.status in _REDIRECTS:  # of which google-auth would say nothing

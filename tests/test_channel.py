@@ -21,6 +21,7 @@ from aio_authgrpc import (
     AuthorizedChannel,
     ConfigurationError,
     TokenCache,
+    TokenRefusedError,
     WrongEventLoopError,
     insecure_authorized_channel,
     secure_authorized_channel,
@@ -355,7 +356,7 @@ async def test_a_tokens_own_metadata_may_not_hold_the_header(echo_server: EchoSe
     async with secure_authorized_channel(
         static_token(token), None, echo_server.target, echo_server.ssl_credentials
     ) as channel:
-        with pytest.raises(ConfigurationError, match="the token's own metadata"):
+        with pytest.raises(TokenRefusedError, match="The token's own metadata"):
             await EchoStub(channel).UnaryUnary(b"x")
     assert echo_server.calls == []
 
