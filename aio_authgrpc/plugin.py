@@ -273,7 +273,7 @@ def _give_up(plugin: weakref.ref[AuthMetadataPlugin], handover: _Handover, close
         error = WrongEventLoopError("The event loop was closed while an RPC waited for its token.")
     owner = plugin()
     if owner is not None:
-        owner._remember(error)  # noqa: SLF001 - of this module
+        owner._remember(error)
     handover.fail(error)
 
 
