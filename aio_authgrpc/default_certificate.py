@@ -28,6 +28,10 @@ from aio_authgrpc.errors import ClientCertificateError
 
 _USE_VARIABLES = ("GOOGLE_API_USE_CLIENT_CERTIFICATE", "CLOUDSDK_CONTEXT_AWARE_USE_CLIENT_CERTIFICATE")
 _CONFIG_VARIABLES = ("GOOGLE_API_CERTIFICATE_CONFIG", "CLOUDSDK_CONTEXT_AWARE_CERTIFICATE_CONFIG_FILE_PATH")
+# Certificates and a key have some thousand bytes.
+_MAX_OUTPUT_BYTES = 1024 * 1024
+# What a process that has ended wrote is in its pipe: reading it takes milliseconds.
+_DRAIN_TIMEOUT = 1.0
 _CONTEXT_AWARE_METADATA = "~/.secureConnect/context_aware_metadata.json"
 # What GKE mounts for a workload: certificates and key in one file.
 _GKE_BUNDLE = Path("/var/run/secrets/workload-spiffe-credentials/x509.credential-bundle.private-key.pem")
@@ -77,9 +81,17 @@ class DefaultCertificateLookup:
     Args:
         gke_bundle: Where GKE puts a workload's certificate and key.
         files_only: Whether to leave a device's provider command alone.
+        start: Starts that command, as `subprocess.Popen`.
     """
 
-    def __init__(self, *, gke_bundle: Path = _GKE_BUNDLE, files_only: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        gke_bundle: Path = _GKE_BUNDLE,
+        files_only: bool = False,
+        start: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen,
+    ) -> None:
+        self._start = start
         self._gke_bundle = gke_bundle
         self._files_only = files_only
         self._lock = threading.Lock()
@@ -146,22 +158,60 @@ class DefaultCertificateLookup:
         return _pair_from(output, f"what the provider command of {metadata} returned")
 
     def _output_of(self, command: list[str]) -> bytes:
+        if self._cut_off:
+            raise ClientCertError("nobody waits for the certificate any more.")
+        # Without the lock: starting a program may take as long as its file system does, and cut_off() is
+        # called on the loop. A session of its own, so that what it starts can be killed with it.
+        process = self._start(
+            command,
+            bufsize=0,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        output = _Output(process)
         with self._lock:
+            self._process = process
             if self._cut_off:
-                raise ClientCertError("nobody waits for the certificate any more.")
-            # A session of its own, so that what it starts can be killed with it.
-            self._process = process = subprocess.Popen(  # noqa: S603 - the user's file names it
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        with process:
-            output, _ = process.communicate()  # not for ever: see cut_off()
+                _kill(process)
+        process.wait()  # not for ever: see cut_off()
+        text = output.text()
+        if output.too_large:
+            raise ClientCertError(f"the provider command printed more than {_MAX_OUTPUT_BYTES} bytes.")
         if process.returncode != 0:
             raise ClientCertError(f"the provider command ended with status {process.returncode}.")
-        return output
+        return text
+
+
+class _Output:
+    """What a process prints, read in a thread: what it leaves running may hold its pipe open for ever."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._read = b""
+        self._thread = threading.Thread(target=self._run, name="aio_authgrpc output", daemon=True)
+        self._thread.start()
+
+    @property
+    def too_large(self) -> bool:
+        """Whether the process was killed because it printed too much."""
+        return len(self._read) > _MAX_OUTPUT_BYTES
+
+    def text(self) -> bytes:
+        """Return what a process that has ended has printed."""
+        self._thread.join(_DRAIN_TIMEOUT)
+        return self._read
+
+    def _run(self) -> None:
+        pipe = self._process.stdout
+        if pipe is None:
+            return
+        with pipe:  # closed here, so that nobody else's descriptor is read under its number
+            while not self.too_large and (chunk := pipe.read(65536)):
+                self._read += chunk
+        if self.too_large:
+            _kill(self._process)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

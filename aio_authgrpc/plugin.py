@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import re
 import threading
 import urllib.parse
 import warnings
+import weakref
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -19,11 +23,13 @@ from aio_authgrpc.errors import (
     AuthGrpcError,
     AuthRpcError,
     ChannelClosedError,
+    ConfigurationError,
     TokenUnavailableError,
     WrongEventLoopError,
     check_type,
 )
 from aio_authgrpc.http import AiohttpRequest, own_request
+from aio_authgrpc.loop_watch import LoopWatch
 from aio_authgrpc.sources import CredentialsType, as_token_source
 from aio_authgrpc.token import LoadableTokenSource, TokenRequest, checked_header
 
@@ -36,8 +42,9 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
 
     For `grpc.metadata_call_credentials`: in composite channel credentials, or as `credentials=` of one
     call, of `grpc.aio` and of synchronous channels. Prefer `connect` or `AuthorizedChannel` where the channel
-    can be chosen: for call credentials gRPC starts a thread in each RPC, does not count the wait for a token
-    against the deadline, and makes UNAVAILABLE of every failure.
+    can be chosen: for call credentials gRPC starts a thread in each RPC, and makes UNAVAILABLE of every
+    failure. An RPC ends at its deadline, also while it waits for a token; the plugin learns nothing of that,
+    nor of a cancellation, and goes on waiting for the token.
 
     gRPC calls the plugin in threads of its own. It hands each call over to the event loop, where one
     `TokenCache` for each host serves them all: one token request however many RPCs wait, refreshed
@@ -47,7 +54,8 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
             call_credentials = grpc.metadata_call_credentials(plugin)
 
     That loop has to run while RPCs are made. A synchronous call on the loop's own thread blocks it, and
-    fails after ten seconds.
+    fails after ten seconds, as an RPC does that waits for a token when the loop is stopped. It fails at once,
+    or within a second, where the loop is closed.
 
     What a server does with the token the plugin does not learn: one that it refuses stays in use until it
     expires. gRPC passes on nothing of a failure but a text. It begins with the status code that the failure
@@ -58,7 +66,8 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
         request: See `secure_authorized_channel`.
         default_host: The host that tokens are for, where it is not the RPC's own, such as
             `pubsub.googleapis.com`.
-        loop_timeout: Seconds after which an RPC fails whose call the loop has not taken over.
+        loop_timeout: Seconds after which an RPC fails whose call the loop has not taken over, or which waits
+            for its token while the loop stands still.
 
     Raises:
         ConfigurationError: An argument cannot be used.
@@ -74,7 +83,12 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
     ) -> None:
         self._closed = True  # until it is complete, so that __del__ has nothing to say
         check_type("default_host", default_host, str, type(None))
+        _check_host(default_host)
         check_type("loop_timeout", loop_timeout, int, float)
+        if not 0 < loop_timeout < math.inf:
+            raise ConfigurationError(
+                f"{loop_timeout!r} is not a positive number of seconds.", field="loop_timeout"
+            )
         self._source = as_token_source(credentials)
         self._header = checked_header(getattr(self._source, "header", "authorization"))
         given = own_request(request)
@@ -82,6 +96,7 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
         self._owns_http = given is None
         self._default_host = default_host
         self._loop_timeout = loop_timeout
+        self._watch: LoopWatch[_Handover] = LoopWatch(loop_timeout, partial(_give_up, weakref.ref(self)))
         self._caches: dict[str, TokenCache] = {}
         self._waiting: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -113,11 +128,21 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
                 hint="It is stopped, or blocked: perhaps by a synchronous RPC in its own thread.",
             )
             handover.fail(self._remember(error))
+        elif not handover.answered:
+            self._watch.add(handover, loop)
 
     async def aclose(self) -> None:
-        """End the RPCs that wait for a token, and close what is owned. Calling it again does nothing."""
+        """End the RPCs that wait for a token, and close what is owned. Calling it again does nothing.
+
+        Raises:
+            WrongEventLoopError: Another loop than the plugin's runs here.
+        """
         if self._closed:
             return
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            raise WrongEventLoopError(
+                "The plugin belongs to another event loop.", hint="Close it on the loop that it was made on."
+            )
         self._closed = True
         for task in self._waiting:
             task.cancel()
@@ -134,7 +159,10 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
         Raises:
             ConfigurationError: A file or the environment cannot be used.
             WrongEventLoopError: It was made on another loop.
+            ChannelClosedError: It was closed before.
         """
+        if self._closed:
+            raise ChannelClosedError("The plugin was closed.", hint="Make another one.")
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
@@ -216,6 +244,11 @@ class _Handover:
         self.taken.set()
         return not self._answered
 
+    @property
+    def answered(self) -> bool:
+        """Whether gRPC has its answer."""
+        return self._answered
+
     def answer(self, metadata: tuple[tuple[str, str], ...]) -> None:
         """Give the metadata, unless an answer was given."""
         if self._first():
@@ -231,6 +264,28 @@ class _Handover:
         with self._lock:
             first, self._answered = not self._answered, True
         return first
+
+
+def _give_up(plugin: weakref.ref[AuthMetadataPlugin], handover: _Handover, closed: bool) -> None:
+    """Fail an RPC that the loop will not answer. The watch, which calls this, keeps no plugin alive."""
+    error: AuthRpcError = TokenUnavailableError("The event loop stopped while an RPC waited for its token.")
+    if closed:
+        error = WrongEventLoopError("The event loop was closed while an RPC waited for its token.")
+    owner = plugin()
+    if owner is not None:
+        owner._remember(error)
+    handover.fail(error)
+
+
+def _check_host(host: str | None) -> None:
+    if host is not None and (
+        not re.fullmatch(r"[^\s/@?#]+", host) or not urllib.parse.urlsplit(f"//{host}").hostname
+    ):
+        raise ConfigurationError(
+            f"{host!r} is no host.",
+            field="default_host",
+            hint="Write 'pubsub.googleapis.com', without a scheme.",
+        )
 
 
 def _audience(service_url: str) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
+from weakref import finalize, ref
 
 import grpc
 import grpc.aio
@@ -27,8 +29,9 @@ class RotatingChannel(grpc.aio.Channel, Generic[T]):
     """A `grpc.aio.Channel` over one that is replaced when the settings that it was made of have changed.
 
     New RPCs go to the new one, and with them those of an `AuthorizedChannel` that wait for their connection
-    (`wait_for_ready`). Those under way end on the old one, which is closed after the last of them. Settings that cannot be read leave everything as it is. gRPC has no public way to give a channel of
-    Python's another client certificate (https://github.com/grpc/grpc/issues/41779).
+    (`wait_for_ready`). Those under way end on the old one, which is closed after the last of them. Settings
+    that cannot be read leave everything as it is. gRPC has no public way to give a channel of Python's
+    another client certificate (https://github.com/grpc/grpc/issues/41779).
 
     A timer reads the settings; the RPCs pay for a comparison and a count. Made on the loop that uses it, and
     closed with `close()`.
@@ -53,7 +56,6 @@ class RotatingChannel(grpc.aio.Channel, Generic[T]):
         self._make = make
         self._settings = settings
         self._read = read
-        self._interval = interval
         self._clock: Clock = SystemClock() if clock is None else clock
         self._current = _Inner(make(settings))
         self._replaced: set[_Inner] = set()
@@ -62,7 +64,10 @@ class RotatingChannel(grpc.aio.Channel, Generic[T]):
         self._wait_until_ready = 0
         self._closed = False
         self._failing = False
-        self._timer = asyncio.get_running_loop().create_task(self._run(), name="aio_authgrpc certificates")
+        # Neither keeps a channel alive that was dropped without being closed.
+        loop, readings = asyncio.get_running_loop(), _read_again(ref(self), interval, self._clock)
+        self._timer = loop.create_task(readings, name="aio_authgrpc certificates")
+        finalize(self, _cancel, self._timer, loop).atexit = False
 
     def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
         """See `grpc.aio.Channel.unary_unary`."""
@@ -165,12 +170,6 @@ class RotatingChannel(grpc.aio.Channel, Generic[T]):
     ) -> None:
         await self.close()
 
-    async def _run(self) -> None:
-        """The body of the timer's task."""
-        while not self._closed:
-            await self._clock.sleep(self._interval)
-            await self._check()
-
     async def _check(self) -> None:
         try:
             settings = await self._read()
@@ -210,6 +209,23 @@ class RotatingChannel(grpc.aio.Channel, Generic[T]):
         closing = asyncio.get_running_loop().create_task(inner.close(), name="aio_authgrpc old channel")
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
+
+
+async def _read_again(channel: ref[RotatingChannel[Any]], interval: float, clock: Clock) -> None:
+    """Read the settings of a channel again and again; the body of the timer's task, cancelled at the end."""
+    while True:
+        await clock.sleep(interval)
+        there = channel()
+        if there is None or there._closed:
+            return
+        await there._check()
+        del there
+
+
+def _cancel(timer: asyncio.Task[None], loop: asyncio.AbstractEventLoop) -> None:
+    if not timer.done():  # the collector of garbage works in whatever thread
+        with suppress(RuntimeError):  # the loop was closed
+            loop.call_soon_threadsafe(timer.cancel)
 
 
 class _Inner:

@@ -71,7 +71,7 @@ class SslCredentials:
         )
 
     async def load(self) -> Self:
-        """Look for the certificate, off the loop. Done once, however many wait; calling it again does nothing.
+        """Look for the certificate, off the loop. Done once, however many wait for it.
 
         Cancelling all who wait kills the provider command, if one runs.
 

@@ -16,7 +16,7 @@ PACKAGE = Path(aio_authgrpc.__file__).parent
 
 # From the bottom up; a module may import those of its own layer and below.
 LAYERS = [
-    {"clock", "errors", "fork"},
+    {"clock", "errors", "fork", "loop_watch"},
     {"token", "target", "events", "certificates", "connection_errors", "single_flight"},
     {"http", "default_certificate", "once_ready"},
     {"sources", "tls", "freshness"},

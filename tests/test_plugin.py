@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import queue
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,69 @@ def test_a_loop_that_ends_while_a_call_waits_ends_the_call() -> None:
     assert "closed while an RPC waited" in str(outcomes[0])
 
 
+class Forever:
+    """A source whose token never comes."""
+
+    def __init__(self) -> None:
+        self.fetching = threading.Event()
+
+    async def fetch(self, request: TokenRequest) -> Token:
+        self.fetching.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+@pytest.fixture
+def waiting() -> Iterator[tuple[asyncio.AbstractEventLoop, AuthMetadataPlugin, queue.Queue[BaseException]]]:
+    """Give a loop that has stopped, its plugin, and what becomes of the RPC that waits there."""
+    source, outcomes = Forever(), queue.Queue[BaseException]()
+    loop = asyncio.new_event_loop()
+
+    async def make() -> AuthMetadataPlugin:
+        return AuthMetadataPlugin(source, loop_timeout=0.2)
+
+    plugin = loop.run_until_complete(make())
+    calling = threading.Thread(target=lambda: outcomes.put(failure_of(plugin)))
+    calling.start()
+    loop.run_until_complete(asyncio.to_thread(source.fetching.wait, 10))
+    yield loop, plugin, outcomes
+    calling.join(10)
+    if not loop.is_closed():
+        loop.run_until_complete(plugin.aclose())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+
+def test_a_loop_that_stops_while_a_call_waits_ends_the_call(waiting: Any) -> None:
+    """Where nobody cancels what is left, and the RPC has no deadline."""
+    _, plugin, outcomes = waiting
+    assert "event loop stopped while" in str(outcomes.get(timeout=12))
+    assert isinstance(plugin.last_error, TokenUnavailableError)
+
+
+def test_a_loop_that_is_closed_while_a_call_waits_ends_the_call(waiting: Any) -> None:
+    """Sooner; its task is lost."""
+    loop, plugin, outcomes = waiting
+    loop.close()
+    assert "event loop was closed while" in str(outcomes.get(timeout=12))
+    plugin._closed = True  # there is nothing left to close
+
+
+async def test_a_plugin_is_closed_on_its_own_loop(plugin: AuthMetadataPlugin) -> None:
+    """Elsewhere nothing of it could be."""
+    with pytest.raises(WrongEventLoopError, match="another event loop"):
+        await asyncio.to_thread(asyncio.run, plugin.aclose())
+
+
+async def test_a_plugin_that_was_closed_is_not_entered() -> None:
+    """Its RPCs would all fail."""
+    plugin = AuthMetadataPlugin(static_token("abc"))
+    await plugin.aclose()
+    with pytest.raises(ChannelClosedError, match="The plugin was closed"):
+        async with plugin:
+            pytest.fail("it was entered")
+
+
 def test_without_any_loop_it_says_what_to_do() -> None:
     """Made in a module, and never entered."""
     plugin = AuthMetadataPlugin(static_token("abc"))
@@ -325,7 +389,14 @@ async def test_a_forgotten_plugin_speaks_up() -> None:
         (lambda: AuthMetadataPlugin("token"), "credentials"),
         (lambda: AuthMetadataPlugin(None, object()), "request"),
         (lambda: AuthMetadataPlugin(None, None, 1), "default_host"),
+        (lambda: AuthMetadataPlugin(None, None, ""), "default_host"),
+        (lambda: AuthMetadataPlugin(None, None, "https://pubsub.googleapis.com"), "default_host"),
+        (lambda: AuthMetadataPlugin(None, None, " pubsub.googleapis.com"), "default_host"),
         (lambda: AuthMetadataPlugin(None, loop_timeout="1"), "loop_timeout"),
+        (lambda: AuthMetadataPlugin(None, loop_timeout=0), "loop_timeout"),
+        (lambda: AuthMetadataPlugin(None, loop_timeout=-1), "loop_timeout"),
+        (lambda: AuthMetadataPlugin(None, loop_timeout=float("inf")), "loop_timeout"),
+        (lambda: AuthMetadataPlugin(None, loop_timeout=float("nan")), "loop_timeout"),
     ],
 )
 def test_a_mistake_is_an_error_at_the_call(make: Callable[[], object], field: str) -> None:

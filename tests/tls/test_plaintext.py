@@ -197,8 +197,7 @@ async def test_an_identity_on_a_plaintext_channel_to_another_machine_warns_once(
         with identity(anonymous()):
             stub.UnaryUnary(b"x").cancel()
         with identity(TOKEN), pytest.warns(UserWarning, match=r"192\.0\.2\.1:80 .* in the clear") as warned:
-            stub.UnaryUnary(b"x").cancel()
-            stub.UnaryUnary(b"x").cancel()
+            [stub.UnaryUnary(b"x").cancel() for _ in range(2)]
     assert [warning.filename for warning in warned] == [__file__]
 
 

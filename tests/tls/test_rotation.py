@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -251,6 +252,25 @@ async def test_closing_during_a_reading_ends_it(fake_clock: FakeClock) -> None:
     assert made == [1]
 
 
+async def test_a_channel_that_was_dropped_unclosed_is_read_no_more(fake_clock: FakeClock) -> None:
+    """Its callback would be asked for as long as the application runs."""
+
+    async def read() -> int:
+        raise AssertionError
+
+    def make(_: int) -> grpc.aio.Channel:
+        return grpc.aio.insecure_channel("localhost:1")
+
+    channel = RotatingChannel(make, 1, read, interval=600, clock=fake_clock)
+    timer = channel._timer
+    await fake_clock.wait_for_sleepers()
+    del channel
+    gc.collect()
+    async with asyncio.timeout(10):
+        await asyncio.wait({timer})
+    assert timer.cancelled()
+
+
 async def test_an_authorized_channel_over_it_sends_tokens_on_both(
     rotation: Rotation, mutual_server: EchoServer, cache: TokenCache
 ) -> None:
@@ -366,7 +386,7 @@ async def test_a_callback_that_exits_at_a_later_reading_changes_nothing(
 ) -> None:
     """Neither the application ends nor the readings do."""
     readings = [sys.exit, client_certificate_files(client_files.cert, client_files.key)]
-    source = TlsSource(None, lambda: readings.pop(0)())
+    source = TlsSource(None, lambda: readings.pop(0)())  # noqa: PLW0108 - another one each time
     with pytest.raises(ClientCertificateError, match="SystemExit"):
         await source.read()
     assert (await source.read()).pair is not None

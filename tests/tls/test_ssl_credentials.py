@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -345,6 +347,11 @@ async def test_a_workloads_key_of_another_certificate_is_an_error(workload: Path
             id="garbage",
         ),
         pytest.param(
+            {"cert_provider_command": [sys.executable, "-c", "while True: print('endless' * 1000)"]},
+            "printed more than 1048576 bytes",
+            id="endless",
+        ),
+        pytest.param(
             {"cert_provider_command": [sys.executable, "-c", "print('BEGIN PASSPHRASE')"]},
             "returned an encrypted key",
             id="encrypted",
@@ -406,6 +413,21 @@ async def test_a_command_that_hangs_is_killed_with_what_it_started(
         await loading
     assert isinstance(caught.value.__cause__, TimeoutError)
     await line.ended.wait()
+
+
+LEAVES_A_DAEMON = """
+import pathlib, subprocess, sys
+print(*(pathlib.Path(path).read_text() for path in sys.argv[1:]), sep="", flush=True)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(8)"], start_new_session=True)
+"""
+
+
+async def test_a_command_that_leaves_a_daemon_is_done_when_it_ends(
+    device: Callable[..., Path], client_files: Any
+) -> None:
+    """The daemon holds the pipe open; nobody waits for it."""
+    device(sys.executable, "-c", LEAVES_A_DAEMON, client_files.cert, client_files.key)
+    assert (await SslCredentials(timeout=5)).is_mtls
 
 
 async def test_loading_that_is_cancelled_kills_the_command(device: Callable[..., Path], line: Line) -> None:
@@ -476,6 +498,42 @@ def test_a_look_up_that_was_cut_off_starts_no_command(device: Callable[..., Path
     lookup.cut_off()
     with pytest.raises(ClientCertificateError, match="nobody waits"):
         lookup.run()
+
+
+class SlowStart:
+    """Starts a program as a file system does that takes its time."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def __call__(self, *arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        self.begun.set()
+        self.go_on.wait(10)
+        self.processes.append(subprocess.Popen(*arguments, **options))
+        return self.processes[0]
+
+
+def test_a_look_up_is_cut_off_while_its_command_starts(device: Callable[..., Path]) -> None:
+    """The loop, which does it, does not wait for the start; the command is killed when it has come."""
+    device(sys.executable, "-c", "import time; time.sleep(60)")
+    start, failures = SlowStart(), list[str]()
+    lookup = DefaultCertificateLookup(start=start)
+
+    def run() -> None:
+        with pytest.raises(ClientCertificateError) as caught:
+            lookup.run()
+        failures.append(str(caught.value))
+
+    threads = [threading.Thread(target=run), threading.Thread(target=lookup.cut_off)]
+    threads[0].start()
+    assert start.begun.wait(10)
+    threads[1].start()
+    threads[1].join(5)
+    cut_off_at_once = not threads[1].is_alive()
+    start.go_on.set()
+    threads[0].join(10)
+    assert (cut_off_at_once, start.processes[0].returncode, len(failures)) == (True, -9, 1)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, "1"])
