@@ -50,18 +50,20 @@ async def main() -> None:
         tls = server.ssl_credentials
         connect = partial(auth.connect, server.target, BookstoreStub, ssl_credentials=tls)
         key_file = await authority.service_account_info("client@my-project.iam.gserviceaccount.com")
-        account = auth.service_account(key_file, scopes=["https://www.googleapis.com/auth/cloud-platform"])
+
+        def account() -> auth.TokenSource:  # a new one has no token yet
+            return auth.service_account(key_file, scopes=["https://www.googleapis.com/auth/cloud-platform"])
 
         await meet(call(connect(credentials=auth.service_account("missing.json"))))
-        await meet(call(connect(credentials=account), shelf=99))
+        await meet(call(connect(credentials=account()), shelf=99))
         authority.reset_connections(times=None)
-        await meet(call(connect(credentials=account)))
+        await meet(call(connect(credentials=account())))
         authority.behave()
         with authority.hold():
-            await meet(call(connect(credentials=account), timeout=0.2))
-        nobody_there = auth.connect("localhost:1", BookstoreStub, credentials=account, ready_timeout=0.5)
+            await meet(call(connect(credentials=account()), timeout=0.2))
+        nobody_there = auth.connect("localhost:1", BookstoreStub, credentials=account(), ready_timeout=0.5)
         await meet(call(nobody_there))
-        async with connect(credentials=account) as bookstore:
+        async with connect(credentials=account()) as bookstore:
             await meet(asyncio.to_thread(lambda: asyncio.run(list_shelves(bookstore))))
         await meet(list_shelves(bookstore))
         authority.revoke("client@my-project.iam.gserviceaccount.com")
