@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Awaitable, Callable
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -67,13 +67,14 @@ class AuthorizedChannel(grpc.aio.Channel):
         self._close_auth = close_auth
         header = checked_header(header)
         fixed = fixed_metadata(header, None, None, metadata)
+        rotating = cast("RotatingChannel[object]", channel) if isinstance(channel, RotatingChannel) else None
         self._authorizer = Authorizer(
             auth,
             header=header,
             metadata=fixed,
             audience=audience,
             in_the_clear=in_the_clear,
-            connection=channel if isinstance(channel, RotatingChannel) else None,
+            connection=rotating,
         )
         self._closed = False
 

@@ -27,7 +27,8 @@ _HINTS = {
     "ALERT_UNKNOWN_CA": _CLIENT_CERTIFICATE,
     "Socket closed": _CLIENT_CERTIFICATE,
     "Connection reset by peer": _CLIENT_CERTIFICATE,
-    "Connection refused": "Nothing listens there: check that the server runs, and its port.",
+    "Connection refused": "Nothing listens at this address: check that the server runs, and its "
+    "port. Of a target with several addresses gRPC tells of the last one alone.",
 }
 _NOT_CONNECTED = "failed to connect to all addresses"
 

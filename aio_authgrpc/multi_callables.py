@@ -59,7 +59,9 @@ class UnaryUnaryMultiCallable(grpc.aio.UnaryUnaryMultiCallable[Request, Response
             refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
         arguments = (request, wait_for_ready, compression)
-        call = UnaryUnaryCall(authorizer, self._inner, arguments, timeout, own, may_replay=True)
+        call: UnaryUnaryCall[Request, Response] = UnaryUnaryCall(
+            authorizer, self._inner, arguments, timeout, own, may_replay=True
+        )
         authorizer.running.add(ref(call, authorizer.running.discard))
         return call
 
@@ -91,7 +93,9 @@ class UnaryStreamMultiCallable(grpc.aio.UnaryStreamMultiCallable[Request, Respon
             refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
         arguments = (request, wait_for_ready, compression)
-        call = UnaryStreamCall(authorizer, self._inner, arguments, timeout, own, may_replay=True)
+        call: UnaryStreamCall[Request, Response] = UnaryStreamCall(
+            authorizer, self._inner, arguments, timeout, own, may_replay=True
+        )
         authorizer.running.add(ref(call, authorizer.running.discard))
         return call
 
@@ -137,9 +141,11 @@ class StreamUnaryMultiCallable(grpc.aio.StreamUnaryMultiCallable[Request, Respon
             authorizer.running.add(ref(call, authorizer.running.discard))
             return call
         arguments = (request_iterator, wait_for_ready, compression)
-        call = StreamUnaryCall(authorizer, self._inner, arguments, timeout, own)
-        authorizer.running.add(ref(call, authorizer.running.discard))
-        return call
+        waiting: StreamUnaryCall[Request, Response] = StreamUnaryCall(
+            authorizer, self._inner, arguments, timeout, own
+        )
+        authorizer.running.add(ref(waiting, authorizer.running.discard))
+        return waiting
 
 
 class StreamStreamMultiCallable(grpc.aio.StreamStreamMultiCallable[Request, Response]):
@@ -180,9 +186,11 @@ class StreamStreamMultiCallable(grpc.aio.StreamStreamMultiCallable[Request, Resp
             authorizer.running.add(ref(call, authorizer.running.discard))
             return call
         arguments = (request_iterator, wait_for_ready, compression)
-        call = StreamStreamCall(authorizer, self._inner, arguments, timeout, own)
-        authorizer.running.add(ref(call, authorizer.running.discard))
-        return call
+        waiting: StreamStreamCall[Request, Response] = StreamStreamCall(
+            authorizer, self._inner, arguments, timeout, own
+        )
+        authorizer.running.add(ref(waiting, authorizer.running.discard))
+        return waiting
 
 
 def refuse_call_credentials() -> NoReturn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, Unpack
 
 import google.auth.transport
 import grpc
@@ -116,6 +116,16 @@ class OpeningChannel:
         self._opening = False
         self._channel: AuthorizedChannel | None = None
 
+    if not TYPE_CHECKING:  # type checkers see the mistake by themselves
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(
+                f"The channel is not open yet, and has no {name!r}: write 'channel = await "
+                "secure_authorized_channel(...)', or 'async with secure_authorized_channel(...) as channel'.",
+                name=name,
+                obj=self,
+            )
+
     def __await__(self) -> Generator[Any, None, AuthorizedChannel]:
         return open_channel(self._settings).__await__()
 
@@ -175,6 +185,12 @@ def secure_authorized_channel(
         ClientCertificateError: On opening: there is no client certificate to be had, or it cannot be
             used. It is google-auth's `MutualTLSChannelError` too.
     """
+    if isinstance(request, str):
+        raise ConfigurationError(
+            "expected an AiohttpRequest or None, not str.",
+            field="request",
+            hint="The order is credentials, request, target.",
+        )
     check_keywords("secure_authorized_channel", kwargs, SecureChannelArguments)
     return OpeningChannel(
         channel_settings(

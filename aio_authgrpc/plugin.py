@@ -96,7 +96,7 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
         self._owns_http = given is None
         self._default_host = default_host
         self._loop_timeout = loop_timeout
-        self._watch: LoopWatch[_Handover] = LoopWatch(loop_timeout, partial(_give_up, weakref.ref(self)))
+        self._watch: LoopWatch[_Handover] = LoopWatch(loop_timeout, partial(self._give_up, weakref.ref(self)))
         self._caches: dict[str, TokenCache] = {}
         self._waiting: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -218,6 +218,19 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
         finally:
             handover.fail(answer)  # does nothing after an answer
 
+    @staticmethod
+    def _give_up(plugin: weakref.ref[AuthMetadataPlugin], handover: _Handover, closed: bool) -> None:
+        """Fail an RPC that the loop will not answer. The watch, which calls this, keeps no plugin alive."""
+        error: AuthRpcError = TokenUnavailableError(
+            "The event loop stopped while an RPC waited for its token."
+        )
+        if closed:
+            error = WrongEventLoopError("The event loop was closed while an RPC waited for its token.")
+        owner = plugin()
+        if owner is not None:
+            owner._remember(error)
+        handover.fail(error)
+
     def _cache_for(self, service_url: str) -> TokenCache:
         audience = _audience(service_url) if self._default_host is None else f"https://{self._default_host}"
         # Check and set without an await between them.
@@ -264,17 +277,6 @@ class _Handover:
         with self._lock:
             first, self._answered = not self._answered, True
         return first
-
-
-def _give_up(plugin: weakref.ref[AuthMetadataPlugin], handover: _Handover, closed: bool) -> None:
-    """Fail an RPC that the loop will not answer. The watch, which calls this, keeps no plugin alive."""
-    error: AuthRpcError = TokenUnavailableError("The event loop stopped while an RPC waited for its token.")
-    if closed:
-        error = WrongEventLoopError("The event loop was closed while an RPC waited for its token.")
-    owner = plugin()
-    if owner is not None:
-        owner._remember(error)
-    handover.fail(error)
 
 
 def _check_host(host: str | None) -> None:

@@ -65,7 +65,7 @@ class RotatingChannel(grpc.aio.Channel, Generic[T]):
         self._closed = False
         self._failing = False
         # Neither keeps a channel alive that was dropped without being closed.
-        loop, readings = asyncio.get_running_loop(), _read_again(ref(self), interval, self._clock)
+        loop, readings = asyncio.get_running_loop(), self._read_again(ref(self), interval, self._clock)
         self._timer = loop.create_task(readings, name="aio_authgrpc certificates")
         finalize(self, _cancel, self._timer, loop).atexit = False
 
@@ -170,6 +170,17 @@ class RotatingChannel(grpc.aio.Channel, Generic[T]):
     ) -> None:
         await self.close()
 
+    @staticmethod
+    async def _read_again(channel: ref[RotatingChannel[Any]], interval: float, clock: Clock) -> None:
+        """Read a channel's settings again and again; the body of the timer's task, cancelled at the end."""
+        while True:
+            await clock.sleep(interval)
+            there = channel()
+            if there is None or there._closed:
+                return
+            await there._check()
+            del there
+
     async def _check(self) -> None:
         try:
             settings = await self._read()
@@ -209,17 +220,6 @@ class RotatingChannel(grpc.aio.Channel, Generic[T]):
         closing = asyncio.get_running_loop().create_task(inner.close(), name="aio_authgrpc old channel")
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
-
-
-async def _read_again(channel: ref[RotatingChannel[Any]], interval: float, clock: Clock) -> None:
-    """Read the settings of a channel again and again; the body of the timer's task, cancelled at the end."""
-    while True:
-        await clock.sleep(interval)
-        there = channel()
-        if there is None or there._closed:
-            return
-        await there._check()
-        del there
 
 
 def _cancel(timer: asyncio.Task[None], loop: asyncio.AbstractEventLoop) -> None:

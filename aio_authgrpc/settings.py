@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -120,6 +121,7 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
     if pool_size < 1:
         raise ConfigurationError(f"{pool_size!r} is less than 1.", field="pool_size")
     if authority is not None:
+        _check_authority(authority)
         options = (*options, ("grpc.default_authority", authority))
     fixed = fixed_metadata(header, api_key, quota_project_id, metadata)
     in_the_clear = plaintext and not parsed.is_local
@@ -150,6 +152,15 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
         keep_warm=keep_warm,
         on_event=on_event,
     )
+
+
+def _check_authority(authority: str) -> None:
+    if not re.fullmatch(r"[!-~]+", authority) or "/" in authority:
+        raise ConfigurationError(
+            f"{authority!r} is not a host or host:port.",
+            field="authority",
+            hint="Leave it out for the target's.",
+        )
 
 
 def _past_the_proxy(options: Options) -> Options:

@@ -49,6 +49,8 @@ def parse_target(target: str) -> Target:
     url = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", target)
     if url and url[1] not in _SCHEMES:
         bare = target[url.end() :].split("/", maxsplit=1)[0]
+        if url[1].lower() in _SCHEMES:
+            bare = url[0].lower() + target[url.end() :]
         raise ConfigurationError(
             f"gRPC targets have no {url[0]} scheme.",
             field="target",
@@ -78,6 +80,16 @@ def _with_scheme(target: str, scheme: str, rest: str) -> Target:
 
 
 def _host_and_port(text: str) -> tuple[str, int]:
+    if text.startswith("vsock:"):
+        raise ConfigurationError(
+            "vsock addresses are not supported.", field="target", hint="Write 'host:port'."
+        )
+    if "," in text:
+        raise ConfigurationError(
+            f"{text!r} is not one address.",
+            field="target",
+            hint="Write several with their kind: 'ipv4:10.0.0.1:443,10.0.0.2:443'.",
+        )
     if text.count(":") > 1 and "[" not in text:
         raise ConfigurationError(
             f"{text!r} is ambiguous.",

@@ -74,6 +74,10 @@ def _check_ssl_credentials(given: object) -> None:
 
 def _check_root_certificates(given: object) -> None:
     check_type("root_certificates", given, str, bytes, os.PathLike, type(None))
+    if given in ("", b""):
+        raise ConfigurationError(
+            "it is empty.", field="root_certificates", hint="None means the authorities that gRPC trusts."
+        )
     if isinstance(given, str) and "-----BEGIN" in given:
         raise ConfigurationError(
             "a str is a path, and this is a certificate.", field="root_certificates", hint="Pass it as bytes."

@@ -374,6 +374,20 @@ async def test_a_callers_api_key_beside_the_channels_is_an_error(echo_server: Ec
             stub.UnaryUnary(b"x", metadata=(("x-api-key", "B"),))
 
 
+def test_a_channel_that_was_not_awaited_says_so() -> None:
+    """A stub asks it for its methods first."""
+    opening: Any = secure_authorized_channel(TOKEN, None, "host")
+    with pytest.raises(AttributeError, match=r"write 'channel = await secure_authorized_channel\(\.\.\.\)'"):
+        EchoStub(opening)
+
+
+def test_arguments_in_another_order_are_an_error_that_tells_the_order() -> None:
+    """Such as that in which google-auth's documentation prints them."""
+    with pytest.raises(ConfigurationError, match="The order is credentials, request, target") as caught:
+        secure_authorized_channel(TOKEN, "host:443", None)  # type: ignore[arg-type]  # the mistake
+    assert caught.value.field == "request"
+
+
 # Ends that are cut short
 
 

@@ -41,3 +41,16 @@ def test_the_first_forty_lines_say_what_it_is() -> None:
 def test_the_links_lead_somewhere(link: str) -> None:
     """Those that name a file of the checkout."""
     assert (ROOT / link).exists()
+
+
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "docs" / "how-to").glob("*.md")), ids=lambda page: str(page.stem)
+)
+def test_a_page_names_the_extra_that_its_examples_import(page: pathlib.Path) -> None:
+    """Before the first of them; the servers of the tests are not in the bare package."""
+    setup, _, tests = page.read_text().partition("\n## Test\n")
+    if "aio_authgrpc.testing" in setup:
+        assert re.search(r"^pip install 'aio-authgrpc\[testing\]'", setup, re.MULTILINE)
+    elif "aio_authgrpc.testing" in tests:
+        assert "pip install 'aio-authgrpc[testing]' pytest pytest-asyncio" in tests.partition("```python")[0]
+        assert "asyncio_mode" in tests.partition("```python")[0]

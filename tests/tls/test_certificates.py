@@ -409,6 +409,11 @@ def test_arguments_that_exclude_each_other_are_google_auths_error_too(
     [
         ({"root_certificates": "-----BEGIN CERTIFICATE-----"}, "root_certificates"),
         ({"root_certificates": 1}, "root_certificates"),
+        ({"root_certificates": ""}, "root_certificates"),
+        ({"root_certificates": b""}, "root_certificates"),
+        ({"authority": ""}, "authority"),
+        ({"authority": "a b\n"}, "authority"),
+        ({"authority": "https://host"}, "authority"),
         ({"client_cert_callback": "cert.pem"}, "client_cert_callback"),
         ({"certificate_refresh_interval": 0}, "certificate_refresh_interval"),
         ({"certificate_refresh_interval": float("inf")}, "certificate_refresh_interval"),

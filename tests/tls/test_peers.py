@@ -135,7 +135,7 @@ async def test_a_port_where_nobody_listens_is_said(listener: Any) -> None:
     with pytest.raises(ConnectionNotReadyError, match="Connection refused") as caught:
         async with connect(f"127.0.0.1:{port}", EchoStub, credentials=TOKEN, ready_timeout=0.5):
             pytest.fail("it was ready")
-    assert "Nothing listens there" in caught.value.hint
+    assert "Nothing listens at this address" in caught.value.hint
 
 
 async def test_a_channel_that_has_not_failed_has_no_failure_to_tell(echo_server: EchoServer) -> None:
