@@ -70,6 +70,8 @@ class Script:
             stderr=subprocess.PIPE,
             text=True,
             env=environment,
+            # Whoever runs the suite in the background has it ignored, and so would the script.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no thread is needed
         )
 
     def end(self) -> tuple[int, str, str]:

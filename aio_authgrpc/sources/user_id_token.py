@@ -15,8 +15,7 @@ from aio_authgrpc.http import ThreadRequest
 class UserIdTokenCredentials(google.auth.credentials.Credentials):
     """The `id_token` that comes with a user's refreshed access token.
 
-    Its audience is the client that the user logged in with, whatever is asked for: Cloud Run takes
-    gcloud's.
+    Its audience is the client that the user logged in with, whatever is asked for.
 
     Args:
         user: `google.oauth2.credentials.Credentials`.

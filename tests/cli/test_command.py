@@ -175,7 +175,13 @@ def test_demo_without_the_envoy_that_it_needs_says_what_to_install(
 @pytest.fixture
 def running_demo() -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        [*COMMAND, "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+        [*COMMAND, "demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        # Whoever runs the suite in the background has it ignored, and so would the demo.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - it does that alone
     ) as process:
         try:
             yield process

@@ -103,7 +103,7 @@ async def test_a_source_of_this_package_can_be_the_identity(world: World, http: 
 
 
 async def test_a_user_gets_the_logins_own_id_token(world: World, http: AiohttpRequest) -> None:
-    """Its audience is the login's client, which Cloud Run takes; none was asked for."""
+    """Its audience is the login's client; none was asked for."""
     info = world.infos["authorized_user"]
     token = await fetch(world, http, id_token(credentials=aio_authgrpc.authorized_user(info)))
     assert claims(token)["aud"] == info["client_id"]
