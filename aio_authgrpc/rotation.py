@@ -122,6 +122,9 @@ class RotatingChannel(grpc.aio.Channel, Generic[T]):
                 for change in changes:
                     change.cancel()
                 await asyncio.gather(*changes, return_exceptions=True)
+            # A new channel begins idle. It may be as far as the old one was before this is looked at again.
+            if inner.replaced.is_set() and last_observed_state is not grpc.ChannelConnectivity.IDLE:
+                return
 
     async def channel_ready(self) -> None:
         """Wait until the channel that new RPCs go to is ready."""
