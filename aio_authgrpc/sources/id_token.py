@@ -98,19 +98,20 @@ class IdTokenSource:
             if self._target_principal is not None:
                 # google-auth's constructor would ask for it, with a transport of its own.
                 resolve_universe(own, sender)
-            return self._make(own, audience)
+            return self._make(own, audience, sender)
 
         try:
             return await bridge_to_thread(make, sender)
         except TransportError as error:
             raise token_error(error) from None
 
-    def _make(self, own: Credentials, audience: str) -> Credentials:
+    def _make(self, own: Credentials, audience: str, request: ThreadRequest) -> Credentials:
         if self._target_principal is not None:
             return impersonated(own, self._target_principal, self._delegates, audience)
         if self._self_signed:
             return self_signed(own, audience)
-        return id_token_credentials(own, audience, audience_is_given=self._audience is not None)
+        is_given = self._audience is not None
+        return id_token_credentials(own, audience, request, audience_is_given=is_given)
 
     def __repr__(self) -> str:
         return f"id_token({'' if self._audience is None else repr(self._audience)})"

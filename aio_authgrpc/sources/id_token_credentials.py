@@ -1,7 +1,8 @@
-"""From an identity to google-auth's credential for its ID tokens, by type. In worker threads; no HTTP."""
+"""From an identity to google-auth's credential for its ID tokens, by type. In worker threads."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +12,20 @@ from aio_authgrpc.sources.corrections import module_of
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
+    from aio_authgrpc.http import ThreadRequest
+
 _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 
 
-def id_token_credentials(own: Credentials, audience: str, *, audience_is_given: bool) -> Credentials:
+def id_token_credentials(
+    own: Credentials, audience: str, request: ThreadRequest, *, audience_is_given: bool
+) -> Credentials:
     """Return the credential for the ID tokens of an identity.
 
     Args:
         own: Whose tokens they are.
         audience: For whom they are.
+        request: Sends what a constructor of google-auth's sends.
         audience_is_given: Whether the user chose it; a login's ID token is for the login's client.
 
     Raises:
@@ -37,6 +43,8 @@ def id_token_credentials(own: Credentials, audience: str, *, audience_is_given: 
         )
     if module_of("google.oauth2.credentials", own):
         return _of_user(own, audience if audience_is_given else None)
+    if module_of("google.auth.compute_engine.credentials", own):
+        return _of_compute_engine(own, audience, request)
     for module, make in _MAKERS.items():
         if module_of(module, own):
             return make(own, audience)
@@ -98,7 +106,7 @@ def _of_service_account(own: Any, audience: str) -> Credentials:
     )
 
 
-def _of_compute_engine(own: Any, audience: str) -> Credentials:
+def _of_compute_engine(own: Any, audience: str, request: ThreadRequest) -> Credentials:
     from google.auth.compute_engine import IDTokenCredentials  # noqa: PLC0415 - the credential has loaded it
 
     if own.service_account_email != "default" and own.token is None:
@@ -107,11 +115,17 @@ def _of_compute_engine(own: Any, audience: str) -> Credentials:
             field="credentials",
             hint=f"Pass target_principal={own.service_account_email!r} to impersonate the other one.",
         )
-    # With a request in place of None, the constructor would use it.
-    quota_project_id = own.quota_project_id
-    return IDTokenCredentials(
-        None, audience, use_metadata_identity_endpoint=True, quota_project_id=quota_project_id
+    make: Any = functools.partial(
+        IDTokenCredentials,
+        target_audience=audience,
+        use_metadata_identity_endpoint=True,
+        quota_project_id=own.quota_project_id,
     )
+    try:
+        made: Credentials = make(None)  # with a request, the constructor would use it
+    except TypeError:  # older ones call it whatever it is
+        made = make(request)
+    return made
 
 
 def _of_impersonated(own: Any, audience: str) -> Credentials:
@@ -142,7 +156,6 @@ def _of_user(own: Any, audience: str | None) -> Credentials:
 
 _MAKERS: dict[str, Callable[[Credentials, str], Credentials]] = {
     "google.oauth2.service_account": _of_service_account,
-    "google.auth.compute_engine.credentials": _of_compute_engine,
     "google.auth.impersonated_credentials": _of_impersonated,
     "google.auth.external_account": _of_external_account,
     "google.auth.jwt": self_signed,
