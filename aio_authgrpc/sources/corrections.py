@@ -6,6 +6,7 @@ What google-auth has no public name for is asked with care: a version without it
 from __future__ import annotations
 
 import copy
+import datetime
 import json
 import sys
 import urllib.parse
@@ -151,10 +152,9 @@ def _refresh_impersonated_id_token(credentials: Any, request: ThreadRequest) -> 
     credentials.token, credentials.expiry = token, _expiry(expires_at)
 
 
-def _expiry(timestamp: float) -> object:
-    from google.auth import _helpers  # noqa: PLC0415 - google-auth's expiry is naive UTC; it has the conversion
-
-    return _helpers.utcfromtimestamp(timestamp)
+def _expiry(timestamp: float) -> datetime.datetime:
+    """Return an expiry as google-auth has it: in UTC, without saying so."""
+    return datetime.datetime.fromtimestamp(timestamp, tz=datetime.UTC).replace(tzinfo=None)
 
 
 def _refresh_signed_by_iam(credentials: Any, signer: Any, request: ThreadRequest) -> None:

@@ -63,8 +63,10 @@ async def test_an_identity_gets_the_id_token_that_google_auth_gets_for_it(
         world.cloud.requests.clear()
         await asyncio.to_thread(theirs.refresh, request)
     expected = recorded(world)
-    own = await asyncio.to_thread(THEIR_NAMES[name], world)
-    token = await fetch(world, http, id_token(credentials=own))
+    source = id_token(credentials=await asyncio.to_thread(THEIR_NAMES[name], world))
+    # Made before: older constructors ask the metadata server, as theirs did.
+    await source.load(TokenRequest(http=http, audience=SERVICE, time=world.clock.time()))
+    token = await fetch(world, http, source)
     assert (token.value, recorded(world)) == (theirs.token, expected)
     assert (claims(token)["aud"], token.expires_at) == (SERVICE, claims(token)["exp"])
 
