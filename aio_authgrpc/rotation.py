@@ -108,28 +108,34 @@ class RotatingChannel(grpc.aio.Channel, Generic[T]):
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
         """Return when `get_state()` is another than `last_observed_state`."""
         while self.get_state() is last_observed_state:
-            inner = self._current
-            changes: set[asyncio.Future[Any]] = {
-                asyncio.ensure_future(inner.channel.wait_for_state_change(last_observed_state)),
-                asyncio.ensure_future(inner.replaced.wait()),
-            }
-            try:
-                changed, _ = await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
-                if not inner.replaced.is_set():
-                    for change in changed:
-                        change.result()  # a closed channel raises here
-            finally:
-                for change in changes:
-                    change.cancel()
-                await asyncio.gather(*changes, return_exceptions=True)
+            was_replaced = await self._change_of_current(last_observed_state)
             # A new channel begins idle. It may be as far as the old one was before this is looked at again.
-            if inner.replaced.is_set() and last_observed_state is not grpc.ChannelConnectivity.IDLE:
+            if was_replaced and last_observed_state is not grpc.ChannelConnectivity.IDLE:
                 return
+
+    async def _change_of_current(self, last_observed_state: grpc.ChannelConnectivity) -> bool:
+        """Wait for a change of the channel that new RPCs go to; return whether another took its place."""
+        inner = self._current
+        changes: set[asyncio.Future[Any]] = {
+            asyncio.ensure_future(inner.channel.wait_for_state_change(last_observed_state)),
+            asyncio.ensure_future(inner.replaced.wait()),
+        }
+        try:
+            changed, _ = await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
+            if not inner.replaced.is_set():
+                for change in changed:
+                    change.result()  # a closed channel raises here
+        finally:
+            for change in changes:
+                change.cancel()
+            await asyncio.gather(*changes, return_exceptions=True)
+        return inner.replaced.is_set()
 
     async def channel_ready(self) -> None:
         """Wait until the channel that new RPCs go to is ready."""
+        # Each time it is told to connect: one that has just taken the place is idle, as the old one may be.
         while (state := self.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
-            await self.wait_for_state_change(state)
+            await self._change_of_current(state)
 
     async def wait_until_ready(self) -> None:
         """Wait as `channel_ready()` does, at the cost of one watcher however many wait."""
