@@ -6,11 +6,48 @@
 See `connect` first. The errors are a tree in `aio_authgrpc.errors`.
 """
 
-from aio_authgrpc.cache import TokenCache, TokenStatus
-from aio_authgrpc.certificates import client_certificate_files
-from aio_authgrpc.channel import AuthorizedChannel
-from aio_authgrpc.client import Connection, connect
-from aio_authgrpc.clock import Clock, SystemClock
+from aio_authgrpc._calls.call_credentials import AuthMetadataPlugin
+from aio_authgrpc._calls.channel import AuthorizedChannel
+from aio_authgrpc._calls.identity import Identity, identity
+from aio_authgrpc._client.connect import Connection, connect
+from aio_authgrpc._client.opening import insecure_authorized_channel, secure_authorized_channel
+from aio_authgrpc._http.request import AiohttpRequest
+from aio_authgrpc._loop.clock import Clock, SystemClock
+from aio_authgrpc._sources.api_key import api_key
+from aio_authgrpc._sources.default import DefaultCredentialsExplanation, default
+from aio_authgrpc._sources.files.functions import (
+    authorized_user,
+    external_account,
+    external_account_authorized_user,
+    gdch_service_account,
+    impersonated_service_account,
+)
+from aio_authgrpc._sources.files.service_account import service_account
+from aio_authgrpc._sources.id_token import IdTokenSource, id_token
+from aio_authgrpc._sources.metadata_server import compute_engine
+from aio_authgrpc._sources.signed_jwt import service_account_jwt
+from aio_authgrpc._sources.static import anonymous, static_token, token_source
+from aio_authgrpc._tls.credentials import SslCredentials
+from aio_authgrpc._tls.pem import client_certificate_files
+from aio_authgrpc._tokens.cache import TokenCache, TokenStatus
+from aio_authgrpc._tokens.events import (
+    CallReplayed,
+    EventStream,
+    RefreshFailed,
+    RefreshStarted,
+    RefreshSucceeded,
+    StaleServed,
+    TokenEvent,
+    TokenRejected,
+)
+from aio_authgrpc._tokens.freshness import TokenState
+from aio_authgrpc._tokens.token import (
+    LoadableTokenSource,
+    SharedTokenSource,
+    Token,
+    TokenRequest,
+    TokenSource,
+)
 from aio_authgrpc.errors import (
     AuthGrpcError,
     AuthRpcError,
@@ -24,37 +61,6 @@ from aio_authgrpc.errors import (
     TokenUnavailableError,
     WrongEventLoopError,
 )
-from aio_authgrpc.events import (
-    CallReplayed,
-    EventStream,
-    RefreshFailed,
-    RefreshStarted,
-    RefreshSucceeded,
-    StaleServed,
-    TokenEvent,
-    TokenRejected,
-)
-from aio_authgrpc.freshness import TokenState
-from aio_authgrpc.http import AiohttpRequest
-from aio_authgrpc.identity import Identity, identity
-from aio_authgrpc.opening import insecure_authorized_channel, secure_authorized_channel
-from aio_authgrpc.plugin import AuthMetadataPlugin
-from aio_authgrpc.sources.api_key import api_key
-from aio_authgrpc.sources.credential_files import (
-    authorized_user,
-    external_account,
-    external_account_authorized_user,
-    gdch_service_account,
-    impersonated_service_account,
-)
-from aio_authgrpc.sources.default import DefaultCredentialsExplanation, default
-from aio_authgrpc.sources.id_token import IdTokenSource, id_token
-from aio_authgrpc.sources.metadata_server import compute_engine
-from aio_authgrpc.sources.service_account import service_account
-from aio_authgrpc.sources.signed_jwt import service_account_jwt
-from aio_authgrpc.sources.static import anonymous, static_token, token_source
-from aio_authgrpc.tls import SslCredentials
-from aio_authgrpc.token import LoadableTokenSource, SharedTokenSource, Token, TokenRequest, TokenSource
 
 __version__ = "0.1.0"
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from aiohttp import web
 
-from aio_authgrpc.clock import Clock
+from aio_authgrpc._loop.clock import Clock
 from aio_authgrpc.testing.grants import (
     JWT_BEARER,
     REFRESH_TOKEN,

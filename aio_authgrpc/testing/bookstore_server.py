@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 import grpc
 import grpc.aio
 
+from aio_authgrpc._loop.clock import Clock, SystemClock
 from aio_authgrpc.bookstore import BookstoreServicer, InMemoryBookstore, add_BookstoreServicer_to_server
-from aio_authgrpc.clock import Clock, SystemClock
 from aio_authgrpc.testing.authority import Authority
 from aio_authgrpc.testing.grpc_server import LoopbackGrpcServer
 from aio_authgrpc.testing.jwt_guard import Guard, RefusedError, RemoteKeys, verify_jwt

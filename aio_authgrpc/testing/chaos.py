@@ -15,7 +15,7 @@ from typing import TypeAlias
 import grpc
 import trustme
 
-from aio_authgrpc.clock import Clock, SystemClock
+from aio_authgrpc._loop.clock import Clock, SystemClock
 from aio_authgrpc.testing.answers import Answer, BrokenAnswer, LateAnswer, TrickledAnswer
 from aio_authgrpc.testing.lifecycle import Lifecycle
 from aio_authgrpc.testing.misbehaviour import ANYWHERE, Gate, Script

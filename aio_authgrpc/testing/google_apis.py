@@ -13,7 +13,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
-from aio_authgrpc.clock import Clock
+from aio_authgrpc._loop.clock import Clock
 from aio_authgrpc.testing.authority import Authority
 from aio_authgrpc.testing.grants import REFRESH_TOKEN, GrantError
 from aio_authgrpc.testing.http_server import LoopbackHttpServer

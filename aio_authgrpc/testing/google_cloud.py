@@ -7,7 +7,7 @@ from pathlib import Path
 
 import aiohttp
 
-from aio_authgrpc.clock import Clock
+from aio_authgrpc._loop.clock import Clock
 from aio_authgrpc.testing.authority import Authority
 from aio_authgrpc.testing.gdch_server import GdchServer
 from aio_authgrpc.testing.google_apis import GoogleApis

@@ -14,7 +14,7 @@ from typing import ClassVar, TypeAlias
 
 from aiohttp import web
 
-from aio_authgrpc.clock import Clock, SystemClock
+from aio_authgrpc._loop.clock import Clock, SystemClock
 from aio_authgrpc.testing.lifecycle import Lifecycle
 from aio_authgrpc.testing.misbehaviour import ANYWHERE, Gate, Script
 

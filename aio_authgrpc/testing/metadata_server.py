@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from aiohttp import web
 
-from aio_authgrpc.clock import Clock
+from aio_authgrpc._loop.clock import Clock
 from aio_authgrpc.testing.authority import Authority
 from aio_authgrpc.testing.http_server import LoopbackHttpServer
 

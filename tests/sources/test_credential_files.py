@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import aio_authgrpc
 from aio_authgrpc import AiohttpRequest, AuthGrpcError, ConfigurationError, TokenRequest, TokenSource
-from aio_authgrpc.sources.credential_info import CREDENTIAL_TYPES, InfoLoader
-from aio_authgrpc.sources.credential_types import make_credentials
+from aio_authgrpc._sources.files.content import CREDENTIAL_TYPES, InfoLoader
+from aio_authgrpc._sources.files.kind import make_credentials
 
 USER = {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r"}
 IMPERSONATION_URL = "https://iam.example.com/v1/projects/-/serviceAccounts/a@b:generateAccessToken"

@@ -22,9 +22,9 @@ from aio_authgrpc import (
     connect,
     default,
 )
+from aio_authgrpc._sources.default import LOOK_UP_TIMEOUT, PATIENCE, DefaultCredentialsSource
+from aio_authgrpc._sources.metadata_server import google_cloud_marker
 from aio_authgrpc.bookstore import BookstoreStub, Empty
-from aio_authgrpc.sources.default import LOOK_UP_TIMEOUT, PATIENCE, DefaultCredentialsSource
-from aio_authgrpc.sources.metadata_server import google_cloud_marker
 from aio_authgrpc.testing import Authority, BookstoreServer, MetadataServer
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]

@@ -21,8 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aio_authgrpc import AiohttpRequest, AuthRpcError, Token, TokenRequest
+from aio_authgrpc._sources import as_token_source
 from aio_authgrpc.errors import _chain, redacted
-from aio_authgrpc.sources import as_token_source
 from aio_authgrpc.testing import Authority
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]

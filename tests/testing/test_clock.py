@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from aio_authgrpc.clock import Clock
+from aio_authgrpc._loop.clock import Clock
 from aio_authgrpc.testing import FakeClock
 
 

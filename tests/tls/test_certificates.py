@@ -25,8 +25,8 @@ from aio_authgrpc import (
     secure_authorized_channel,
     static_token,
 )
+from aio_authgrpc._tls.credentials import TlsSource
 from aio_authgrpc.testing import EchoServer, EchoStub
-from aio_authgrpc.tls import TlsSource
 
 TOKEN = static_token("abc")
 

@@ -26,9 +26,9 @@ from aio_authgrpc import (
     connect,
     static_token,
 )
-from aio_authgrpc.rotation import RotatingChannel
+from aio_authgrpc._channels.rotating import RotatingChannel
+from aio_authgrpc._tls.credentials import TlsSettings, TlsSource
 from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock
-from aio_authgrpc.tls import TlsSettings, TlsSource
 
 TOKEN = static_token("abc")
 SHUTDOWN = grpc.ChannelConnectivity.SHUTDOWN

@@ -24,7 +24,7 @@ from aio_authgrpc import (
     secure_authorized_channel,
     static_token,
 )
-from aio_authgrpc.default_certificate import DefaultCertificateLookup
+from aio_authgrpc._tls.default_certificate import DefaultCertificateLookup
 from aio_authgrpc.testing import EchoServer, EchoStub
 
 TOKEN = static_token("abc")

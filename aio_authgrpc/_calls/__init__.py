@@ -1,0 +1,1 @@
+"""One RPC, from the stub to the wire."""

@@ -1,0 +1,295 @@
+"""`AuthMetadataPlugin`: call credentials for channels that are made elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import threading
+import urllib.parse
+import warnings
+import weakref
+from contextlib import suppress
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+import google.auth.transport
+import grpc
+
+from aio_authgrpc._http.request import AiohttpRequest, own_request
+from aio_authgrpc._loop.clock import SystemClock
+from aio_authgrpc._loop.loop_watch import LoopWatch
+from aio_authgrpc._sources import CredentialsType, as_token_source
+from aio_authgrpc._tokens.cache import TokenCache
+from aio_authgrpc._tokens.token import LoadableTokenSource, TokenRequest, checked_header
+from aio_authgrpc.errors import (
+    AuthGrpcError,
+    AuthRpcError,
+    ChannelClosedError,
+    ConfigurationError,
+    TokenUnavailableError,
+    WrongEventLoopError,
+    check_type,
+)
+
+# A loop that has not begun with a task after this time is stopped, or blocked by the very RPC that waits.
+_LOOP_TIMEOUT = 10.0
+
+
+class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
+    """Adds tokens to the RPCs of any channel, as google-auth's class of this name (seed 000).
+
+    For `grpc.metadata_call_credentials`: in composite channel credentials, or as `credentials=` of one
+    call, of `grpc.aio` and of synchronous channels. Prefer `connect` or `AuthorizedChannel` where the channel
+    can be chosen: for call credentials gRPC starts a thread in each RPC, and makes UNAVAILABLE of every
+    failure. An RPC ends at its deadline, also while it waits for a token; the plugin learns nothing of that,
+    nor of a cancellation, and goes on waiting for the token.
+
+    gRPC calls the plugin in threads of its own. It hands each call over to the event loop, where one
+    `TokenCache` for each host serves them all: one token request however many RPCs wait, refreshed
+    behind them. The loop is the one that runs when the plugin is made, or is entered:
+
+        async with AuthMetadataPlugin(credentials) as plugin:
+            call_credentials = grpc.metadata_call_credentials(plugin)
+
+    That loop has to run while RPCs are made. A synchronous call on the loop's own thread blocks it, and
+    fails after ten seconds, as an RPC does that waits for a token when the loop is stopped. It fails at once,
+    or within a second, where the loop is closed.
+
+    What a server does with the token the plugin does not learn: one that it refuses stays in use until it
+    expires. gRPC passes on nothing of a failure but a text. It begins with the status code that the failure
+    has in this package, and says whether a retry may help; the error itself is `last_error`.
+
+    Args:
+        credentials: A google-auth credential, a `TokenSource`, or None for the default ones.
+        request: See `secure_authorized_channel`.
+        default_host: The host that tokens are for, where it is not the RPC's own, such as
+            `pubsub.googleapis.com`.
+        loop_timeout: Seconds after which an RPC fails whose call the loop has not taken over, or which waits
+            for its token while the loop stands still.
+
+    Raises:
+        ConfigurationError: An argument cannot be used.
+    """
+
+    def __init__(
+        self,
+        credentials: CredentialsType,
+        request: google.auth.transport.Request | None = None,
+        default_host: str | None = None,
+        *,
+        loop_timeout: float = _LOOP_TIMEOUT,
+    ) -> None:
+        self._closed = True  # until it is complete, so that __del__ has nothing to say
+        check_type("default_host", default_host, str, type(None))
+        _check_host(default_host)
+        check_type("loop_timeout", loop_timeout, int, float)
+        if not 0 < loop_timeout < math.inf:
+            raise ConfigurationError(
+                f"{loop_timeout!r} is not a positive number of seconds.", field="loop_timeout"
+            )
+        self._source = as_token_source(credentials)
+        self._header = checked_header(getattr(self._source, "header", "authorization"))
+        given = own_request(request)
+        self._http = AiohttpRequest() if given is None else given
+        self._owns_http = given is None
+        self._default_host = default_host
+        self._loop_timeout = loop_timeout
+        self._watch: LoopWatch[_Handover] = LoopWatch(loop_timeout, partial(self._give_up, weakref.ref(self)))
+        self._caches: dict[str, TokenCache] = {}
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._last_error: AuthGrpcError | None = None
+        with suppress(RuntimeError):  # none runs yet: the plugin is entered later
+            self._loop = asyncio.get_running_loop()
+        self._closed = False
+
+    @property
+    def last_error(self) -> AuthGrpcError | None:
+        """Why the last RPC that got no token got none, with its cause; None if none failed."""
+        return self._last_error
+
+    def __call__(self, context: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback) -> None:
+        """Hand an RPC over to the loop. Called by gRPC, in a thread that it started for this call."""
+        handover = _Handover(callback)
+        loop = self._loop
+        if loop is None or self._closed:
+            handover.fail(self._remember(self._unusable()))
+            return
+        try:
+            loop.call_soon_threadsafe(self._begin, context.service_url, handover)
+        except RuntimeError:
+            handover.fail(self._remember(WrongEventLoopError("The event loop of the plugin was closed.")))
+            return
+        if not handover.taken.wait(self._loop_timeout):
+            error = TokenUnavailableError(
+                f"The event loop did not answer within {self._loop_timeout:g} s.",
+                hint="It is stopped, or blocked: perhaps by a synchronous RPC in its own thread.",
+            )
+            handover.fail(self._remember(error))
+        elif not handover.answered:
+            self._watch.add(handover, loop)
+
+    async def aclose(self) -> None:
+        """End the RPCs that wait for a token, and close what is owned. Calling it again does nothing.
+
+        Raises:
+            WrongEventLoopError: Another loop than the plugin's runs here.
+        """
+        if self._closed:
+            return
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            raise WrongEventLoopError(
+                "The plugin belongs to another event loop.", hint="Close it on the loop that it was made on."
+            )
+        self._closed = True
+        for task in self._waiting:
+            task.cancel()
+        await asyncio.gather(*self._waiting, return_exceptions=True)
+        try:
+            await asyncio.gather(*(cache.aclose() for cache in self._caches.values()))
+        finally:
+            if self._owns_http:
+                await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Take the running loop for the plugin's, if it has none, and let the source read its files.
+
+        Raises:
+            ConfigurationError: A file or the environment cannot be used.
+            WrongEventLoopError: It was made on another loop.
+            ChannelClosedError: It was closed before.
+        """
+        if self._closed:
+            raise ChannelClosedError("The plugin was closed.", hint="Make another one.")
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        if self._loop is not loop:
+            raise WrongEventLoopError("The plugin belongs to another event loop: make one for each.")
+        if isinstance(self._source, LoadableTokenSource):
+            try:
+                await self._source.load(TokenRequest(http=self._http, audience="", time=SystemClock.time()))
+            except BaseException:
+                await self.aclose()
+                raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        if not self._closed and self._caches:
+            warnings.warn(
+                "An AuthMetadataPlugin was never closed.", ResourceWarning, source=self, stacklevel=2
+            )
+
+    def _unusable(self) -> AuthRpcError:
+        if self._closed:
+            return ChannelClosedError("The plugin was closed.")
+        return WrongEventLoopError(
+            "The plugin has no event loop.", hint="Make it where one runs, or enter it with 'async with'."
+        )
+
+    def _begin(self, service_url: str, handover: _Handover) -> None:
+        """Start to wait for the token; on the loop."""
+        if not handover.take():
+            return
+        if self._closed:
+            handover.fail(self._remember(self._unusable()))
+            return
+        task = asyncio.get_running_loop().create_task(
+            self._serve(service_url, handover), name="aio_authgrpc plugin"
+        )
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    async def _serve(self, service_url: str, handover: _Handover) -> None:
+        """Answer gRPC, whatever becomes of this task."""
+        answer: AuthGrpcError = ChannelClosedError("The plugin was closed while an RPC waited for its token.")
+        try:
+            token = await self._cache_for(service_url).get()
+            handover.answer(token.as_metadata(self._header))
+        except AuthGrpcError as error:
+            answer = self._remember(error)
+        finally:
+            handover.fail(answer)  # does nothing after an answer
+
+    @staticmethod
+    def _give_up(plugin: weakref.ref[AuthMetadataPlugin], handover: _Handover, closed: bool) -> None:
+        """Fail an RPC that the loop will not answer. The watch, which calls this, keeps no plugin alive."""
+        error: AuthRpcError = TokenUnavailableError(
+            "The event loop stopped while an RPC waited for its token."
+        )
+        if closed:
+            error = WrongEventLoopError("The event loop was closed while an RPC waited for its token.")
+        owner = plugin()
+        if owner is not None:
+            owner._remember(error)
+        handover.fail(error)
+
+    def _cache_for(self, service_url: str) -> TokenCache:
+        audience = _audience(service_url) if self._default_host is None else f"https://{self._default_host}"
+        # Check and set without an await between them.
+        if audience not in self._caches:
+            self._caches[audience] = TokenCache(self._source, audience=audience, request=self._http)
+        return self._caches[audience]
+
+    def _remember(self, error: AuthGrpcError) -> AuthGrpcError:
+        self._last_error = error
+        return error
+
+
+class _Handover:
+    """One RPC's metadata, promised to gRPC: answered exactly once, from whatever thread."""
+
+    def __init__(self, callback: grpc.AuthMetadataPluginCallback) -> None:
+        self._callback = callback
+        self._lock = threading.Lock()
+        self._answered = False
+        self.taken = threading.Event()
+
+    def take(self) -> bool:
+        """Note that the loop is at it; return whether anybody still waits."""
+        self.taken.set()
+        return not self._answered
+
+    @property
+    def answered(self) -> bool:
+        """Whether gRPC has its answer."""
+        return self._answered
+
+    def answer(self, metadata: tuple[tuple[str, str], ...]) -> None:
+        """Give the metadata, unless an answer was given."""
+        if self._first():
+            self._callback(metadata, None)
+
+    def fail(self, error: AuthGrpcError) -> None:
+        """Give the failure, unless an answer was given. gRPC takes its text, and nothing else."""
+        if self._first():
+            advice = "a retry may help" if error.retryable else "a retry will not help"
+            self._callback((), RuntimeError(f"{error} [{advice}]"))
+
+    def _first(self) -> bool:
+        with self._lock:
+            first, self._answered = not self._answered, True
+        return first
+
+
+def _check_host(host: str | None) -> None:
+    if host is not None and (
+        not re.fullmatch(r"[^\s/@?#]+", host) or not urllib.parse.urlsplit(f"//{host}").hostname
+    ):
+        raise ConfigurationError(
+            f"{host!r} is no host.",
+            field="default_host",
+            hint="Write 'pubsub.googleapis.com', without a scheme.",
+        )
+
+
+def _audience(service_url: str) -> str:
+    """Return `https://<host>` of what gRPC calls the service's URL, which has the service in its path."""
+    return f"https://{urllib.parse.urlsplit(service_url).netloc}"  # gRPC has dropped port 443

@@ -1,0 +1,1 @@
+"""Channels over channels: replaced, taken in turn, explained."""

@@ -1,0 +1,271 @@
+"""`connect()`: opens a channel, yields typed stubs, closes it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Generic, NoReturn, TypedDict, TypeVar, Unpack, cast, overload
+
+import grpc
+import grpc.aio
+
+from aio_authgrpc._calls.channel import AuthorizedChannel
+from aio_authgrpc._client.arguments import ChannelSettings, Options, channel_settings
+from aio_authgrpc._client.opening import check_keywords, open_channel
+from aio_authgrpc._client.readiness import make_ready
+from aio_authgrpc._http.request import AiohttpRequest
+from aio_authgrpc._sources import CredentialsType
+from aio_authgrpc._tls.credentials import ClientCertCallback, SslCredentials
+from aio_authgrpc._tls.pem import StrPath
+from aio_authgrpc._tokens.cache import TokenCache
+from aio_authgrpc._tokens.events import EventCallback
+from aio_authgrpc.errors import ConfigurationError, check_type
+
+T = TypeVar("T")
+S1 = TypeVar("S1")
+S2 = TypeVar("S2")
+S3 = TypeVar("S3")
+S4 = TypeVar("S4")
+S5 = TypeVar("S5")
+
+
+class Connection(Generic[T]):
+    """What `connect()` returns: an async context manager that yields the stubs.
+
+    It can be opened again after it was closed, and holds nothing while it is closed.
+    """
+
+    def __init__(
+        self,
+        settings: ChannelSettings,
+        stubs: Sequence[Callable[[grpc.aio.Channel], object]],
+        ready_timeout: float | None,
+    ) -> None:
+        self._settings = settings
+        self._stubs = tuple(stubs)
+        self._ready_timeout = ready_timeout
+        self._opening = False
+        self._channel: AuthorizedChannel | None = None
+
+    @property
+    def channel(self) -> AuthorizedChannel:
+        """The channel, for more stubs or its state.
+
+        Raises:
+            ConfigurationError: The connection is not open.
+        """
+        if self._channel is None:
+            raise ConfigurationError("it is not open.", field="connection", hint="Use it in 'async with'.")
+        return self._channel
+
+    @property
+    def auth(self) -> TokenCache:
+        """The channel's token cache; `auth.status()` tells its state."""
+        return self.channel.auth
+
+    async def __aenter__(self) -> T:
+        # Check and set without an await between them.
+        if self._opening or self._channel is not None:
+            raise ConfigurationError(
+                "it is open already.", field="connection", hint="Share its stub, or call connect() again."
+            )
+        self._opening = True
+        try:
+            channel = await open_channel(self._settings)
+            try:
+                if self._ready_timeout is not None:
+                    await make_ready(channel, self._settings.target.address, self._ready_timeout)
+                made = tuple(stub(channel) for stub in self._stubs)
+            except BaseException:
+                await channel.close()
+                raise
+            self._channel = channel
+        finally:
+            self._opening = False
+        return cast("T", made[0] if len(made) == 1 else made)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A Connection is not pickled: it would put its keys into the pickle.")
+
+    def __repr__(self) -> str:
+        state = "closed" if self._channel is None else "open"
+        return f"<Connection to {self._settings.target.address}, {state}>"
+
+
+class ConnectArguments(TypedDict, total=False):
+    """The keyword arguments of `connect`, which explains them."""
+
+    credentials: CredentialsType
+    audience: str | None
+    ssl_credentials: grpc.ChannelCredentials | SslCredentials | None
+    client_cert_callback: ClientCertCallback | None
+    root_certificates: StrPath | bytes | None
+    certificate_refresh_interval: float | None
+    plaintext: bool
+    authority: str | None
+    api_key: str | None
+    quota_project_id: str | None
+    metadata: Sequence[tuple[str, str]] | Mapping[str, str]
+    header: str
+    options: Options | None
+    compression: grpc.Compression | None
+    interceptors: Sequence[grpc.aio.ClientInterceptor] | None
+    request: AiohttpRequest | None
+    pool_size: int
+    ready_timeout: float | None
+    keep_warm: bool
+    on_event: EventCallback | None
+
+
+StubClass = Callable[[grpc.aio.Channel], T]
+"""A generated stub class, or anything else that makes a stub of a channel."""
+
+
+@overload
+def connect(target: str, stub: StubClass[S1], /, **arguments: Unpack[ConnectArguments]) -> Connection[S1]: ...
+@overload
+def connect(
+    target: str,
+    stub1: StubClass[S1],
+    stub2: StubClass[S2],
+    /,
+    **arguments: Unpack[ConnectArguments],
+) -> Connection[tuple[S1, S2]]: ...
+@overload
+def connect(
+    target: str,
+    stub1: StubClass[S1],
+    stub2: StubClass[S2],
+    stub3: StubClass[S3],
+    /,
+    **arguments: Unpack[ConnectArguments],
+) -> Connection[tuple[S1, S2, S3]]: ...
+@overload
+def connect(
+    target: str,
+    stub1: StubClass[S1],
+    stub2: StubClass[S2],
+    stub3: StubClass[S3],
+    stub4: StubClass[S4],
+    /,
+    **arguments: Unpack[ConnectArguments],
+) -> Connection[tuple[S1, S2, S3, S4]]: ...
+@overload
+def connect(
+    target: str,
+    stub1: StubClass[S1],
+    stub2: StubClass[S2],
+    stub3: StubClass[S3],
+    stub4: StubClass[S4],
+    stub5: StubClass[S5],
+    /,
+    **arguments: Unpack[ConnectArguments],
+) -> Connection[tuple[S1, S2, S3, S4, S5]]: ...
+def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectArguments]) -> Connection[Any]:
+    """Open a channel to a guarded gRPC service, and yield typed stubs on it.
+
+    `async with connect(target, BookstoreStub) as bookstore: await bookstore.ListShelves(Empty())`
+
+    One stub class yields its instance, several yield a tuple, all on one channel. The token is fetched
+    at the first RPC, once however many wait for it, refreshed behind them, and added to every RPC.
+    Leaving the block ends the RPCs under way. Cancelling while it opens closes what was opened.
+
+    Args:
+        target: `host` (port 443), `host:port`, `[v6]:port`, `unix:path`, or with one of gRPC's schemes.
+        *stubs: One to five generated stub classes.
+        **arguments: See below.
+
+    Keyword Args:
+        credentials: A google-auth credential (also of google.auth.aio), a `TokenSource` such as
+            `service_account(...)`, or None for Application Default Credentials.
+        audience: For whom tokens are, where the source asks; `https://<host>` of the target if None.
+        ssl_credentials: TLS settings that are ready, from `grpc.ssl_channel_credentials(...)` or
+            `SslCredentials()`. They exclude the next two.
+        client_cert_callback: Returns the client's certificate chain and key as PEM bytes, for mutual
+            TLS: `client_certificate_files(...)`, or a function of yours; a plain one runs in a thread.
+            None means the application default certificate, where there is one; see `SslCredentials`.
+        root_certificates: Who may certify the server: a path, or PEM bytes. gRPC's default if None.
+        certificate_refresh_interval: Seconds after which the files of certificates are read, and the
+            callback is called, again: 600 if not given. When something has changed, new RPCs use a new
+            connection, and those under way end on the old one. None means never.
+        plaintext: True sends everything, the token too, in the clear. Warns off this machine.
+        authority: The `:authority` to send, where it is not the target's.
+        api_key: Sent as `x-api-key` beside the token (Cloud Endpoints).
+        quota_project_id: The project that pays, sent as `x-goog-user-project`.
+        metadata: More metadata for every RPC.
+        header: What the token goes to: `authorization`, `x-serverless-authorization` (Cloud Run, when
+            the service reads `authorization` itself), `proxy-authorization` (IAP).
+        options: gRPC channel arguments.
+        compression: The channel's default.
+        interceptors: grpc.aio client interceptors. They run below this package and see its metadata.
+        request: The HTTP transport for tokens; it stays the caller's. None makes one.
+        pool_size: How many connections to use in turn. More than one helps above some 100 RPCs at once.
+        ready_timeout: Seconds to fetch the token and to connect, both at the same time, before the
+            stubs are yielded. None does neither: both then happen at the first RPC.
+        keep_warm: Refresh by a timer too, so that the first RPC after a quiet hour does not wait.
+        on_event: Called with what happens to the token, such as `RefreshFailed`; on the loop, so it must
+            not block. `auth.events()` has the same as an async iterator.
+
+    Raises:
+        ConfigurationError: At once for an argument; on entry for a file or the environment.
+        AuthRpcError: On entry with `ready_timeout`: the token or the connection did not come.
+        ClientCertificateError: On entry: there is no client certificate to be had, or it cannot be
+            used. It is google-auth's `MutualTLSChannelError` too.
+    """
+    check_keywords("connect", arguments, ConnectArguments)
+    settings_arguments = dict(arguments)
+    ready_timeout = cast("float | None", settings_arguments.pop("ready_timeout", None))
+    credentials = cast("CredentialsType", settings_arguments.pop("credentials", None))
+    check_type("ready_timeout", ready_timeout, int, float, type(None))
+    if ready_timeout is not None and not 0 < ready_timeout < math.inf:
+        raise ConfigurationError(
+            f"{ready_timeout!r} is not a positive number of seconds.", field="ready_timeout"
+        )
+    settings = channel_settings(target, credentials, **cast("Any", settings_arguments))
+    _check_stubs(stubs)
+    return Connection(settings, stubs, ready_timeout)
+
+
+def _check_stubs(stubs: Sequence[object]) -> None:
+    """Refuse what is no stub class now, not at the first RPC: a stub asks its channel for methods."""
+    if not stubs:
+        raise ConfigurationError(
+            "none was given.", field="stubs", hint="Pass a generated class, such as BookstoreStub."
+        )
+    for stub in stubs:
+        probe = _MethodCounter()
+        problem = "is no class"
+        if callable(stub):
+            try:
+                stub(probe)
+            except Exception as error:  # noqa: BLE001 - anything may have been passed
+                problem = f"cannot be made from a channel ({type(error).__name__})"
+            else:
+                problem = "asks its channel for no RPC"
+        if not probe.methods:
+            name = getattr(stub, "__name__", type(stub).__name__)
+            raise ConfigurationError(
+                f"{name} is no stub: it {problem}.",
+                field="stubs",
+                hint="Pass the generated ...Stub class itself.",
+            )
+
+
+class _MethodCounter:
+    """As much of a channel as a stub's constructor uses."""
+
+    def __init__(self) -> None:
+        self.methods = 0
+
+    def unary_unary(self, *_: object, **__: object) -> None:
+        self.methods += 1
+
+    unary_stream = stream_unary = stream_stream = unary_unary

@@ -1,0 +1,1 @@
+"""google-auth's HTTP transport over aiohttp."""

@@ -1,0 +1,268 @@
+"""Application Default Credentials, looked up off the loop and within a time (seed 003, AIP-4110)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from aio_authgrpc._http.request import AiohttpRequest, import_off_loop, run_in_thread
+from aio_authgrpc._loop.clock import Clock, SystemClock
+from aio_authgrpc._sources.files.content import (
+    CREDENTIAL_TYPES,
+    CredentialInfo,
+    InfoLoader,
+    is_content,
+)
+from aio_authgrpc._sources.files.kind import import_type, make_credentials
+from aio_authgrpc._sources.google_auth import (
+    GoogleCredentialsSource,
+    checked_quota_project,
+    checked_scopes,
+)
+from aio_authgrpc._sources.lazy import LoadedCredentialsSource
+from aio_authgrpc._sources.metadata_server import (
+    google_cloud_marker,
+    is_disabled,
+    metadata_server_url,
+    wait_for_metadata_server,
+)
+from aio_authgrpc._tokens.token import Token, TokenRequest
+from aio_authgrpc.errors import ConfigurationError, TokenUnavailableError, check_type
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
+_FILE_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
+_QUOTA_PROJECT_VARIABLE = "GOOGLE_CLOUD_QUOTA_PROJECT"
+# Off Google Cloud nobody answers at the metadata server's address, and a start should not take longer.
+# (google-auth takes up to 12 s.)
+LOOK_UP_TIMEOUT = 4.0
+# On it the server may come seconds after the container does, as GKE documents for its own.
+PATIENCE = 30.0
+_HINT = (
+    f"Set {_FILE_VARIABLE} to a credential file, run 'gcloud auth application-default login', or pass "
+    "credentials=."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefaultCredentialsExplanation:
+    """Where Application Default Credentials were looked for, and what was found. Its `str` is for people.
+
+    Attributes:
+        found: The type that was found, such as `"service_account"` or `"compute_engine"`; None if nothing
+            was, or nothing was looked up yet.
+        tried: Each place that was looked at, in order, and what was there.
+    """
+
+    found: str | None = None
+    tried: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"{place}: {outcome}" for place, outcome in self.tried]
+        return "; ".join(lines) if lines else "nothing was looked up yet"
+
+
+class DefaultCredentialsSource:
+    """What `default()` returns.
+
+    Args:
+        scopes: See `default`.
+        quota_project_id: See `default`.
+        timeout: See `default`.
+        patience: Seconds to wait for a metadata server that a marker of Google Cloud promises.
+        clock: Sleeps between attempts to reach it.
+    """
+
+    def __init__(
+        self,
+        scopes: tuple[str, ...],
+        quota_project_id: str | None,
+        *,
+        timeout: float | None = None,
+        patience: float = PATIENCE,
+        clock: Clock | None = None,
+    ) -> None:
+        self._patience = patience
+        self._scopes = scopes
+        self._quota_project_id = quota_project_id
+        self._timeout = timeout
+        self._clock: Clock = SystemClock() if clock is None else clock
+        self._explanation = DefaultCredentialsExplanation()
+        self._loaded = LoadedCredentialsSource("default()", self._look_up)
+
+    def shared_audience(self, audience: str) -> str:
+        """Return the audience that stands for all which get the same token; not known before the look-up."""
+        return self._loaded.shared_audience(audience)
+
+    def explain(self) -> DefaultCredentialsExplanation:
+        """Return what the last look-up tried and found. Holds no secret."""
+        return self._explanation
+
+    async def google_credentials(self, request: TokenRequest) -> Credentials:
+        """Return google-auth's credential; see `load`."""
+        return await self._loaded.google_credentials(request)
+
+    async def load(self, request: TokenRequest) -> None:
+        """Look the credentials up, once however many wait. Cancelling it leaves nothing behind.
+
+        Raises:
+            ConfigurationError: None were found in time, or what was found cannot be used.
+            TokenUnavailableError: This is Google Cloud, but its metadata server did not come in time.
+        """
+        await self._loaded.load(request)
+
+    async def fetch(self, request: TokenRequest) -> Token:
+        """Return a token of the credentials that were found."""
+        return await self._loaded.fetch(request)
+
+    async def _look_up(self, request: TokenRequest) -> GoogleCredentialsSource:
+        tried: list[tuple[str, str]] = []
+        found: str | None = None
+        started = self._clock.monotonic()
+        try:
+            info = await self._look_for_file(tried)
+            if info is None:
+                await self._look_for_metadata_server(request.http, tried, started)
+            source = await self._source_of(info)
+            found = "compute_engine" if info is None else info.kind
+            return source
+        finally:
+            self._explanation = DefaultCredentialsExplanation(found=found, tried=tuple(tried))
+
+    async def _look_for_file(self, tried: list[tuple[str, str]]) -> CredentialInfo | None:
+        budget = LOOK_UP_TIMEOUT if self._timeout is None else self._timeout
+        try:
+            async with asyncio.timeout(budget):
+                return await run_in_thread(lambda: _look_for_file(tried))
+        except TimeoutError:  # a pipe, or a network file system that hangs
+            place, _ = tried.pop()
+            tried.append((place, f"was not read within {budget:g} s"))
+        raise _nothing_found(tried)
+
+    async def _source_of(self, info: CredentialInfo | None) -> GoogleCredentialsSource:
+        quota = self._quota_project_id or os.environ.get(_QUOTA_PROJECT_VARIABLE)
+        if info is not None:
+            await import_type(info.kind)
+            return await run_in_thread(
+                lambda: GoogleCredentialsSource(make_credentials(info, self._scopes, quota))
+            )
+        await import_off_loop("google.auth.compute_engine")
+        from google.auth.compute_engine import Credentials  # noqa: PLC0415 - loaded off the loop
+
+        return GoogleCredentialsSource(Credentials(scopes=self._scopes or None, quota_project_id=quota))
+
+    async def _look_for_metadata_server(
+        self, http: AiohttpRequest, tried: list[tuple[str, str]], started: float
+    ) -> None:
+        """Return once it answers.
+
+        Raises:
+            ConfigurationError, TokenUnavailableError: See `load`.
+        """
+        if is_disabled():
+            tried.append(("metadata server", "NO_GCE_CHECK is true"))
+            raise _nothing_found(tried)
+        marker = await run_in_thread(google_cloud_marker)
+        budget = LOOK_UP_TIMEOUT if marker is None else self._patience
+        if self._timeout is not None:
+            budget = max(0.0, self._timeout - (self._clock.monotonic() - started))
+        try:
+            async with asyncio.timeout(budget):
+                problem = await wait_for_metadata_server(http, patient=marker is not None, clock=self._clock)
+        except TimeoutError:
+            problem = f"no answer within {budget:.3g} s"
+        tried.append((f"metadata server {metadata_server_url()}", problem or "answered"))
+        if problem and marker is not None:
+            raise TokenUnavailableError(
+                f"{marker} says that this is Google Cloud, but its metadata server did not come: {problem}.",
+                hint="It may come later; a service that is restarted tries again.",
+            )
+        if problem:
+            raise _nothing_found(tried)
+
+    def __repr__(self) -> str:
+        return "default()"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A token source is not pickled: it would put its secrets into the pickle.")
+
+
+def _nothing_found(tried: Sequence[tuple[str, str]]) -> ConfigurationError:
+    explanation = DefaultCredentialsExplanation(tried=tuple(tried))
+    return ConfigurationError(
+        f"no default credentials were found. {explanation}.", field="credentials", hint=_HINT
+    )
+
+
+def _look_for_file(tried: list[tuple[str, str]]) -> CredentialInfo | None:
+    """Return the file that the environment names, or gcloud's; None if there is neither.
+
+    A file that is there but cannot be used is an error: it is what was meant.
+    """
+    from google.auth import _cloud_sdk  # noqa: PLC0415 - in a thread
+
+    named = os.environ.get(_FILE_VARIABLE, "")
+    if is_content(named):
+        tried.append((_FILE_VARIABLE, "holds no path"))
+        raise ConfigurationError(
+            f"{_FILE_VARIABLE} holds what looks like the content of a credential file.",
+            field="credentials",
+            hint="It takes a path; service_account() and its kin take the content.",
+        )
+    if named:
+        return _read(named, f"{_FILE_VARIABLE}={named}", tried)
+    tried.append((_FILE_VARIABLE, "not set"))
+    path: str = _cloud_sdk.get_application_default_credentials_path()
+    # Unlike pathlib's, it raises nothing where the directory may not be read; google-auth goes on there too.
+    if os.path.isfile(path):  # noqa: PTH113 - see above
+        return _read(path, f"gcloud's {path}", tried)
+    tried.append((f"gcloud's {path}", "no such file"))
+    return None
+
+
+def _read(path: str, place: str, tried: list[tuple[str, str]]) -> CredentialInfo:
+    tried.append((place, "is being read"))
+    try:
+        info = InfoLoader(Path(path), CREDENTIAL_TYPES).read()
+    except ConfigurationError as error:
+        tried[-1] = (place, f"cannot be used ({error.field})")
+        raise
+    tried[-1] = (place, info.kind)
+    return info
+
+
+def default(
+    scopes: Sequence[str] | None = None,
+    *,
+    quota_project_id: str | None = None,
+    timeout: float | None = None,
+) -> DefaultCredentialsSource:
+    """Use Application Default Credentials, in google-auth's order (https://google.aip.dev/auth/4110).
+
+    They are looked up when the channel is opened: the file that `GOOGLE_APPLICATION_CREDENTIALS` names,
+    the one that `gcloud auth application-default login` wrote, the metadata server. Files are read and
+    parsed in a thread, and the metadata server is asked over aiohttp. A file that cannot be used is an
+    error, never replaced by another identity. Unlike `google.auth.default()`, it looks for no project:
+    no gcloud is run, and no token is fetched. `explain()` tells what was tried and found.
+
+    Args:
+        scopes: OAuth 2.0 scopes. A service account found without any signs its tokens for the target;
+            users' credentials keep what the user granted.
+        quota_project_id: The project that pays, sent as `x-goog-user-project`;
+            `GOOGLE_CLOUD_QUOTA_PROJECT`, or the file's, if None.
+        timeout: Seconds that the look-up may take. None waits 4 s for a metadata server, or 30 s where
+            the environment or the machine says that this is Google Cloud.
+
+    Raises:
+        ConfigurationError: An argument has the wrong type.
+    """
+    checked_quota_project(quota_project_id)
+    check_type("timeout", timeout, int, float, type(None))
+    if timeout is not None and not timeout > 0:
+        raise ConfigurationError(f"{timeout!r} is not a positive number of seconds.", field="timeout")
+    return DefaultCredentialsSource(checked_scopes(scopes), quota_project_id, timeout=timeout)

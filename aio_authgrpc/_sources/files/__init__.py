@@ -1,0 +1,1 @@
+"""Credential files, one module for each type."""

@@ -1,0 +1,194 @@
+"""Where google-auth's credentials need help behind another transport, and the help; most of it in threads.
+
+What google-auth has no public name for is asked with care: a version without it is left as it is.
+"""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import json
+import sys
+import urllib.parse
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from google.auth.exceptions import RefreshError
+
+from aio_authgrpc._http.request import AiohttpRequest, ThreadRequest, import_off_loop
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
+
+_ID_TOKEN_URL = "https://iamcredentials.{universe}/v1/projects/-/serviceAccounts/{email}:generateIdToken"  # noqa: S105 - a URL
+
+
+def module_of(name: str, credentials: object) -> ModuleType | None:
+    """Return a module of google-auth if the credential may be of it; whoever has one has imported that."""
+    module = sys.modules.get(name)
+    family = type(credentials).__mro__
+    return module if module is not None and any(kind.__module__ == name for kind in family) else None
+
+
+def for_audience(credentials: Credentials, audience: str) -> Credentials | None:
+    """Return a credential of this audience's own, where google-auth's tokens depend on it; else None.
+
+    - A service account without scopes gets no token from Google's endpoint: it signs a JWT for
+      `https://<host>/` (https://google.aip.dev/auth/4111). google-auth keeps the first host's in the
+      object and sends it to every other (`google/auth/transport/grpc.py`).
+    - `google.auth.jwt.OnDemandCredentials` signs for each URL; here, for the host.
+    - A GDCH credential without an audience asks for one that the endpoint does not know.
+    """
+    untyped: Any = credentials
+    if module_of("google.oauth2.gdch_credentials", credentials) and not getattr(untyped, "_audience", True):
+        asked: Credentials = untyped.with_gdch_audience(audience)
+        return asked
+    service_account = module_of("google.oauth2.service_account", credentials)
+    on_demand = module_of("google.auth.jwt", credentials)
+    signs = (
+        service_account is not None
+        and isinstance(credentials, service_account.Credentials)
+        # Who acts for another (google-auth has no public name for the subject) has to ask the endpoint.
+        and not (untyped.scopes or untyped.default_scopes or getattr(untyped, "_subject", None))
+    ) or (on_demand is not None and isinstance(credentials, on_demand.OnDemandCredentials))
+    if not signs:
+        return None
+    from google.auth import jwt  # noqa: PLC0415 - the credential's own module has loaded it
+
+    signing: Credentials = jwt.Credentials.from_signing_credentials(
+        untyped, f"{audience}/", quota_project_id=untyped.quota_project_id
+    )
+    return signing
+
+
+def needs_audience(credentials: Credentials) -> bool:
+    """Return whether tokens are for one audience, as `for_audience` decides."""
+    return for_audience(credentials, "https://audience") is not None
+
+
+GOOGLE_APIS = "https://googleapis.com"
+"""The audience that stands for all of Google's APIs, to which access tokens and boundaries are the same."""
+
+
+def is_google_api(audience: str) -> bool:
+    """Return whether an audience is one of Google's APIs that reads `x-allowed-locations`.
+
+    Regional endpoints do not: the location is in their name.
+    """
+    host = urllib.parse.urlsplit(audience).hostname or ""
+    return audience == GOOGLE_APIS or (host.endswith(".googleapis.com") and ".rep." not in host)
+
+
+async def thread_request(credentials: Credentials, http: AiohttpRequest) -> ThreadRequest:
+    """Return the request for a credential; GDCH's insists on a `google.auth.transport.requests.Request`."""
+    if not module_of("google.oauth2.gdch_credentials", credentials):
+        return ThreadRequest(http)
+    await import_off_loop("google.auth.transport.requests")
+    from google.auth.transport import requests  # noqa: PLC0415 - 100 ms, loaded off the loop
+
+    # Without that class's __init__ and __del__, which make and close a session of requests.
+    class GdchRequest(ThreadRequest, requests.Request):
+        def __del__(self) -> None:
+            pass
+
+    return GdchRequest(http)
+
+
+def refresh(credentials: Credentials, request: ThreadRequest) -> None:
+    """Call `credentials.refresh(request)`, or do what it would, so that no HTTP goes around the request.
+
+    Raises:
+        Exception: Whatever google-auth, or a credential of the user's, raises.
+    """
+    untyped: Any = credentials
+    iam = sys.modules.get("google.auth.iam")
+    signer = getattr(untyped, "_signer", None)
+    if (module := module_of("google.auth.impersonated_credentials", credentials)) and isinstance(
+        credentials, module.IDTokenCredentials
+    ):
+        _refresh_impersonated_id_token(untyped, request)
+    elif iam is not None and isinstance(signer, iam.Signer):
+        _refresh_signed_by_iam(untyped, signer, request)
+    else:
+        untyped.refresh(request)
+
+
+def _refresh_impersonated_id_token(credentials: Any, request: ThreadRequest) -> None:
+    """As `impersonated_credentials.IDTokenCredentials.refresh`, which sends with a session of requests."""
+    from google.auth import jwt, metrics  # noqa: PLC0415 - the credential has loaded them
+    from google.auth.credentials import TokenState  # noqa: PLC0415 - as above
+
+    target = credentials._target_credentials  # no public name
+    source = target._source_credentials  # no public name
+    url = _ID_TOKEN_URL.format(universe=target.universe_domain, email=target.signer_email)
+    body = {
+        "audience": credentials._target_audience,  # no public name
+        "delegates": target._delegates,  # no public name
+        "includeEmail": credentials._include_email,  # no public name
+    }
+    if source.token_state is not TokenState.FRESH:
+        refresh(source, request)
+    headers = {
+        "Content-Type": "application/json",
+        metrics.API_CLIENT_HEADER: metrics.token_request_id_token_impersonate(),
+    }
+
+    def ask() -> Any:
+        source.apply(headers)
+        return request(url=url, method="POST", headers=headers, body=json.dumps(body).encode())
+
+    response = ask()
+    if response.status == 401:  # the source's token was revoked: google-auth's session gets another, too
+        refresh(source, request)
+        response = ask()
+    if response.status != 200:
+        raise RefreshError("Error getting ID token", response.data.decode(errors="replace"))
+    try:
+        token = json.loads(response.data)["token"]
+        expires_at = jwt.decode(token, verify=False)["exp"]
+    except (KeyError, TypeError, ValueError):
+        raise RefreshError("No ID token in response.") from None
+    credentials.token, credentials.expiry = token, _expiry(expires_at)
+
+
+def _expiry(timestamp: float) -> datetime.datetime:
+    """Return an expiry as google-auth has it: in UTC, without saying so."""
+    return datetime.datetime.fromtimestamp(timestamp, tz=datetime.UTC).replace(tzinfo=None)
+
+
+def _refresh_signed_by_iam(credentials: Any, signer: Any, request: ThreadRequest) -> None:
+    """Refresh what is signed by IAM with this request: the signer keeps the one that it was made with."""
+    inner = copy.copy(signer._credentials)  # no public name
+    resolve_universe(inner, request)
+    bound = copy.copy(credentials)
+    bound._signer = type(signer)(request, inner, signer._service_account_email)  # no public name
+    bound.refresh(request)
+    credentials.token, credentials.expiry = bound.token, bound.expiry
+
+
+def resolve_universe(credentials: Any, request: ThreadRequest) -> None:
+    """Ask the metadata server for the universe with this request: Compute Engine's property uses its own."""
+    if getattr(credentials, "_universe_domain_cached", True):
+        return
+    from google.auth.compute_engine import _metadata  # noqa: PLC0415 - the credential has loaded it
+
+    credentials._universe_domain = _metadata.get_universe_domain(request)  # no public name
+    credentials._universe_domain_cached = True  # no public name
+
+
+def look_up_allowed_locations(credentials: Any, request: ThreadRequest, audience: str) -> None:
+    """Let the credential know its regional access boundary, which `apply` sends as `x-allowed-locations`.
+
+    google-auth does this in threads of its own, after the first RPC, and for any host. Here it is done
+    with the refresh, so that the first RPC has it, and for Google's APIs alone, which read it. A look-up
+    takes 3 s at most and raises nothing; one that failed is not repeated for 15 min.
+    """
+    credentials = getattr(credentials, "_impersonated_credentials", None) or credentials
+    manager = getattr(credentials, "_rab_manager", None)
+    is_required = getattr(credentials, "_is_regional_access_boundary_lookup_required", None)
+    if not is_google_api(audience) or manager is None or is_required is None:
+        return
+    resolve_universe(credentials, request)
+    if is_required() and manager._should_refresh():  # no public name
+        manager.start_blocking_refresh(credentials, request)

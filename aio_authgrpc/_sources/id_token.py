@@ -1,0 +1,171 @@
+"""ID tokens: who the caller is, signed by Google, for one audience (seed 002, AIP-4116).
+
+Cloud Run, Cloud Functions and IAP ask for these. Which identities can have one, and how:
+
+- a service account: its assertion is exchanged, or it signs one itself for whoever trusts its key;
+- the machine's own: the metadata server makes it;
+- an impersonated service account, and an external account that impersonates one: IAM makes it;
+- a user: the one of the login, whose audience is the login's client and cannot be chosen; or that of a
+  service account which the user may impersonate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn, cast
+
+from google.auth.exceptions import TransportError
+
+from aio_authgrpc._http.request import ThreadRequest, bridge_to_thread, import_off_loop
+from aio_authgrpc._sources.default import DefaultCredentialsSource, default
+from aio_authgrpc._sources.google_auth import check_audience, is_google_credentials, obtain_token
+from aio_authgrpc._sources.google_auth_gaps import resolve_universe
+from aio_authgrpc._sources.id_token_credentials import id_token_credentials, impersonated, self_signed
+from aio_authgrpc._sources.lazy import LoadedCredentialsSource
+from aio_authgrpc._tokens.token import Token, TokenRequest
+from aio_authgrpc.errors import ConfigurationError, check_type, token_error
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
+    IdTokenCredentials = Credentials | LoadedCredentialsSource | DefaultCredentialsSource | None
+    """What `id_token(credentials=)` takes: google-auth's, a source of this package for one, or None."""
+else:
+    IdTokenCredentials = object
+
+
+class IdTokenSource:
+    """What `id_token()` returns."""
+
+    def __init__(
+        self,
+        audience: str | None,
+        credentials: IdTokenCredentials,
+        target_principal: str | None,
+        delegates: tuple[str, ...],
+        *,
+        self_signed: bool,
+    ) -> None:
+        self._audience = audience
+        self._credentials = credentials
+        self._target_principal = target_principal
+        self._delegates = delegates
+        self._self_signed = self_signed
+        self._of_audience: dict[str, Credentials] = {}
+
+    def shared_audience(self, audience: str) -> str:
+        """Return the audience that stands for all which get the same token: where one was given, any."""
+        return audience if self._audience is None else ""
+
+    async def load(self, request: TokenRequest) -> None:
+        """Find out whose token it is, and that it can be had. No token is asked for.
+
+        Raises:
+            ConfigurationError: Such an identity has no ID tokens, or there is no audience, or a file or
+                the environment cannot be used.
+            TokenUnavailableError: See `default()`.
+        """
+        await self._credentials_for(request)
+
+    async def fetch(self, request: TokenRequest) -> Token:
+        """Return an ID token, which is good until its own `exp`. Cancelling it abandons the thread."""
+        return await obtain_token(await self._credentials_for(request), request)
+
+    def _audience_for(self, request: TokenRequest) -> str:
+        audience = request.audience if self._audience is None else self._audience
+        check_audience(audience)
+        return audience
+
+    async def _credentials_for(self, request: TokenRequest) -> Credentials:
+        audience = self._audience_for(request)
+        if audience not in self._of_audience:
+            given = self._credentials
+            own = (
+                await given.google_credentials(request)
+                if isinstance(given, LoadedCredentialsSource | DefaultCredentialsSource)
+                else given
+            )
+            assert own is not None, "id_token() replaces None"
+            await import_off_loop("google.auth.jwt", "google.auth.impersonated_credentials")
+            made = await self._made_in_thread(own, audience, request)
+            self._of_audience.setdefault(audience, made)
+        return self._of_audience[audience]
+
+    async def _made_in_thread(self, own: Credentials, audience: str, request: TokenRequest) -> Credentials:
+        sender = ThreadRequest(request.http)
+
+        def make() -> Credentials:
+            if self._target_principal is not None:
+                # google-auth's constructor would ask for it, with a transport of its own.
+                resolve_universe(own, sender)
+            return self._make(own, audience, sender)
+
+        try:
+            return await bridge_to_thread(make, sender)
+        except TransportError as error:
+            raise token_error(error) from None
+
+    def _make(self, own: Credentials, audience: str, request: ThreadRequest) -> Credentials:
+        if self._target_principal is not None:
+            return impersonated(own, self._target_principal, self._delegates, audience)
+        if self._self_signed:
+            return self_signed(own, audience)
+        is_given = self._audience is not None
+        return id_token_credentials(own, audience, request, audience_is_given=is_given)
+
+    def __repr__(self) -> str:
+        return f"id_token({'' if self._audience is None else repr(self._audience)})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A token source is not pickled: it would put its secrets into the pickle.")
+
+
+def id_token(
+    audience: str | None = None,
+    *,
+    credentials: IdTokenCredentials = None,
+    target_principal: str | None = None,
+    delegates: Sequence[str] = (),
+    self_signed: bool = False,
+) -> IdTokenSource:
+    """Prove who the caller is, to Cloud Run, Cloud Functions, IAP and whoever takes Google's ID tokens.
+
+    Unlike google-auth's `fetch_id_token`, it also knows gcloud's login, external accounts and
+    impersonation, and never becomes the machine's identity where another was meant.
+
+    Args:
+        audience: For whom the token is: `https://<host>` of the target if None (port 443 dropped,
+            another kept), the OAuth client's id for IAP, or a custom audience of the service.
+        credentials: Whose token it is: a google-auth credential, or what `service_account()`,
+            `external_account()`, … return. None looks for the default ones (see `default()`).
+        target_principal: The email of a service account to impersonate, whose ID tokens the identity
+            may create (`roles/iam.serviceAccountOpenIdTokenCreator`). For users this is the only way
+            to choose the audience: their own token is for the client that they logged in with.
+        delegates: The chain of service accounts between the two, if any.
+        self_signed: Let a service account sign the token with its own key, without a request; for IAP
+            and others that take such JWTs. Cloud Run does not.
+
+    Raises:
+        ConfigurationError: An argument has the wrong type, or two exclude each other. What the
+            identity cannot do shows when the channel is opened.
+    """
+    for field, value in (("audience", audience), ("target_principal", target_principal)):
+        check_type(field, value, str, type(None))
+        if value == "":
+            raise ConfigurationError("it is empty.", field=field, hint="None means the usual one.")
+    check_type("self_signed", self_signed, bool)
+    check_type("delegates", delegates, list, tuple)
+    given: object = default() if credentials is None else credentials
+    is_source = isinstance(given, LoadedCredentialsSource | DefaultCredentialsSource)
+    if not is_source and not is_google_credentials(given):
+        raise ConfigurationError(
+            f"expected a google-auth credential or a source for one, not {type(given).__name__}.",
+            field="credentials",
+            hint="Such as service_account(...); None means the default ones.",
+        )
+    if self_signed and target_principal is not None:
+        raise ConfigurationError("it excludes target_principal.", field="self_signed")
+    if delegates and target_principal is None:
+        raise ConfigurationError("they lead to a target_principal, which is missing.", field="delegates")
+    whose = cast("IdTokenCredentials", given)
+    return IdTokenSource(audience, whose, target_principal, tuple(delegates), self_signed=self_signed)

@@ -1,0 +1,122 @@
+"""The metadata server of Compute Engine, Cloud Run, GKE, …: is there one, and the identity that it gives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from google.auth.exceptions import TransportError
+
+from aio_authgrpc._http.request import AiohttpRequest, import_off_loop
+from aio_authgrpc._loop.clock import Clock
+from aio_authgrpc._sources.google_auth import GoogleCredentialsSource, checked_quota_project, checked_scopes
+from aio_authgrpc._sources.lazy import LoadedCredentialsSource
+from aio_authgrpc._tokens.token import TokenRequest
+
+# An address, not a name: resolving an unknown name can take 20 s.
+_ADDRESS = "169.254.169.254"
+_FLAVOR = {"Metadata-Flavor": "Google"}
+# One lost packet should not cost the whole of a short budget.
+_ATTEMPT_TIMEOUT = 2.0
+# Where nothing says that a server will come, google-auth's number of attempts.
+_ATTEMPTS_WITHOUT_MARKER = 3
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 1.0
+
+# What Google's platforms set: https://cloud.google.com/run/docs/container-contract#env-vars and App Engine's.
+_MARKERS = (
+    "GCE_METADATA_HOST",
+    "GCE_METADATA_ROOT",
+    "K_SERVICE",
+    "CLOUD_RUN_JOB",
+    "FUNCTION_TARGET",
+    "GAE_ENV",
+)
+# The machine's own word, which containers see too; google-auth reads it as well.
+_PRODUCT_NAME = Path("/sys/class/dmi/id/product_name")
+
+
+def google_cloud_marker(
+    environment: Mapping[str, str] = os.environ, product_name: Path = _PRODUCT_NAME
+) -> str | None:
+    """Return what says that this is Google Cloud, so that a metadata server will come; None if nothing does.
+
+    Reads a file of the kernel's, which does not block.
+    """
+    for name in _MARKERS:
+        if environment.get(name):
+            return name
+    try:
+        is_google = product_name.read_bytes().startswith(b"Google")
+    except OSError:
+        return None
+    return str(product_name) if is_google else None
+
+
+def is_disabled(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether the environment forbids the look for a metadata server, as google-auth reads it."""
+    return environment.get("NO_GCE_CHECK") == "true"
+
+
+def metadata_server_url(environment: Mapping[str, str] = os.environ) -> str:
+    """Return where the metadata server is asked whether it is there."""
+    host = environment.get("GCE_METADATA_IP") or environment.get("GCE_METADATA_HOST")
+    return f"http://{host or environment.get('GCE_METADATA_ROOT') or _ADDRESS}/"
+
+
+async def wait_for_metadata_server(http: AiohttpRequest, *, patient: bool, clock: Clock) -> str:
+    """Return "" once the metadata server answers, or why it is given up. Set a time-out around it.
+
+    Args:
+        http: Sends the requests.
+        patient: Whether to ask until it comes; else it is asked three times.
+        clock: Sleeps between the attempts.
+    """
+    pause, attempts = _FIRST_PAUSE, 0
+    while True:
+        attempts += 1
+        problem = await _ask(http)
+        if not problem or (attempts == _ATTEMPTS_WITHOUT_MARKER and not patient):
+            return problem
+        await clock.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+async def _ask(http: AiohttpRequest) -> str:
+    try:
+        response = await http.send(metadata_server_url(), headers=_FLAVOR, timeout=_ATTEMPT_TIMEOUT)
+    except TransportError as error:
+        return str(error)
+    if response.headers.get("Metadata-Flavor") == "Google":
+        return "" if response.status == 200 else f"it answered {response.status}"
+    return "what answered there is no metadata server"
+
+
+def compute_engine(
+    *,
+    scopes: Sequence[str] | None = None,
+    quota_project_id: str | None = None,
+) -> LoadedCredentialsSource:
+    """Act as the default service account of this machine, or Cloud Run service, or GKE workload (seed 003).
+
+    The metadata server gives the tokens. That there is one is not looked up: `default()` does that.
+
+    Args:
+        scopes: OAuth 2.0 scopes, where the platform lets one choose them (Cloud Run does).
+        quota_project_id: The project that pays, sent as `x-goog-user-project`.
+
+    Raises:
+        ConfigurationError: An argument has the wrong type.
+    """
+    checked_quota_project(quota_project_id)
+    asked_scopes = checked_scopes(scopes)
+
+    async def make(_: TokenRequest) -> GoogleCredentialsSource:
+        await import_off_loop("google.auth.compute_engine")
+        from google.auth.compute_engine import Credentials  # noqa: PLC0415 - loaded off the loop
+
+        credentials = Credentials(scopes=asked_scopes or None, quota_project_id=quota_project_id)
+        return GoogleCredentialsSource(credentials)
+
+    return LoadedCredentialsSource("compute_engine()", make)

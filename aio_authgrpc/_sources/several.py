@@ -1,0 +1,87 @@
+"""Several identities at once, each under a header of its own: IAP's outside and the service's inside."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import NoReturn, TypeVar
+
+from aio_authgrpc._tokens.token import (
+    LoadableTokenSource,
+    Metadata,
+    Token,
+    TokenRequest,
+    TokenSource,
+    shared_audience,
+)
+
+T = TypeVar("T")
+
+
+class SeveralIdentitiesSource:
+    """Fetches a token for each header, all at the same time, and makes one of them.
+
+    Args:
+        sources: By metadata key; the first is the one that the token itself goes to.
+    """
+
+    def __init__(self, sources: Mapping[str, TokenSource]) -> None:
+        self.sources = dict(sources)
+        self.header, *others = self.sources
+        self.other_headers = frozenset(others)
+
+    def shared_audience(self, audience: str) -> str:
+        """Return the audience that stands for all which get the same tokens, if the sources agree on one."""
+        shared = {shared_audience(source, audience) for source in self.sources.values()}
+        return shared.pop() if len(shared) == 1 else audience
+
+    async def load(self, request: TokenRequest) -> None:
+        """Let each source read its files.
+
+        Raises:
+            ConfigurationError: One of them cannot be used.
+        """
+        for source in self.sources.values():
+            if isinstance(source, LoadableTokenSource):
+                await source.load(request)
+
+    async def fetch(self, request: TokenRequest) -> Token:
+        """Return one token that carries the others as its metadata, and ends with the first that does."""
+        tokens = await all_of([source.fetch(request) for source in self.sources.values()])
+        return combined(dict(zip(self.sources, tokens, strict=True)))
+
+    def __repr__(self) -> str:
+        return f"<several identities: {self.sources!r}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A token source is not pickled: it would put its secrets into the pickle.")
+
+
+async def all_of(coroutines: Sequence[Coroutine[None, None, T]]) -> list[T]:
+    """Await all of them at the same time; the first failure cancels the others and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(coroutine, name="aio_authgrpc identity") for coroutine in coroutines]
+    except BaseExceptionGroup as failures:
+        error = failures.exceptions[0]
+    else:
+        return [task.result() for task in tasks]
+    raise error  # outside of the handler: the group is no context
+
+
+def combined(tokens: Mapping[str, Token]) -> Token:
+    """Return one token for several headers: the first one's, with the others as metadata.
+
+    What a token goes to itself is its own, whatever another brings along for that header.
+    """
+    header, *_ = tokens
+    metadata: dict[str, str] = {}
+    for name, token in tokens.items():
+        for key, value in token.as_metadata(name):
+            if key == name or key not in tokens:
+                metadata.setdefault(key, value)  # a quota project that two of them bring is one
+    first = tokens[header]
+    metadata.pop(header, None)
+    ends: list[float] = [token.expires_at for token in tokens.values() if token.expires_at is not None]
+    rest: Metadata = tuple(metadata.items())
+    return Token(first.value, scheme=first.scheme, expires_at=min(ends, default=None), metadata=rest)

@@ -1,0 +1,110 @@
+"""JWTs signed by a service account's own key, for Cloud Endpoints (seed 001)."""
+
+from __future__ import annotations
+
+from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
+from aio_authgrpc._sources.files.private_key import KeyLoader
+from aio_authgrpc._sources.google_auth import check_audience
+from aio_authgrpc._tokens.token import Token, TokenRequest
+from aio_authgrpc.errors import ConfigurationError, check_type
+
+# ESP, and Google's own endpoints, refuse a JWT that is good for more than an hour.
+_MAX_LIFETIME = 3600
+
+
+class ServiceAccountJwtSource:
+    """What `service_account_jwt()` returns."""
+
+    def __init__(
+        self,
+        loader: KeyLoader,
+        *,
+        issuer: str | None,
+        audience: str | None,
+        subject: str | None,
+        email: str | None,
+        lifetime: int,
+    ) -> None:
+        self._loader = loader
+        self._issuer = issuer
+        self._audience = audience
+        self._subject = subject
+        self._email = email
+        self._lifetime = lifetime
+
+    async def load(self, request: TokenRequest) -> None:
+        """Read and check the key.
+
+        Raises:
+            ConfigurationError: The file cannot be used; it names the path and the field. Or there is no
+                audience, for a target without a host.
+        """
+        check_audience(self._audience_for(request))
+        await self._loader.load()
+
+    async def fetch(self, request: TokenRequest) -> Token:
+        """Sign a JWT; no request is made. Signing takes 0.3 ms, less than handing it to a thread."""
+        await self.load(request)
+        key = await self._loader.load()
+        from google.auth import jwt  # noqa: PLC0415 - loaded off the loop, with the key
+
+        issued_at = int(request.time)
+        payload = {
+            "iat": issued_at,
+            "exp": issued_at + self._lifetime,
+            "aud": self._audience_for(request),
+            "iss": key.email if self._issuer is None else self._issuer,
+            "sub": key.email if self._subject is None else self._subject,
+            "email": key.email if self._email is None else self._email,
+        }
+        return Token(jwt.encode(key.signer, payload).decode(), expires_at=issued_at + self._lifetime)
+
+    def _audience_for(self, request: TokenRequest) -> str:
+        return request.audience if self._audience is None else self._audience
+
+    def __repr__(self) -> str:
+        return f"service_account_jwt({self._loader!r})"
+
+
+def service_account_jwt(
+    file_or_info: FileOrInfo,
+    *,
+    issuer: str | None = None,
+    audience: str | None = None,
+    subject: str | None = None,
+    email: str | None = None,
+    lifetime: int = _MAX_LIFETIME,
+) -> ServiceAccountJwtSource:
+    """Sign JWTs as seed 001's generator does, for a service behind ESP or Envoy that trusts the account.
+
+    Each is signed with RS256 by the file's key, names it as `kid`, is cached, and is replaced before
+    it expires. Nothing is requested from anywhere.
+
+    Args:
+        file_or_info: The path of the JSON key file, its text, or its dict. A file is read when the
+            channel is opened, off the loop; text and dict are checked at once.
+        issuer: `iss`, as the service's configuration names it; the account's email if None.
+        audience: `aud`; `https://<host of the target>` if None.
+        subject: `sub`, the user id that the service sees; the account's email if None.
+        email: `email`; the account's if None.
+        lifetime: Seconds that each JWT is good for, 1 to 3600.
+
+    Raises:
+        ConfigurationError: The arguments, or what is in memory, cannot be used. What is wrong with a
+            file shows when the channel is opened.
+    """
+    check_type("lifetime", lifetime, int)
+    for field, value in (("issuer", issuer), ("audience", audience), ("subject", subject), ("email", email)):
+        check_type(field, value, str, type(None))
+    if not 1 <= lifetime <= _MAX_LIFETIME:
+        raise ConfigurationError(
+            f"{lifetime!r} is not within 1 and {_MAX_LIFETIME} seconds.", field="lifetime"
+        )
+    return ServiceAccountJwtSource(
+        KeyLoader(InfoLoader(file_or_info, ["service_account"])),
+        issuer=issuer,
+        audience=audience,
+        subject=subject,
+        email=email,
+        lifetime=lifetime,
+    )

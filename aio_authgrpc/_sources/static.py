@@ -1,0 +1,100 @@
+"""Tokens that the user brings: a fixed one, or whatever a coroutine function returns."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+
+from aio_authgrpc._tokens.token import Token, TokenRequest, TokenSource
+from aio_authgrpc.errors import ConfigurationError
+
+
+class _StaticTokenSource:
+    def __init__(self, token: Token) -> None:
+        self._token = token
+
+    async def fetch(self, request: TokenRequest) -> Token:
+        return self._token
+
+    def __repr__(self) -> str:
+        return "static_token(...)"
+
+
+class _CallableTokenSource:
+    def __init__(self, function: Callable[[], Awaitable[str | Token]]) -> None:
+        self._function = function
+
+    async def fetch(self, request: TokenRequest) -> Token:
+        token = await self._function()
+        made = token if isinstance(token, Token) else Token(token)
+        if not made.value and not made.metadata:
+            raise ConfigurationError("the function returned an empty token.", field="async_callable")
+        return made
+
+    def __repr__(self) -> str:
+        return f"token_source({getattr(self._function, '__qualname__', type(self._function).__name__)})"
+
+
+class AnonymousTokenSource:
+    """What `anonymous()` returns."""
+
+    async def fetch(self, request: TokenRequest) -> Token:
+        """Return a token that puts nothing into the metadata."""
+        return Token("")
+
+    def __repr__(self) -> str:
+        return "anonymous()"
+
+
+def anonymous() -> TokenSource:
+    """Send no token: for emulators and open services. No credentials are looked up.
+
+    google-auth's `AnonymousCredentials` mean the same. An emulator on another host does not make a
+    plaintext channel warn, because nothing is sent that somebody could use.
+    """
+    return AnonymousTokenSource()
+
+
+def static_token(token: str | Token) -> TokenSource:
+    """Use one token for ever, such as seed 001's `--auth_token`, or one that gcloud printed.
+
+    Args:
+        token: The bearer token, or a `Token` with an expiry. A bare str counts as never expiring.
+
+    Raises:
+        ConfigurationError: It is empty or no header could carry it.
+    """
+    made = token if isinstance(token, Token) else Token(token)
+    if not made.value:
+        raise ConfigurationError("it is empty.", field="token")
+    return _StaticTokenSource(made)
+
+
+def token_source(async_callable: Callable[[], Awaitable[str | Token]]) -> TokenSource:
+    """Ask a coroutine function for the token: once however many calls wait, again before it expires.
+
+    Args:
+        async_callable: Takes nothing and returns a `Token`, or a str that counts as never expiring. It
+            runs in a task of its own, which closing the channel cancels. What it raises becomes the
+            error of the waiting calls: retryable for `OSError`, time-outs and aiohttp's, else not;
+            raise an `AuthRpcError` of this package to say it yourself.
+
+    Raises:
+        ConfigurationError: It is not a coroutine function.
+    """
+    function: object = async_callable
+    if not callable(function) or isinstance(function, type):
+        raise ConfigurationError(
+            f"expected a coroutine function, not {type(function).__name__}.", field="async_callable"
+        )
+    if (
+        inspect.isfunction(function)
+        and not inspect.iscoroutinefunction(function)
+        and function.__name__ != "<lambda>"
+    ):
+        raise ConfigurationError(
+            f"{function.__qualname__} is not a coroutine function.",
+            field="async_callable",
+            hint="Write 'async def', and await asyncio.to_thread(...) in it for what blocks.",
+        )
+    return _CallableTokenSource(async_callable)

@@ -1,0 +1,1 @@
+"""Which certificates a channel uses."""

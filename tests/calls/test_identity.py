@@ -1,0 +1,505 @@
+"""Other identities: for a context, beside the channel's own, and never another task's."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import pickle
+import weakref
+from typing import Any
+
+import google.auth.credentials
+import pytest
+
+from aio_authgrpc import (
+    AuthorizedChannel,
+    ConfigurationError,
+    Token,
+    TokenCache,
+    TokenRefusedError,
+    TokenRequest,
+    api_key,
+    connect,
+    identity,
+    static_token,
+    token_source,
+)
+from aio_authgrpc._sources import as_token_source
+from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock
+
+
+def sent(server: EchoServer, header: str = "authorization") -> list[Any]:
+    """Return what the server received under a header, call by call; "" for nothing."""
+    values = [call.values(header) for call in server.calls]
+    assert all(len(each) <= 1 for each in values)
+    return [each[0] if each else "" for each in values]
+
+
+async def test_a_call_in_the_block_has_the_other_identity(
+    stub: EchoStub, echo_server: EchoServer, arity: Any
+) -> None:
+    """In all four arities; before and after it is the channel's own."""
+    await arity.finish(arity.begin(stub))
+    with identity(static_token("alice")):
+        await arity.finish(arity.begin(stub))
+    await arity.finish(arity.begin(stub))
+    assert sent(echo_server) == ["Bearer token-1", "Bearer alice", "Bearer token-1"]
+
+
+async def test_a_task_begun_in_the_block_has_it_and_others_do_not(
+    stub: EchoStub, echo_server: EchoServer
+) -> None:
+    """It follows the context, and leaks to nobody."""
+    go_on = asyncio.Event()
+
+    async def call_later() -> bytes:
+        await go_on.wait()
+        return await stub.UnaryUnary(b"x")
+
+    outside = asyncio.create_task(call_later())
+    with identity(static_token("alice")):
+        inside = asyncio.create_task(call_later())
+    go_on.set()
+    await inside
+    await outside
+    assert sorted(sent(echo_server)) == ["Bearer alice", "Bearer token-1"]
+
+
+async def test_each_of_many_tasks_has_its_own(stub: EchoStub, echo_server: EchoServer) -> None:
+    """One thousand callers through one channel."""
+
+    async def call_as(name: str) -> None:
+        with identity(static_token(name)):
+            await asyncio.sleep(0)
+            call = stub.UnaryUnary(name.encode())
+            await asyncio.sleep(0)
+            await call
+
+    names = [f"caller-{number}" for number in range(300)]
+    await asyncio.gather(*(call_as(name) for name in names))
+    assert sorted(sent(echo_server)) == sorted(f"Bearer {name}" for name in names)
+
+
+async def test_the_inner_block_counts_and_the_outer_comes_back(
+    stub: EchoStub, echo_server: EchoServer
+) -> None:
+    """Blocks nest; one object may be entered again."""
+    alice, bob = identity(static_token("alice")), identity(static_token("bob"))
+    with alice:
+        with bob, alice:
+            await stub.UnaryUnary(b"x")
+        with bob:
+            await stub.UnaryUnary(b"x")
+        await stub.UnaryUnary(b"x")
+    assert sent(echo_server) == ["Bearer alice", "Bearer bob", "Bearer alice"]
+
+
+async def test_a_call_keeps_the_identity_that_it_was_made_with(
+    channel: AuthorizedChannel, tokens: Any, echo_server: EchoServer
+) -> None:
+    """Also one that still waits for its token when the block ends."""
+    gate = asyncio.Event()
+
+    async def slow() -> str:
+        await gate.wait()
+        return "slow"
+
+    with identity(token_source(slow)):
+        call = EchoStub(channel).UnaryUnary(b"x")
+    gate.set()
+    await call
+    assert (sent(echo_server), tokens.fetches) == (["Bearer slow"], 0)
+
+
+async def test_the_tokens_of_a_source_are_cached_across_blocks(
+    stub: EchoStub, echo_server: EchoServer
+) -> None:
+    """However often it is entered."""
+    fetches = 0
+
+    async def fetch() -> Token:
+        nonlocal fetches
+        fetches += 1
+        return Token("cached")
+
+    source = token_source(fetch)
+    for _ in range(3):
+        with identity(source):
+            await stub.UnaryUnary(b"x")
+    assert (sent(echo_server), fetches) == (["Bearer cached"] * 3, 1)
+
+
+async def test_nobody_can_be_sent(stub: EchoStub, echo_server: EchoServer) -> None:
+    """The channel's own identity does not stand in."""
+    with identity(google.auth.credentials.AnonymousCredentials()):
+        await stub.UnaryUnary(b"x")
+    assert sent(echo_server) == [""]
+
+
+async def test_an_identity_with_another_header_stands_beside_the_channels(
+    stub: EchoStub, echo_server: EchoServer, arity: Any
+) -> None:
+    """A service token plus an end user's."""
+    with identity(static_token("user"), header="x-user-authorization"):
+        await arity.finish(arity.begin(stub))
+    assert (sent(echo_server), sent(echo_server, "x-user-authorization")) == (
+        ["Bearer token-1"],
+        ["Bearer user"],
+    )
+
+
+async def test_an_api_key_goes_to_its_own_header(stub: EchoStub, echo_server: EchoServer) -> None:
+    """Which its source names."""
+    with identity(api_key("the-key")):
+        await stub.UnaryUnary(b"x")
+    assert (sent(echo_server), sent(echo_server, "x-api-key")) == (["Bearer token-1"], ["the-key"])
+
+
+async def test_the_header_of_the_identity_is_not_the_callers_too(stub: EchoStub) -> None:
+    """Two of them would be sent."""
+    with identity(static_token("user"), header="x-user-authorization"):
+        with pytest.raises(ConfigurationError, match="x-user-authorization"):
+            stub.UnaryUnary(b"x", metadata=(("x-user-authorization", "mine"),))
+
+
+async def test_an_identity_that_fails_is_that_calls_error(stub: EchoStub, echo_server: EchoServer) -> None:
+    """The channel's own identity never stands in for another."""
+
+    async def refuse() -> str:
+        raise LookupError("no")
+
+    with identity(token_source(refuse)), pytest.raises(Exception, match="No token could be fetched"):
+        await stub.UnaryUnary(b"x")
+    assert sent(echo_server) == []
+
+
+async def test_a_refused_identity_is_replayed_with_its_own_new_token(
+    channel: AuthorizedChannel, echo_server: EchoServer, fake_clock: FakeClock, tokens: Any
+) -> None:
+    """The channel's own token is not touched."""
+    numbers = iter(range(1, 9))
+
+    async def fetch() -> str:
+        return f"user-{next(numbers)}"
+
+    source, stub = token_source(fetch), EchoStub(channel)
+    await stub.UnaryUnary(b"x")
+    with identity(source):
+        await stub.UnaryUnary(b"x")
+        fake_clock.advance(60)
+        echo_server.refuse()
+        await stub.UnaryUnary(b"x")
+    await stub.UnaryUnary(b"x")
+    assert sent(echo_server) == [
+        "Bearer token-1",
+        "Bearer user-1",
+        "Bearer user-1",
+        "Bearer user-2",
+        "Bearer token-1",
+    ]
+    assert tokens.fetches == 1
+
+
+async def test_of_two_refused_identities_both_are_fetched_anew(
+    channel: AuthorizedChannel, echo_server: EchoServer, fake_clock: FakeClock, tokens: Any
+) -> None:
+    """Which one was refused is not known."""
+    numbers = iter(range(1, 9))
+
+    async def fetch() -> str:
+        return f"user-{next(numbers)}"
+
+    stub = EchoStub(channel)
+    with identity(token_source(fetch), header="x-user-authorization"):
+        await stub.UnaryUnary(b"x")
+        fake_clock.advance(60)
+        echo_server.refuse()
+        await stub.UnaryUnary(b"x")
+    assert sent(echo_server)[-1] == "Bearer token-2"
+    assert sent(echo_server, "x-user-authorization")[-1] == "Bearer user-2"
+
+
+async def test_a_channel_forgets_identities_that_are_not_used(
+    channel: AuthorizedChannel, stub: EchoStub
+) -> None:
+    """A service that makes a source for every request keeps the last 128 of them."""
+    sources = [static_token(f"caller-{number}") for number in range(200)]
+    forgotten = [weakref.ref(source) for source in sources]
+    for source in sources:
+        with identity(source):
+            await stub.UnaryUnary(b"x")
+    del source, sources
+    gc.collect()
+    assert sum(reference() is not None for reference in forgotten) == 128
+
+
+async def test_closing_the_channel_ends_the_fetch_of_another_identity(
+    channel: AuthorizedChannel, stub: EchoStub
+) -> None:
+    """Nothing is left running."""
+    started, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def hang() -> str:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return ""
+
+    with identity(token_source(hang)):
+        call = stub.UnaryUnary(b"x")
+    await started.wait()
+    await channel.close()
+    assert cancelled.is_set()
+    with pytest.raises(Exception, match="closed"):
+        await call
+
+
+@pytest.mark.parametrize("credentials", ["token", 5, {}, {"authorization": "token"}])
+def test_what_is_no_identity_is_refused_at_the_call(credentials: Any) -> None:
+    """As by connect()."""
+    with pytest.raises(ConfigurationError) as caught:
+        identity(credentials)
+    assert caught.value.field == "credentials"
+
+
+def test_what_is_no_header_is_refused_at_the_call() -> None:
+    """As by connect()."""
+    with pytest.raises(ConfigurationError):
+        identity(static_token("t"), header="grpc-status")
+
+
+# Several at once, for all calls of a channel
+
+
+async def test_a_channel_may_have_several_identities(echo_server: EchoServer) -> None:
+    """IAP's outside and the service's own inside, each under its header."""
+    credentials = {"proxy-authorization": static_token("iap"), "authorization": static_token("service")}
+    async with connect(
+        echo_server.target, EchoStub, credentials=credentials, ssl_credentials=echo_server.ssl_credentials
+    ) as stub:
+        await stub.UnaryUnary(b"x")
+        with pytest.raises(ConfigurationError, match="'authorization'"):
+            stub.UnaryUnary(b"x", metadata=(("authorization", "mine"),))
+    assert sent(echo_server, "proxy-authorization") == ["Bearer iap"]
+    assert sent(echo_server) == ["Bearer service"]
+
+
+class Fixed:
+    """A source of one token, and of its kind."""
+
+    def __init__(self, token: Token) -> None:
+        self._token = token
+
+    async def fetch(self, request: TokenRequest) -> Token:
+        return self._token
+
+
+async def test_several_identities_end_with_the_first_that_does(fake_clock: FakeClock) -> None:
+    """And what two of them bring along is sent once."""
+    project = (("x-goog-user-project", "payer"),)
+    now = fake_clock.time()
+    source = as_token_source(
+        {
+            "authorization": Fixed(Token("a", expires_at=now + 600, metadata=project)),
+            "x-other": Fixed(Token("b", expires_at=now + 300, metadata=project)),
+        }
+    )
+    async with TokenCache(source, clock=fake_clock) as cache:
+        token = await cache.get()
+    assert (token.value, token.expires_at) == ("a", now + 300)
+    assert token.metadata == (("x-goog-user-project", "payer"), ("x-other", "Bearer b"))
+
+
+async def test_of_several_identities_one_that_fails_fails_all(fake_clock: FakeClock) -> None:
+    """The others are cancelled; half of what was meant is not sent."""
+    cancelled = asyncio.Event()
+
+    async def hang() -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return ""
+
+    async def refuse() -> str:
+        raise TokenRefusedError("no")
+
+    source = as_token_source({"a": token_source(hang), "b": token_source(refuse)})
+    async with TokenCache(source, clock=fake_clock) as cache:
+        with pytest.raises(TokenRefusedError, match="no"):
+            await cache.get()
+    assert cancelled.is_set()
+
+
+# Who names a header means it
+
+
+SERVICE = {"proxy-authorization": static_token("iap"), "authorization": static_token("service")}
+
+
+@pytest.mark.parametrize(
+    ("who", "proxy", "own"),
+    [
+        (lambda: identity(static_token("caller"), header="authorization"), "Bearer iap", "Bearer caller"),
+        (lambda: identity(static_token("caller")), "Bearer iap", "Bearer caller"),
+        (
+            lambda: identity(static_token("caller"), header="proxy-authorization"),
+            "Bearer caller",
+            "Bearer service",
+        ),
+        (
+            lambda: identity({"authorization": static_token("a"), "proxy-authorization": static_token("b")}),
+            "Bearer b",
+            "Bearer a",
+        ),
+        (
+            lambda: identity({"proxy-authorization": static_token("b"), "authorization": static_token("a")}),
+            "Bearer b",
+            "Bearer a",
+        ),
+    ],
+    ids=["by-header", "the-usual-one", "the-other-one", "both", "both-in-another-order"],
+)
+async def test_of_several_identities_of_a_channel_the_one_that_is_meant_is_replaced(
+    echo_server: EchoServer, who: Any, proxy: str, own: str
+) -> None:
+    """And the others stay."""
+    async with connect(
+        echo_server.target, EchoStub, credentials=SERVICE, ssl_credentials=echo_server.ssl_credentials
+    ) as stub:
+        with who():
+            await stub.UnaryUnary(b"x")
+    assert (sent(echo_server, "proxy-authorization"), sent(echo_server)) == ([proxy], [own])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_several_identities_of_a_context_replace_the_channels_one(
+    stub: EchoStub, echo_server: EchoServer, order: int
+) -> None:
+    """In whatever order they stand; and their headers are not the caller's too."""
+    both = [("authorization", static_token("caller")), ("x-user", static_token("user"))][::order]
+    with identity(dict(both)):
+        await stub.UnaryUnary(b"x")
+        with pytest.raises(ConfigurationError, match="x-user"):
+            stub.UnaryUnary(b"x", metadata=(("x-user", "mine"),))
+    assert (sent(echo_server), sent(echo_server, "x-user")) == (["Bearer caller"], ["Bearer user"])
+
+
+async def test_of_nested_identities_the_inner_counts_for_its_header(
+    stub: EchoStub, echo_server: EchoServer
+) -> None:
+    """The outer's others stay."""
+    outer = identity({"x-user": static_token("outer"), "x-tenant": static_token("tenant")})
+    with outer, identity(static_token("inner"), header="x-user"):
+        await stub.UnaryUnary(b"x")
+    assert (sent(echo_server, "x-user"), sent(echo_server, "x-tenant")) == (
+        ["Bearer inner"],
+        ["Bearer tenant"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("fixed", "who", "header", "value"),
+    [
+        ({"api_key": "service-key"}, lambda: identity(api_key("caller-key")), "x-api-key", "caller-key"),
+        (
+            {"metadata": {"x-user": "service-user"}},
+            lambda: identity(static_token("caller"), header="x-user"),
+            "x-user",
+            "Bearer caller",
+        ),
+    ],
+    ids=["api-key", "metadata"],
+)
+async def test_an_identity_stands_over_what_is_fixed_for_the_channel(
+    echo_server: EchoServer, fixed: dict[str, Any], who: Any, header: str, value: str
+) -> None:
+    """Once, and not beside it."""
+    async with connect(
+        echo_server.target,
+        EchoStub,
+        credentials=static_token("t"),
+        ssl_credentials=echo_server.ssl_credentials,
+        **fixed,
+    ) as stub:
+        with who():
+            await stub.UnaryUnary(b"x")
+    assert sent(echo_server, header) == [value]
+
+
+async def test_one_google_credential_is_one_identity_however_often_it_is_entered(
+    stub: EchoStub, authority: Any
+) -> None:
+    """Twenty requests at once, one token request."""
+    from google.oauth2 import service_account
+
+    make = service_account.Credentials.from_service_account_info
+    scopes = ["https://www.googleapis.com/auth/cloud-platform"]
+    credentials = await asyncio.to_thread(make, await authority.service_account_info(), scopes=scopes)
+
+    async def call() -> None:
+        with identity(credentials):
+            await stub.UnaryUnary(b"x")
+
+    await asyncio.gather(*(call() for _ in range(20)))
+    assert authority.token_requests == 1
+
+
+async def test_closing_ends_also_the_fetches_of_identities_that_were_forgotten(
+    channel: AuthorizedChannel, stub: EchoStub
+) -> None:
+    """More than a channel keeps."""
+    started, ended = 0, 0
+
+    async def hang() -> str:
+        nonlocal started, ended
+        started += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended += 1
+        return ""
+
+    calls = []
+    for _ in range(150):
+        with identity(token_source(hang)):
+            calls.append(stub.UnaryUnary(b"x"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await channel.close()
+    assert (started, ended) == (150, 150)
+    await asyncio.gather(*calls, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [
+        {"authorization": static_token("a"), "Authorization": static_token("b")},
+        {"authorization": None},
+        {"authorization": {"x-user": static_token("a")}},
+    ],
+    ids=["twice", "none", "nested"],
+)
+def test_a_mapping_that_is_not_clear_is_refused(credentials: Any) -> None:
+    """Nothing of it is dropped in silence."""
+    with pytest.raises(ConfigurationError) as caught:
+        identity(credentials)
+    assert caught.value.field == "credentials"
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        identity(static_token("SECRETQ")),
+        identity({"x-user": static_token("SECRETQ")}),
+        identity(google.auth.credentials.AnonymousCredentials()),
+    ],
+    ids=["one", "several", "google"],
+)
+def test_an_identity_is_not_pickled(made: Any) -> None:
+    """Nor its source."""
+    for thing in (made, made.source):
+        with pytest.raises(TypeError, match="not pickled"):
+            pickle.dumps(thing)

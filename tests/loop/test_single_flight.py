@@ -1,0 +1,147 @@
+"""The refresh lock: one run at a time, shared by all, owned by none of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import warnings
+
+import pytest
+
+from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
+
+
+class Run:
+    """A run that a test lets end: it counts its starts and waits for its outcome."""
+
+    def __init__(self) -> None:
+        self.starts = 0
+        self.outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.started = asyncio.Event()
+
+    async def __call__(self) -> str:
+        self.starts += 1
+        self.started.set()
+        return await self.outcome
+
+
+async def joined(flight: SingleFlight[str], run: Run, number: int) -> list[asyncio.Task[str]]:
+    tasks = [asyncio.create_task(flight.join()) for _ in range(number)]
+    await run.started.wait()
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_many_who_join_share_one_run() -> None:
+    """A thousand waiters, one run, one outcome."""
+    run = Run()
+    flight = SingleFlight(run)
+    tasks = await joined(flight, run, 1_000)
+    run.outcome.set_result("token")
+    assert set(await asyncio.gather(*tasks)) == {"token"}
+    assert run.starts == 1
+
+
+async def test_the_first_who_is_cancelled_leaves_the_others_waiting() -> None:
+    """The run belongs to nobody who waits."""
+    run = Run()
+    flight = SingleFlight(run)
+    first, *others = await joined(flight, run, 10)
+    first.cancel()
+    await asyncio.wait({first})
+    run.outcome.set_result("token")
+    assert await asyncio.gather(*others) == ["token"] * 9
+    assert first.cancelled()
+
+
+async def test_a_run_that_all_have_left_goes_on() -> None:
+    """Whoever comes later finds its outcome under way."""
+    run = Run()
+    flight = SingleFlight(run)
+    tasks = await joined(flight, run, 3)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert flight.running
+    late = asyncio.create_task(flight.join())
+    run.outcome.set_result("token")
+    assert (await late, run.starts) == ("token", 1)
+
+
+async def test_after_a_run_has_ended_the_next_one_is_new() -> None:
+    """An outcome is not kept here; that is the cache's job."""
+    run = Run()
+    flight = SingleFlight(run)
+    run.outcome.set_result("token")
+    await flight.join()
+    await flight.join()
+    assert run.starts == 2
+
+
+async def test_start_beside_a_run_does_nothing() -> None:
+    """Check and set stand together."""
+    run = Run()
+    flight = SingleFlight(run)
+    flight.start()
+    flight.start()
+    await run.started.wait()
+    assert run.starts == 1
+    run.outcome.set_result("token")
+    await flight.join()
+
+
+async def test_cancel_wakes_all_who_wait_at_once() -> None:
+    """Also before the cancelled run has ended."""
+    run = Run()
+    flight = SingleFlight(run)
+    tasks = await joined(flight, run, 3)
+    ending = flight.cancel()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [FlightCancelledError] * 3
+    assert ending is not None
+    await asyncio.wait({ending})
+    assert not flight.running
+
+
+async def test_cancel_without_a_run_does_nothing() -> None:
+    """There is nothing to end."""
+    assert SingleFlight(Run()).cancel() is None
+
+
+async def test_a_run_cancelled_from_outside_wakes_those_who_wait() -> None:
+    """asyncio.run() cancels every task at its end; nobody may hang."""
+    run = Run()
+    flight = SingleFlight(run)
+    (task,) = await joined(flight, run, 1)
+    for other in asyncio.all_tasks() - {asyncio.current_task(), task}:
+        if other.get_name() == "aio_authgrpc refresh":
+            other.cancel()
+    with pytest.raises(FlightCancelledError):
+        await task
+
+
+async def test_the_run_sees_nothing_of_the_first_callers_context() -> None:
+    """A trace or an identity of one caller must not colour what everybody gets."""
+    variable = contextvars.ContextVar("variable", default="nothing")
+    seen: list[str] = []
+
+    async def run() -> str:
+        seen.append(variable.get())
+        return "token"
+
+    variable.set("the first caller's")
+    await SingleFlight(run).join()
+    assert seen == ["nothing"]
+
+
+async def test_leaving_does_not_search_those_who_stay() -> None:
+    """`asyncio.shield` compares with every other waiter at each departure; here nothing is compared."""
+    run = Run()
+    flight = SingleFlight(run)
+    tasks = await joined(flight, run, 10)
+    (refresh,) = (task for task in asyncio.all_tasks() if task.get_name() == "aio_authgrpc refresh")
+    # One callback, ours, however many wait: that is what makes leaving cheap.
+    with warnings.catch_warnings():
+        assert len(refresh._callbacks) == 1  # type: ignore[attr-defined]
+    run.outcome.set_result("token")
+    await asyncio.gather(*tasks)
