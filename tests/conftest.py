@@ -20,7 +20,8 @@ from blockbuster import blockbuster_ctx
 from hypothesis import settings
 
 from aio_authgrpc import AuthorizedChannel, Token, TokenCache, TokenRequest
-from aio_authgrpc.errors import _chain, redacted
+from aio_authgrpc._checks.secrets import redacted
+from aio_authgrpc._http.token_errors import chain_of
 from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock, Gate
 
 pytest_plugins = ["aio_authgrpc.testing.pytest_plugin"]
@@ -109,7 +110,7 @@ def _in_sight(texts: list[str]) -> list[str]:
 def _shown_by(thing: object) -> Iterator[str]:
     module = str(type(thing).__module__)  # some extension types have a property there
     if module.startswith("aio_authgrpc") and not module.startswith("aio_authgrpc.testing"):
-        links = _chain(thing) if isinstance(thing, BaseException) else [thing]
+        links = chain_of(thing) if isinstance(thing, BaseException) else [thing]
         for link in links:
             yield from (repr(link), str(link))
 

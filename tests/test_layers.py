@@ -16,7 +16,8 @@ PACKAGE = Path(aio_authgrpc.__file__).parent
 
 # From the bottom up; a module may import those of its own layer and below.
 LAYERS = [
-    {"errors", "_loop"},
+    {"errors"},
+    {"_checks", "_loop"},
     {"_http", "_tls", "_channels"},
     {"_tokens"},
     {"_sources"},
@@ -91,9 +92,9 @@ def test_a_guard_sees_an_import_that_points_up(tmp_path: Path) -> None:
     """The two tests above can fail."""
     path = tmp_path / "token.py"
     path.write_text(
-        "def f():\n    from aio_authgrpc._client.connect import connect\n    import aio_authgrpc.testing.clock\n"
+        "def f():\n    from aio_authgrpc._client import connect\n    import aio_authgrpc.testing.clock\n"
     )
-    assert imports(path) == {"client", "testing"}
+    assert imports(path) == {"_client", "testing"}
 
 
 def test_importing_the_package_loads_no_framework_no_command_line_and_no_fakes() -> None:

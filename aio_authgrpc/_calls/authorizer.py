@@ -17,10 +17,11 @@ import grpc.aio
 from aio_authgrpc._calls.identity import Identity, current_identities
 from aio_authgrpc._calls.once_ready import TokensOnceReady
 from aio_authgrpc._loop.fork import lose_loop_at_fork
-from aio_authgrpc._sources.google_auth import shared_identity
 from aio_authgrpc._sources.several import SeveralIdentitiesSource, all_of, combined
 from aio_authgrpc._sources.static import AnonymousTokenSource
-from aio_authgrpc._tokens.token import Metadata, Token, TokenSource
+from aio_authgrpc._tokens.metadata import Metadata
+from aio_authgrpc._tokens.source import TokenSource, cache_key
+from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import (
     AuthRpcError,
     ChannelClosedError,
@@ -231,7 +232,7 @@ class Authorizer:
         self._in_the_clear = None  # not where the warning is an error: then each such call is one
 
     def _identity_cache(self, source: TokenSource) -> TokenCache:
-        key = id(shared_identity(source))
+        key = id(cache_key(source, "").owner)
         cache = self._identity_caches.pop(key, None)
         if cache is None:
             cache = self._cache.of_another(source, audience=self._audience)

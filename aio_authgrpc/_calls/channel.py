@@ -19,9 +19,8 @@ from aio_authgrpc._calls.multi_callables import (
     UnaryUnaryMultiCallable,
 )
 from aio_authgrpc._channels.rotating import RotatingChannel
-from aio_authgrpc._client.arguments import fixed_metadata
 from aio_authgrpc._tokens.cache import TokenCache
-from aio_authgrpc._tokens.token import Metadata, checked_header
+from aio_authgrpc._tokens.metadata import Metadata, checked_header, fixed_metadata
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import TYPE_CHECKING, Self
 
+from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._sources import as_token_source
-from aio_authgrpc._tokens.token import TokenSource, checked_header
+from aio_authgrpc._tokens.metadata import checked_header
+from aio_authgrpc._tokens.source import TokenSource
 
 if TYPE_CHECKING:
     from aio_authgrpc._sources import CredentialsType
@@ -16,7 +18,7 @@ current_identities: ContextVar[tuple[Identity, ...]] = ContextVar("aio_authgrpc 
 """The identities of this context, the innermost last."""
 
 
-class Identity:
+class Identity(NotPickled):
     """What `identity()` returns: a context manager, which may be entered again, and in any task.
 
     Attributes:
@@ -46,9 +48,6 @@ class Identity:
 
     def __repr__(self) -> str:
         return f"identity({self.source!r})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("An identity is not pickled: it would put its secrets into the pickle.")
 
 
 def identity(credentials: CredentialsType, *, header: str | None = None) -> Identity:

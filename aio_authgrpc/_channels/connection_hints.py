@@ -5,7 +5,8 @@ from __future__ import annotations
 import grpc
 import grpc.aio
 
-from aio_authgrpc.errors import ConnectionNotReadyError, redacted
+from aio_authgrpc._checks.secrets import redacted
+from aio_authgrpc.errors import ConnectionNotReadyError
 
 _CLIENT_CERTIFICATE = (
     "The server ended the TLS handshake: it may demand a client certificate, or another one "

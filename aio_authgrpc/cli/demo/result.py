@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aio_authgrpc.errors import redacted
+from aio_authgrpc._checks.secrets import redacted
 
 Figures = dict[str, int | float | str]
 
