@@ -19,25 +19,25 @@ except ImportError as exc:
         "aio_authgrpc.testing needs PyJWT and trustme: pip install 'aio-authgrpc[testing]'", name=exc.name
     ) from exc
 
-from aio_authgrpc.testing.authority import JWKS_PATH, TOKEN_PATH, Authority
-from aio_authgrpc.testing.bookstore_server import BookstoreServer
-from aio_authgrpc.testing.chaos import ChaosProxy
 from aio_authgrpc.testing.clock import FakeClock
-from aio_authgrpc.testing.credential_files import CredentialFiles
-from aio_authgrpc.testing.echo_server import EchoServer, EchoStub, RecordedCall
-from aio_authgrpc.testing.envoy import EnvoyCounts, EnvoyProxy, forwarded_user_info
-from aio_authgrpc.testing.envoy_process import EnvoyNotFoundError, find_envoy
-from aio_authgrpc.testing.gdch_server import GdchServer
-from aio_authgrpc.testing.google_apis import GoogleApis
-from aio_authgrpc.testing.google_cloud import GoogleCloud
-from aio_authgrpc.testing.grpc_server import LoopbackGrpcServer
-from aio_authgrpc.testing.http_server import LoopbackHttpServer, RecordedRequest
-from aio_authgrpc.testing.jwt_guard import endpoint_user_info
-from aio_authgrpc.testing.keys import SigningKey
-from aio_authgrpc.testing.metadata_server import MetadataServer
-from aio_authgrpc.testing.misbehaviour import Gate
-from aio_authgrpc.testing.proxy import InterceptingProxy
-from aio_authgrpc.testing.workloads import AwsMetadataServer, SubjectTokenServer
+from aio_authgrpc.testing.envoy.process import EnvoyNotFoundError, find_envoy
+from aio_authgrpc.testing.envoy.proxy import EnvoyCounts, EnvoyProxy, forwarded_user_info
+from aio_authgrpc.testing.google.authority import JWKS_PATH, TOKEN_PATH, Authority
+from aio_authgrpc.testing.google.credential_files import CredentialFiles
+from aio_authgrpc.testing.google.gdch_server import GdchServer
+from aio_authgrpc.testing.google.google_apis import GoogleApis
+from aio_authgrpc.testing.google.google_cloud import GoogleCloud
+from aio_authgrpc.testing.google.keys import SigningKey
+from aio_authgrpc.testing.google.metadata_server import MetadataServer
+from aio_authgrpc.testing.google.workloads import AwsMetadataServer, SubjectTokenServer
+from aio_authgrpc.testing.servers.bookstore_server import BookstoreServer
+from aio_authgrpc.testing.servers.chaos_proxy import ChaosProxy
+from aio_authgrpc.testing.servers.echo_server import EchoServer, EchoStub, RecordedCall
+from aio_authgrpc.testing.servers.grpc_server import LoopbackGrpcServer
+from aio_authgrpc.testing.servers.http_server import LoopbackHttpServer, RecordedRequest
+from aio_authgrpc.testing.servers.intercepting_proxy import InterceptingProxy
+from aio_authgrpc.testing.servers.jwt_guard import endpoint_user_info
+from aio_authgrpc.testing.servers.misbehaviour import Gate
 
 __all__ = [
     "JWKS_PATH",

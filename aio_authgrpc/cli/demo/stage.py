@@ -18,7 +18,7 @@ import grpc.aio
 from aio_authgrpc import Connection, TokenSource, connect, service_account
 from aio_authgrpc.bookstore import BookstoreStub, Empty, InMemoryBookstore, ListShelvesResponse
 from aio_authgrpc.testing import Authority, BookstoreServer, endpoint_user_info
-from aio_authgrpc.testing.lifecycle import Lifecycle
+from aio_authgrpc.testing.servers.lifecycle import Lifecycle
 
 # The server takes a token for so long after its end. `exp` is in whole seconds, so it may lie up to one
 # second before the end that the client was told; half a second more is for the call's way.

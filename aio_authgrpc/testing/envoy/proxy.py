@@ -17,8 +17,7 @@ import grpc
 import grpc.aio
 import trustme
 
-from aio_authgrpc.testing.authority import Authority
-from aio_authgrpc.testing.envoy_config import (
+from aio_authgrpc.testing.envoy.config import (
     H2C,
     MUTUAL_TLS,
     TLS,
@@ -28,9 +27,10 @@ from aio_authgrpc.testing.envoy_config import (
     Upstream,
     bootstrap,
 )
-from aio_authgrpc.testing.envoy_process import EnvoyProcess, find_envoy
-from aio_authgrpc.testing.grpc_server import LoopbackGrpcServer
-from aio_authgrpc.testing.lifecycle import Lifecycle
+from aio_authgrpc.testing.envoy.process import EnvoyProcess, find_envoy
+from aio_authgrpc.testing.google.authority import Authority
+from aio_authgrpc.testing.servers.grpc_server import LoopbackGrpcServer
+from aio_authgrpc.testing.servers.lifecycle import Lifecycle
 
 # It is ready within 0.2 s; on a machine that does much else it may take seconds.
 _START_TIMEOUT = 15.0

@@ -8,14 +8,14 @@ from pathlib import Path
 import aiohttp
 
 from aio_authgrpc._loop.clock import Clock
-from aio_authgrpc.testing.authority import Authority
-from aio_authgrpc.testing.gdch_server import GdchServer
-from aio_authgrpc.testing.google_apis import GoogleApis
-from aio_authgrpc.testing.http_server import LoopbackHttpServer, RecordedRequest
-from aio_authgrpc.testing.lifecycle import Lifecycle
-from aio_authgrpc.testing.metadata_server import MetadataServer
-from aio_authgrpc.testing.proxy import InterceptingProxy
-from aio_authgrpc.testing.workloads import AwsMetadataServer, SubjectTokenServer
+from aio_authgrpc.testing.google.authority import Authority
+from aio_authgrpc.testing.google.gdch_server import GdchServer
+from aio_authgrpc.testing.google.google_apis import GoogleApis
+from aio_authgrpc.testing.google.metadata_server import MetadataServer
+from aio_authgrpc.testing.google.workloads import AwsMetadataServer, SubjectTokenServer
+from aio_authgrpc.testing.servers.http_server import LoopbackHttpServer, RecordedRequest
+from aio_authgrpc.testing.servers.intercepting_proxy import InterceptingProxy
+from aio_authgrpc.testing.servers.lifecycle import Lifecycle
 
 TOKEN_URI = "https://oauth2.googleapis.com/token"
 METADATA_HOSTS = ("metadata.google.internal", "169.254.169.254")

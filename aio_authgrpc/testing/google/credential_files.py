@@ -7,7 +7,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from aio_authgrpc.testing.google_cloud import TOKEN_URI, GoogleCloud
+from aio_authgrpc.testing.google.google_cloud import TOKEN_URI, GoogleCloud
 
 Info = Mapping[str, object]
 """What a credential file holds."""

@@ -16,9 +16,9 @@ import grpc
 import trustme
 
 from aio_authgrpc._loop.clock import Clock, SystemClock
-from aio_authgrpc.testing.answers import Answer, BrokenAnswer, LateAnswer, TrickledAnswer
-from aio_authgrpc.testing.lifecycle import Lifecycle
-from aio_authgrpc.testing.misbehaviour import ANYWHERE, Gate, Script
+from aio_authgrpc.testing.servers.chaos_answers import Answer, BrokenAnswer, LateAnswer, TrickledAnswer
+from aio_authgrpc.testing.servers.lifecycle import Lifecycle
+from aio_authgrpc.testing.servers.misbehaviour import ANYWHERE, Gate, Script
 
 _CHUNK = 65536
 _BACKLOG = 1024

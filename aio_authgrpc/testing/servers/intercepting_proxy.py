@@ -11,8 +11,8 @@ from fnmatch import fnmatchcase
 
 import trustme
 
-from aio_authgrpc.testing.http_server import LoopbackHttpServer
-from aio_authgrpc.testing.lifecycle import Lifecycle
+from aio_authgrpc.testing.servers.http_server import LoopbackHttpServer
+from aio_authgrpc.testing.servers.lifecycle import Lifecycle
 
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _BAD_GATEWAY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

@@ -15,8 +15,8 @@ from typing import ClassVar, TypeAlias
 from aiohttp import web
 
 from aio_authgrpc._loop.clock import Clock, SystemClock
-from aio_authgrpc.testing.lifecycle import Lifecycle
-from aio_authgrpc.testing.misbehaviour import ANYWHERE, Gate, Script
+from aio_authgrpc.testing.servers.lifecycle import Lifecycle
+from aio_authgrpc.testing.servers.misbehaviour import ANYWHERE, Gate, Script
 
 _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _Fault: TypeAlias = Callable[[web.Request, _Handler], Awaitable[web.StreamResponse]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import jwt
 
-from aio_authgrpc.testing.keys import SigningKey
+from aio_authgrpc.testing.google.keys import SigningKey
 
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 REFRESH_TOKEN = "refresh_token"

@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 import trustme
 
-from aio_authgrpc.testing.lifecycle import Lifecycle
+from aio_authgrpc.testing.servers.lifecycle import Lifecycle
 
 # Stopping without any grace makes gRPC log a GOAWAY for each client that is still connected. Idle clients
 # take none of it; calls that are still open when it is over are cancelled.

@@ -15,10 +15,10 @@ from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from aio_authgrpc.testing.authority import Authority
-from aio_authgrpc.testing.google_apis import ACCESS_TOKEN_TYPE
-from aio_authgrpc.testing.grants import GrantError
-from aio_authgrpc.testing.http_server import LoopbackHttpServer
+from aio_authgrpc.testing.google.authority import Authority
+from aio_authgrpc.testing.google.google_apis import ACCESS_TOKEN_TYPE
+from aio_authgrpc.testing.google.grants import GrantError
+from aio_authgrpc.testing.servers.http_server import LoopbackHttpServer
 
 _PATH = "/authenticate"
 # What google-auth sends in place of RFC 8693's names.

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from aio_authgrpc.testing.http_server import LoopbackHttpServer
+from aio_authgrpc.testing.servers.http_server import LoopbackHttpServer
 
 _ROLE = "the-role"
 _ACCESS_KEY_ID = "AKIATEST"

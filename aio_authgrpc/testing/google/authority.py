@@ -13,7 +13,7 @@ from typing import ClassVar
 from aiohttp import web
 
 from aio_authgrpc._loop.clock import Clock
-from aio_authgrpc.testing.grants import (
+from aio_authgrpc.testing.google.grants import (
     JWT_BEARER,
     REFRESH_TOKEN,
     Account,
@@ -22,8 +22,8 @@ from aio_authgrpc.testing.grants import (
     verify_assertion,
     verify_signature,
 )
-from aio_authgrpc.testing.http_server import LoopbackHttpServer
-from aio_authgrpc.testing.keys import KeyRing, SigningKey
+from aio_authgrpc.testing.google.keys import KeyRing, SigningKey
+from aio_authgrpc.testing.servers.http_server import LoopbackHttpServer
 
 TOKEN_PATH = "/token"
 JWKS_PATH = "/jwks"

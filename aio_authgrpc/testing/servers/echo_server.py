@@ -9,8 +9,8 @@ from typing import TypeAlias
 import grpc
 import grpc.aio
 
-from aio_authgrpc.testing.grpc_server import LoopbackGrpcServer
-from aio_authgrpc.testing.misbehaviour import ANYWHERE, Gate, Script
+from aio_authgrpc.testing.servers.grpc_server import LoopbackGrpcServer
+from aio_authgrpc.testing.servers.misbehaviour import ANYWHERE, Gate, Script
 
 SERVICE = "aio_authgrpc.testing.Echo"
 
