@@ -20,8 +20,9 @@ except ImportError as exc:
     ) from exc
 
 from aio_authgrpc.testing.clock import FakeClock
+from aio_authgrpc.testing.envoy.admin import EnvoyCounts
 from aio_authgrpc.testing.envoy.process import EnvoyNotFoundError, find_envoy
-from aio_authgrpc.testing.envoy.proxy import EnvoyCounts, EnvoyProxy, forwarded_user_info
+from aio_authgrpc.testing.envoy.proxy import EnvoyProxy, forwarded_user_info
 from aio_authgrpc.testing.google.authority import JWKS_PATH, TOKEN_PATH, Authority
 from aio_authgrpc.testing.google.credential_files import CredentialFiles
 from aio_authgrpc.testing.google.gdch_server import GdchServer

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from aio_authgrpc.testing.google.authority import Authority
 from aio_authgrpc.testing.google.google_apis import ACCESS_TOKEN_TYPE
 from aio_authgrpc.testing.google.grants import GrantError
+from aio_authgrpc.testing.servers.certificates import LOCAL_NAMES, server_context
 from aio_authgrpc.testing.servers.http_server import LoopbackHttpServer
 
 _PATH = "/authenticate"
@@ -71,9 +72,7 @@ class GdchServer(LoopbackHttpServer):
 
     def _ssl_context(self) -> ssl.SSLContext:
         assert self._ca is not None, "_open() made it"
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._ca.issue_cert("127.0.0.1", "localhost").configure_cert(context)
-        return context
+        return server_context(self._ca, *LOCAL_NAMES)
 
     def _routes(self) -> Iterable[web.RouteDef]:
         return [web.post(_PATH, self._serve_token)]

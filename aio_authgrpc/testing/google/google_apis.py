@@ -13,10 +13,10 @@ from aiohttp import web
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
-from aio_authgrpc._loop.clock import Clock
 from aio_authgrpc.testing.google.authority import Authority
 from aio_authgrpc.testing.google.grants import REFRESH_TOKEN, GrantError
 from aio_authgrpc.testing.servers.http_server import LoopbackHttpServer
+from aio_authgrpc.tokens import Clock
 
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"

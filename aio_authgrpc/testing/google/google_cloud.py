@@ -7,7 +7,6 @@ from pathlib import Path
 
 import aiohttp
 
-from aio_authgrpc._loop.clock import Clock
 from aio_authgrpc.testing.google.authority import Authority
 from aio_authgrpc.testing.google.gdch_server import GdchServer
 from aio_authgrpc.testing.google.google_apis import GoogleApis
@@ -16,6 +15,7 @@ from aio_authgrpc.testing.google.workloads import AwsMetadataServer, SubjectToke
 from aio_authgrpc.testing.servers.http_server import LoopbackHttpServer, RecordedRequest
 from aio_authgrpc.testing.servers.intercepting_proxy import InterceptingProxy
 from aio_authgrpc.testing.servers.lifecycle import Lifecycle
+from aio_authgrpc.tokens import Clock
 
 TOKEN_URI = "https://oauth2.googleapis.com/token"
 METADATA_HOSTS = ("metadata.google.internal", "169.254.169.254")

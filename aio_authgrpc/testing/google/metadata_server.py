@@ -7,9 +7,9 @@ from typing import TypeAlias
 
 from aiohttp import web
 
-from aio_authgrpc._loop.clock import Clock
 from aio_authgrpc.testing.google.authority import Authority
 from aio_authgrpc.testing.servers.http_server import LoopbackHttpServer
+from aio_authgrpc.tokens import Clock
 
 _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable, Mapping
 import grpc
 import grpc.aio
 
-from aio_authgrpc._loop.clock import Clock, SystemClock
 from aio_authgrpc.bookstore import BookstoreServicer, InMemoryBookstore, add_BookstoreServicer_to_server
 from aio_authgrpc.testing.google.authority import Authority
 from aio_authgrpc.testing.servers.grpc_server import LoopbackGrpcServer
 from aio_authgrpc.testing.servers.jwt_guard import Guard, RefusedError, RemoteKeys, verify_jwt
+from aio_authgrpc.tokens import Clock, SystemClock
 
 # Envoy's clock skew.
 _SKEW = 60.0

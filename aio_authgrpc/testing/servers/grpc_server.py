@@ -9,6 +9,7 @@ import grpc
 import grpc.aio
 import trustme
 
+from aio_authgrpc.testing.servers.certificates import LOCAL_NAMES, issue_pem
 from aio_authgrpc.testing.servers.lifecycle import Lifecycle
 
 # Stopping without any grace makes gRPC log a GOAWAY for each client that is still connected. Idle clients
@@ -98,9 +99,7 @@ class LoopbackGrpcServer(Lifecycle):
 
     def issue_client_certificate(self, name: str = "client@example.com") -> tuple[bytes, bytes]:
         """Return a client's certificate chain and private key, PEM, from the server's authority."""
-        certificate = self._authority().issue_cert(name)
-        chain = b"".join(link.bytes() for link in certificate.cert_chain_pems)
-        return chain, certificate.private_key_pem.bytes()
+        return issue_pem(self._authority(), name)
 
     def _register(self, server: grpc.aio.Server) -> None:
         raise NotImplementedError
@@ -128,9 +127,8 @@ class LoopbackGrpcServer(Lifecycle):
 
     def _make_credentials(self) -> grpc.ServerCredentials:
         self._ca = trustme.CA()
-        certificate = self._ca.issue_cert("localhost", "127.0.0.1")
-        chain = b"".join(link.bytes() for link in certificate.cert_chain_pems)
-        pair = (certificate.private_key_pem.bytes(), chain)
+        certificate_chain, private_key = issue_pem(self._ca, *LOCAL_NAMES)
+        pair = (private_key, certificate_chain)
         if not self._mutual_tls:
             return grpc.ssl_server_credentials([pair])
         return grpc.ssl_server_credentials([pair], self._ca.cert_pem.bytes(), require_client_auth=True)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import socket
 import ssl
-import struct
 import urllib.parse
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,9 +12,10 @@ from typing import ClassVar, TypeAlias
 
 from aiohttp import web
 
-from aio_authgrpc._loop.clock import Clock, SystemClock
 from aio_authgrpc.testing.servers.lifecycle import Lifecycle
 from aio_authgrpc.testing.servers.misbehaviour import ANYWHERE, Gate, Script
+from aio_authgrpc.testing.servers.sockets import reset
+from aio_authgrpc.tokens import Clock, SystemClock
 
 _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _Fault: TypeAlias = Callable[[web.Request, _Handler], Awaitable[web.StreamResponse]]
@@ -226,10 +225,6 @@ async def _flood(request: web.Request, _: _Handler) -> web.StreamResponse:
 
 
 async def _reset(request: web.Request, _: _Handler) -> web.Response:
-    transport = request.transport
-    if transport is not None:
-        # Without lingering, closing sends RST in place of FIN.
-        lingering = struct.pack("ii", 1, 0)
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, lingering)
-        transport.abort()
+    if request.transport is not None:
+        reset(request.transport)
     return web.Response()

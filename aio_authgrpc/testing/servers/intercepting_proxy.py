@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 
 import trustme
 
+from aio_authgrpc.testing.servers.certificates import client_context, issue_pem, server_context
 from aio_authgrpc.testing.servers.http_server import LoopbackHttpServer
 from aio_authgrpc.testing.servers.lifecycle import Lifecycle
 
@@ -69,15 +70,11 @@ class InterceptingProxy(Lifecycle):
 
     def client_context(self) -> ssl.SSLContext:
         """Return a TLS context for clients that trusts its authority alone."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._authority().configure_trust(context)
-        return context
+        return client_context(self._authority())
 
     def issue_client_certificate(self, name: str = "client@example.com") -> tuple[bytes, bytes]:
         """Return a client's certificate chain and private key, PEM, from its authority."""
-        certificate = self._authority().issue_cert(name)
-        chain = b"".join(link.bytes() for link in certificate.cert_chain_pems)
-        return chain, certificate.private_key_pem.bytes()
+        return issue_pem(self._authority(), name)
 
     def _authority(self) -> trustme.CA:
         if self._ca is None:
@@ -130,8 +127,7 @@ class InterceptingProxy(Lifecycle):
 
     def _context_for(self, host: str) -> ssl.SSLContext:
         if host not in self._contexts:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self._authority().issue_cert(host).configure_cert(context)
+            context = server_context(self._authority(), host)
             if any(fnmatchcase(host, name) for name in self._mutual_tls):
                 self._authority().configure_trust(context)
                 context.verify_mode = ssl.CERT_REQUIRED
