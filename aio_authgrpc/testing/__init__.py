@@ -1,12 +1,13 @@
-"""Fakes that are real: servers on the loopback interface that issue, check and refuse tokens as Google's do.
+"""Real servers on the loopback interface for tests: they issue, check and refuse tokens as Google's do.
 
-`Authority` issues tokens, `BookstoreServer` demands them, `EchoServer` shows what arrived, `FakeClock`
-makes time pass. `GoogleCloud` has every endpoint that google-auth's credentials talk to, the metadata server,
-STS and the IAM API among them, and an `InterceptingProxy` through which they are found at Google's names.
-`EnvoyProxy` runs a real Envoy in front of a server, and `ChaosProxy` spoils the connections to one.
-All but the clock are async context managers that listen on free ports of 127.0.0.1. Nothing is patched.
+`Authority` issues tokens, `BookstoreServer` demands them, `EchoServer` records what arrived. `ScriptedTokens`
+is a token source without an endpoint, and `FakeClock` makes time pass. `GoogleCloud` has every endpoint that
+google-auth's credentials use, the metadata server, STS and the IAM API among them, and an
+`InterceptingProxy` that routes Google's names to them. `EnvoyProxy` runs a real Envoy in front of a server,
+and `ChaosProxy` spoils the connections to one. The servers and proxies are async context managers that
+listen on free ports of 127.0.0.1. Nothing is patched.
 
-`aio_authgrpc.testing.pytest_plugin` has fixtures of them all.
+`aio_authgrpc.testing.pytest_plugin` has fixtures for the most common ones.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from aio_authgrpc.testing.google.google_cloud import GoogleCloud
 from aio_authgrpc.testing.google.keys import SigningKey
 from aio_authgrpc.testing.google.metadata_server import MetadataServer
 from aio_authgrpc.testing.google.workloads import AwsMetadataServer, SubjectTokenServer
+from aio_authgrpc.testing.scripted_tokens import ScriptedTokens
 from aio_authgrpc.testing.servers.bookstore_server import BookstoreServer
 from aio_authgrpc.testing.servers.chaos_proxy import ChaosProxy
 from aio_authgrpc.testing.servers.echo_server import EchoServer, EchoStub, RecordedCall
@@ -64,6 +66,7 @@ __all__ = [
     "MetadataServer",
     "RecordedCall",
     "RecordedRequest",
+    "ScriptedTokens",
     "SigningKey",
     "SubjectTokenServer",
     "endpoint_user_info",
