@@ -24,7 +24,7 @@ from aio_authgrpc.cli.demo.result import CheckResult
 pytestmark = pytest.mark.timeout(90)
 
 # -P: the installed package, not the directory that pytest was started in.
-COMMAND = (sys.executable, "-P", "-m", "aio_authgrpc.cli")
+COMMAND = (sys.executable, "-P", "-m", "aio_authgrpc")
 # What makes rich and typer colour a pipe.
 COLOURING = ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS", "TTY_COMPATIBLE")
 NEEDS_EXTRA = "aio-authgrpc needs its extra: pip install 'aio-authgrpc[cli]'\n"
@@ -42,14 +42,15 @@ def run(*arguments: str, command: tuple[str, ...] = COMMAND, **more: str) -> sub
 
 def without(module: str) -> tuple[str, ...]:
     """Give the command in an interpreter where `module` cannot be imported."""
-    code = f"import sys; sys.modules[{module!r}] = None; from aio_authgrpc.cli import main; main()"
+    run_main = "runpy.run_module('aio_authgrpc', run_name='__main__', alter_sys=True)"
+    code = f"import runpy, sys; sys.modules[{module!r}] = None; {run_main}"
     return (sys.executable, "-P", "-c", code)
 
 
 @pytest.fixture(scope="module")
 def demo() -> subprocess.CompletedProcess[str]:
     """Run the demo where proxies are configured that nobody listens at: it must go past them."""
-    command = (sys.executable, "-P", "-W", "default::ResourceWarning", "-m", "aio_authgrpc.cli")
+    command = (sys.executable, "-P", "-W", "default::ResourceWarning", "-m", "aio_authgrpc")
     nobody = "http://127.0.0.1:9"
     return run("demo", "--json", command=command, http_proxy=nobody, https_proxy=nobody, no_proxy="")
 

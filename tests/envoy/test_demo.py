@@ -20,7 +20,7 @@ from aio_authgrpc.testing import Authority, BookstoreServer, EnvoyProxy, forward
 # A whole process with servers in it, as in tests/cli.
 pytestmark = pytest.mark.timeout(90)
 
-COMMAND = (sys.executable, "-P", "-W", "default::ResourceWarning", "-m", "aio_authgrpc.cli")
+COMMAND = (sys.executable, "-P", "-W", "default::ResourceWarning", "-m", "aio_authgrpc")
 
 
 @pytest.fixture(scope="module")
