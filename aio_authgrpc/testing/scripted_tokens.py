@@ -9,8 +9,8 @@ from aio_authgrpc.tokens import Token, TokenRequest
 class ScriptedTokens:
     """Be a token source that returns token-1, token-2, … and does what the test orders.
 
-    A fetch first waits at every gate that `hold()` ordered, then raises the error that `fail()` ordered, or
-    returns its token. The number of a token is that of its fetch, so a fetch that fails uses one up.
+    A fetch first waits at the gates of `hold()`, then raises the error of `fail()` or returns its token. The
+    number of a token is that of its fetch: a failed fetch uses up a number.
 
     Args:
         *tokens: Tokens, or their values, to return in place of numbered ones, in this order. The last is
@@ -55,7 +55,7 @@ class ScriptedTokens:
             self._gates.pop().release()
 
     async def fetch(self, request: TokenRequest) -> Token:
-        """Return the next token, or raise what was ordered. Called by the cache."""
+        """Return the next token, or raise an ordered error. Called by the cache."""
         self.requests.append(request)
         number = self.fetches
         for gate in self._waits.take_all(ANYWHERE):

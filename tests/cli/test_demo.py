@@ -71,7 +71,7 @@ async def test_shelves_listed_without_a_token_fail_the_check() -> None:
     """A server that lets everybody in lists its shelves, but knows no caller."""
     async with unguarded_stage() as stage:
         result = await checks.shelves(stage)
-    assert (result.passed, result.problem) == (False, "the server took the caller for nobody")
+    assert (result.passed, result.problem) == (False, "the server saw an anonymous caller")
 
 
 async def test_another_book_read_back_fails_the_check(stage: Stage) -> None:
@@ -227,7 +227,7 @@ def test_last_line_counts_what_happened() -> None:
     out = io.StringIO()
     bad = CheckResult(name="bad", passed=False, figures={}, problem="nothing")
     TextReport(Console(file=out)).finish([GOOD, bad], seconds=1.25)
-    assert out.getvalue() == "1 of 2 happened, in 1.2 s\n"
+    assert out.getvalue() == "1 of 2 checks passed, in 1.2 s\n"
 
 
 def test_json_has_the_problem_of_what_failed(capsys: pytest.CaptureFixture[str]) -> None:

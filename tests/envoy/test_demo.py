@@ -118,4 +118,4 @@ async def test_jwt_of_an_account_that_envoy_does_not_know_fails_the_check(
         result = await listeners(stage)
     assert not result.passed
     assert "mutual_tls: UNAUTHENTICATED instead of OK" in result.problem
-    assert result.problem.endswith("the server took the caller for nobody")
+    assert result.problem.endswith("the server saw an anonymous caller")

@@ -80,7 +80,7 @@ async def test_failures_come_in_the_order_of_their_ordering(request_at_100: Toke
     source.fail(OSError("first"), times=2)
     source.fail(OSError("then"), times=None)
     for _ in range(4):
-        with pytest.raises(OSError, match="first|then") as caught:
+        with pytest.raises(OSError, match=r"first|then") as caught:
             await source.fetch(request_at_100)
         seen.append(str(caught.value))
     source.behave()

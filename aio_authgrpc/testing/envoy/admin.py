@@ -1,4 +1,4 @@
-"""Envoy's admin interface: whether it is ready, on which ports it listens, what its guard has counted."""
+"""Envoy's admin interface: readiness, the ports of the listeners, and the figures of the guard."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class EnvoyAdmin:
 
     def __init__(self, process: EnvoyProcess) -> None:
         self._process = process
-        # No proxy of the environment comes between: trust_env is off.
+        # trust_env is off: no proxy of the environment is used.
         self._session = aiohttp.ClientSession(timeout=_TIMEOUT)
 
     async def __aenter__(self) -> Self:

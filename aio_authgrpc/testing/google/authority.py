@@ -168,7 +168,7 @@ class Authority(TokenIssuer):
         """
         tokens = [token for token, user in self._users.items() if user.email == email]
         if self._accounts.pop(email, None) is None and not tokens:
-            raise LookupError(f"there is no account and no user {email!r}")
+            raise LookupError(f"unknown account or user {email!r}")
         for token in tokens:
             del self._users[token]
 

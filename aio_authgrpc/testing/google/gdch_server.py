@@ -22,7 +22,7 @@ from aio_authgrpc.testing.servers.certificates import LOCAL_NAMES, server_contex
 from aio_authgrpc.testing.servers.http_server import LoopbackHttpServer
 
 _PATH = "/authenticate"
-# What google-auth sends in place of RFC 8693's names.
+# google-auth sends these in place of RFC 8693's names.
 _GRANT_TYPE = "urn:ietf:params:oauth:token-type:token-exchange"
 _SERVICE_ACCOUNT_TYPE = "urn:k8s:params:oauth:token-type:serviceaccount"
 
@@ -44,7 +44,7 @@ class GdchServer(LoopbackHttpServer):
         """Return the key file of a service identity, as a dict, with a key of its own.
 
         Args:
-            ca_path: Where to write the certificate of the server's authority.
+            ca_path: The file to write the certificate of the server's authority to.
             name: The name of the service identity.
         """
         if self._ca is None:
@@ -92,7 +92,7 @@ class GdchServer(LoopbackHttpServer):
         }
         for name, value in wanted.items():
             if body.get(name) != value:
-                raise GrantError("invalid_request", f"{name} has to be {value}")
+                raise GrantError("invalid_request", f"{name} must be {value}")
         return {
             "access_token": self._authority.issue_access_token(
                 email=self._verified(body.get("subject_token", "")), audience=body.get("audience")
@@ -103,7 +103,7 @@ class GdchServer(LoopbackHttpServer):
         }
 
     def _verified(self, assertion: str) -> str:
-        """Return whom an assertion names."""
+        """Return the `sub` of an assertion, after checking its signature and audience."""
         try:
             key = self._keys[jwt.get_unverified_header(assertion)["kid"]]
             claims = jwt.decode(
@@ -114,5 +114,7 @@ class GdchServer(LoopbackHttpServer):
                 options={"verify_exp": False, "verify_iat": False},
             )
         except (KeyError, jwt.InvalidTokenError) as error:
-            raise GrantError("invalid_grant", "The assertion is not good.", status=401) from error
+            raise GrantError(
+                "invalid_grant", "The assertion's key, signature or audience is wrong", status=401
+            ) from error
         return str(claims["sub"])

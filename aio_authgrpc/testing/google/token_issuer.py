@@ -58,7 +58,7 @@ class TokenIssuer(LoopbackHttpServer):
             LookupError: No key file was made for `email`.
         """
         if email not in self._accounts:
-            raise LookupError(f"there is no account {email!r}: call service_account_info() first")
+            raise LookupError(f"unknown account {email!r}: call service_account_info() first")
         return next(reversed(self._accounts[email].keys.values()))
 
     def claims_of(self, token: str) -> Mapping[str, object]:

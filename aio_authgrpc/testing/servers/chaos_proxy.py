@@ -56,7 +56,7 @@ class ChaosProxy(Lifecycle):
     def __init__(self, target: str, *, tls: bool = False, clock: Clock | None = None) -> None:
         parts = urllib.parse.urlsplit(target if "//" in target else f"//{target}")
         if parts.hostname is None or parts.port is None:
-            raise ValueError(f"target must be a host:port or a URL with a port, not {target!r}")
+            raise ValueError(f"target must be a host:port, or a URL with a port, not {target!r}")
         self._server = (parts.hostname, parts.port)
         self._tls = tls
         self._clock: Clock = SystemClock() if clock is None else clock
@@ -82,7 +82,7 @@ class ChaosProxy(Lifecycle):
 
     @property
     def target(self) -> str:
-        """What a gRPC channel connects to: `localhost` and the port."""
+        """The target for a gRPC channel: `localhost` and the port."""
         return f"localhost:{self.port}"
 
     @property

@@ -1,4 +1,4 @@
-"""A gRPC server on the loopback interface, with a certificate of its own making."""
+"""A gRPC server on the loopback interface, with a certificate from an authority of its own."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ import trustme
 from aio_authgrpc.testing.servers.certificates import LOCAL_NAMES, issue_pem
 from aio_authgrpc.testing.servers.lifecycle import Lifecycle
 
-# Stopping without any grace makes gRPC log a GOAWAY for each client that is still connected. Idle clients
-# take none of it; calls that are still open when it is over are cancelled.
+# Without grace gRPC logs a GOAWAY for each connected client. Idle clients leave at once; calls that are open
+# at the end of the grace are cancelled.
 _GRACE = 0.1
 
 
 _OPTIONS = (
-    # Otherwise another process can be given the same port.
+    # Otherwise another process can get the same port.
     ("grpc.so_reuseport", 0),
-    # gRPC's servers begin to drop calls at random when a thousand wait to be accepted. A test may make more.
+    # gRPC's servers drop calls at random when a thousand wait to be accepted. A test may make more.
     ("grpc.server.max_pending_requests", 100_000),
     ("grpc.server.max_pending_requests_hard_limit", 100_000),
 )
 
 
 class LoopbackGrpcServer(Lifecycle):
-    """Listen on a free port of 127.0.0.1, with TLS unless told otherwise.
+    """Listen on a free port of 127.0.0.1, with TLS by default.
 
-    Subclass it, with `_register()`, for a server of your own.
+    For a server of your own, subclass it and override `_register()`.
 
     Args:
         tls: Serve TLS, with a certificate for `localhost` and `127.0.0.1` from an authority made for this
             server.
-        mutual_tls: Demand a client certificate, one that `issue_client_certificate()` made.
+        mutual_tls: Demand a client certificate from `issue_client_certificate()`.
         interceptors: The server's interceptors.
     """
 
@@ -46,7 +46,7 @@ class LoopbackGrpcServer(Lifecycle):
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     ) -> None:
         if mutual_tls and not tls:
-            raise ValueError("mutual_tls needs tls: there is no client certificate in plaintext")
+            raise ValueError("mutual_tls needs tls=True: plaintext carries no client certificate")
         self._tls = tls
         self._mutual_tls = mutual_tls
         self._interceptors = interceptors
@@ -77,7 +77,7 @@ class LoopbackGrpcServer(Lifecycle):
 
     @property
     def target(self) -> str:
-        """What a channel connects to: `localhost` and the port."""
+        """The target for a channel: `localhost` and the port."""
         return f"localhost:{self.port}"
 
     @property
@@ -91,7 +91,7 @@ class LoopbackGrpcServer(Lifecycle):
 
     @property
     def ssl_credentials(self) -> grpc.ChannelCredentials:
-        """Channel credentials that trust its authority alone. Under `mutual_tls` they identify a client."""
+        """Channel credentials that trust its authority alone, and identify a client under `mutual_tls`."""
         if not self._mutual_tls:
             return grpc.ssl_channel_credentials(self.ca_pem)
         certificate_chain, private_key = self.issue_client_certificate()
