@@ -7,9 +7,9 @@ from typing import TypeAlias
 
 from aiohttp import web
 
-from aio_authgrpc._loop.clock import Clock
-from aio_authgrpc.testing.authority import Authority
-from aio_authgrpc.testing.http_server import LoopbackHttpServer
+from aio_authgrpc.testing.google.authority import Authority
+from aio_authgrpc.testing.servers.http_server import LoopbackHttpServer
+from aio_authgrpc.tokens import Clock
 
 _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -20,19 +20,19 @@ _ACCOUNT = _ROOT + "/instance/service-accounts/{account}"
 
 
 class MetadataServer(LoopbackHttpServer):
-    """Tell a machine who it is and give it tokens, as `metadata.google.internal` does.
+    """Give a machine its identity and its tokens, as `metadata.google.internal` does.
 
     It answers the ping (`/`), `/computeMetadata/v1/project/project-id`, `universe/universe-domain` and, under
     `instance/service-accounts/{default or the email}`, the account itself, `token` and `identity`. A request
-    without the header `Metadata-Flavor: Google` is refused. google-auth finds it at `GCE_METADATA_HOST`,
-    which it reads when it is imported; or by an `InterceptingProxy`, at any time.
+    without the header `Metadata-Flavor: Google` is refused. google-auth reaches it by `GCE_METADATA_HOST`,
+    which it reads at its import, or at any time through an `InterceptingProxy`.
 
     Args:
         authority: Signs its tokens.
         email: The machine's service account.
         project_id: The machine's project.
-        scopes: The scopes of the account on this machine, which a token has that is asked for none.
-        universe_domain: The machine's universe; None answers 404, as the servers did that knew of none.
+        scopes: The scopes of the account on this machine, and of a token requested without scopes.
+        universe_domain: The machine's universe; None answers 404, as older metadata servers do.
         clock: As for `LoopbackHttpServer`.
 
     Attributes:
@@ -109,7 +109,7 @@ class MetadataServer(LoopbackHttpServer):
 
 
 def _guarded(handler: _Handler) -> _Handler:
-    """Refuse who does not know the header, and show that this is the metadata server."""
+    """Refuse requests without the header, and mark answers as the metadata server's."""
 
     async def serve(request: web.Request) -> web.StreamResponse:
         if request.headers.get("Metadata-Flavor") != "Google":

@@ -1,4 +1,4 @@
-"""RSA keys that sign tokens, made off the loop and used again when their owner has closed."""
+"""RSA keys that sign tokens, made off the loop and reused after their owner has closed."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class SigningKey:
     """An RSA key with the id under which its public half is published.
 
     Attributes:
-        key_id: The `kid` of what it signs.
-        private_key: The key itself.
+        key_id: The `kid` of the tokens that it signs.
+        private_key: The key.
     """
 
     key_id: str
     private_key: rsa.RSAPrivateKey = field(repr=False)
 
     def sign(self, claims: Mapping[str, object]) -> str:
-        """Return `claims` as a JWT, signed with RS256. Whatever JSON can hold may stand in them."""
-        # jwt.encode() refuses some claims that a test may want to be wrong.
+        """Return `claims` as a JWT, signed with RS256. The claims may be any JSON object."""
+        # jwt.encode() refuses some wrong claims that a test may need.
         payload = json.dumps(dict(claims)).encode()
         return jwt.PyJWS().encode(payload, self.private_key, algorithm="RS256", headers={"kid": self.key_id})
 
@@ -47,7 +47,7 @@ class SigningKey:
         }
 
     def private_pem(self) -> str:
-        """Return the private half as it stands in a service account's key file: PEM, PKCS #8, no password."""
+        """Return the private half as in a service account's key file: PEM, PKCS #8, no password."""
         return self.private_key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         ).decode()
@@ -55,7 +55,7 @@ class SigningKey:
     def certificate_pem(self, common_name: str, *, now: float) -> str:
         """Return a self-signed X.509 certificate of the public half, PEM.
 
-        It is good from a day before `now`, a wall time, for ten years.
+        It is valid from a day before `now`, a wall time, for ten years.
         """
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name[:64])])
         today = datetime.datetime.fromtimestamp(now, tz=datetime.UTC)
@@ -72,9 +72,8 @@ class SigningKey:
         return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
-# Making a key takes 20-80 ms, and a test suite wants two for every test. A key whose owner has closed is
-# therefore handed to the next one, under a new id; two owners that are open at the same time never share
-# one.
+# Making a key takes 20-80 ms, and each test needs about two. The key of a closed owner is therefore reused
+# by the next owner, under a new id; owners that are open at the same time never share a key.
 _idle: list[rsa.RSAPrivateKey] = []
 
 
@@ -85,12 +84,12 @@ class KeyRing:
         self._taken: list[rsa.RSAPrivateKey] = []
 
     async def new_key(self, key_id: str | None = None) -> SigningKey:
-        """Return a key that nobody else has, made off the loop; `key_id` None means a random id."""
+        """Return a key that no other open owner has, made off the loop; `key_id` None means a random id."""
         key = _idle.pop() if _idle else await asyncio.to_thread(rsa.generate_private_key, 65537, 2048)
         self._taken.append(key)
         return SigningKey(key_id=uuid.uuid4().hex if key_id is None else key_id, private_key=key)
 
     def close(self) -> None:
-        """Give the keys back. What they signed must not matter any more."""
+        """Return the keys for reuse: tokens that they signed must not be used any more."""
         _idle.extend(self._taken)
         self._taken.clear()

@@ -7,10 +7,10 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from aio_authgrpc.testing.google_cloud import TOKEN_URI, GoogleCloud
+from aio_authgrpc.testing.google.google_cloud import TOKEN_URI, GoogleCloud
 
 Info = Mapping[str, object]
-"""What a credential file holds."""
+"""The content of a credential file."""
 
 _POOL = "projects/123456/locations/global/workloadIdentityPools/pool/providers/provider"
 _WORKFORCE_POOL = "locations/global/workforcePools/pool/providers/provider"
@@ -20,11 +20,11 @@ _MTLS = "urn:ietf:params:oauth:token-type:mtls"
 
 
 class CredentialFiles:
-    """Make what stands in a credential file, of each type that google-auth reads.
+    """Make the content of credential files, of each type that google-auth reads.
 
     Args:
-        cloud: Whose endpoints they name; it has to be open.
-        directory: Where files go that others name: a subject token, an executable, certificates.
+        cloud: The endpoints that the files name; it has to be open.
+        directory: For the files that credential files name: a subject token, an executable, certificates.
     """
 
     def __init__(self, cloud: GoogleCloud, directory: Path) -> None:
@@ -34,7 +34,7 @@ class CredentialFiles:
     async def every_type(self) -> dict[str, Info]:
         """Return one of each, by a name such as `external_account_file`."""
         service_account = await self._cloud.service_account_info()
-        await self._cloud.service_account_info(self.impersonated_email)  # so that the IAM API can sign for it
+        await self._cloud.service_account_info(self.impersonated_email)  # the IAM API signs with its key
         sources: dict[str, Info] = {
             "file": self.file_source(),
             "url": self._cloud.subject_tokens.credential_source(),
@@ -56,7 +56,7 @@ class CredentialFiles:
 
     @property
     def impersonated_email(self) -> str:
-        """The service account that others become."""
+        """The service account that is impersonated."""
         return "impersonated@project.iam.gserviceaccount.com"
 
     def authorized_user(self) -> Info:
@@ -113,7 +113,7 @@ class CredentialFiles:
     def executable_source(self) -> Info:
         """Write an executable that prints a subject token, and return the source that runs it.
 
-        google-auth runs it only where `GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES` is `1`.
+        google-auth runs it only if `GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES` is `1`.
         """
         answer = {
             "version": 1,

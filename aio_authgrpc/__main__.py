@@ -1,4 +1,4 @@
-"""`python -m aio_authgrpc.cli` is `aio-authgrpc`."""
+"""`python -m aio_authgrpc` runs the `aio-authgrpc` command."""
 
 from aio_authgrpc.cli import main
 

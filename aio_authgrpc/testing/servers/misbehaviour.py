@@ -1,4 +1,4 @@
-"""How a fake server is told to do wrong: to wait, or to answer badly, so often or until further notice."""
+"""Orders to misbehave: gates that hold requests, and scripts of faults for a number of requests."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Generic, Self, TypeVar
 
 _T = TypeVar("_T")
 
-# The place that stands for all of them.
+# Matches every place.
 ANYWHERE = "*"
 
 
 class Gate:
-    """Hold whoever arrives until it is released. As a context manager it is released at the end of the block.
+    """Hold arriving requests until the release. As a context manager it is released at the end of the block.
 
     Attributes:
         arrived: Set when the first request has arrived; wait for it instead of sleeping.
@@ -28,26 +28,26 @@ class Gate:
 
     @property
     def waiting(self) -> int:
-        """How many are held now."""
+        """The number of requests that are held now."""
         return self._waiting
 
     @property
     def released(self) -> bool:
-        """Whether `release()` has been called; whoever arrives then passes."""
+        """Whether `release()` has been called. Later requests pass."""
         return self._released.is_set()
 
     def release(self) -> None:
-        """Let everybody pass, now and from now on."""
+        """Let all requests pass, now and from now on."""
         self._released.set()
 
     async def wait_for(self, count: int) -> None:
-        """Wait until `count` are held at the same time."""
+        """Wait until `count` requests are held at the same time."""
         while self._waiting < count:
             self._changed.clear()
             await self._changed.wait()
 
     async def pass_through(self) -> None:
-        """Wait for the release. For the server's side."""
+        """Wait for the release. Called by the server."""
         self._waiting += 1
         self.arrived.set()
         self._changed.set()
@@ -84,7 +84,7 @@ class _Line(Generic[_T]):
 
 
 class Script(Generic[_T]):
-    """Keep what was ordered, for how many requests and where, and hand it out in the order it was ordered."""
+    """A list of orders, each for a number of requests to one place, taken in their order."""
 
     def __init__(self) -> None:
         self._lines: list[_Line[_T]] = []
@@ -100,11 +100,11 @@ class Script(Generic[_T]):
         self._lines.append(_Line(item, where, times))
 
     def take(self, where: str) -> _T | None:
-        """Return what the next request to `where` gets, and count it; None when nothing is ordered."""
+        """Return the order for the next request to `where`, and count it; None without an order."""
         return next((line.use() for line in self._lines if line.meets(where)), None)
 
     def take_all(self, where: str) -> list[_T]:
-        """Return everything that is ordered for the next request to `where`, and count each."""
+        """Return all orders for the next request to `where`, and count each."""
         return [line.use() for line in self._lines if line.meets(where)]
 
     def clear(self) -> None:

@@ -1,4 +1,4 @@
-"""Opening once and closing once, for everything here that listens on a socket."""
+"""Opening once and closing once, for servers and proxies."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Self
 
 import anyio
 
-# Closing cancels what is still being served, which takes milliseconds; the bound is for a handler that
-# resists.
+# Closing cancels the open requests, which takes milliseconds; the bound is for a handler that ignores
+# cancellation.
 _CLOSE_TIMEOUT = 5.0
 
 
@@ -23,10 +23,10 @@ class _State(enum.Enum):
 class Lifecycle:
     """Give a subclass `async with` and `aclose()`, made from its `_open()` and `_close()`.
 
-    An object can be opened once. One that is forgotten while open warns with `ResourceWarning`.
+    An object can be opened once. An open object that is garbage-collected warns with `ResourceWarning`.
     """
 
-    # On the class too, for an object whose constructor raised before it came here.
+    # A class attribute: `__del__` needs it even if a subclass's constructor raised.
     _state = _State.NEW
 
     async def __aenter__(self) -> Self:
@@ -36,7 +36,7 @@ class Lifecycle:
             RuntimeError: It has been opened before.
         """
         if self._state is not _State.NEW:
-            raise RuntimeError(f"{type(self).__name__} has been opened before: make another one")
+            raise RuntimeError(f"{type(self).__name__} can be opened once: make another one")
         self._state = _State.OPEN
         try:
             await self._open()
@@ -54,9 +54,9 @@ class Lifecycle:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop listening and end what is being served. May be called any number of times; bounded in time."""
+        """Stop listening and end open requests. Idempotent; bounded in time."""
         opened = self._state is _State.OPEN
-        # Before the first await, so that whoever closes it too finds it closed.
+        # Before the first await: a concurrent aclose() must see it closed.
         self._state = _State.CLOSED
         if opened:
             with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
@@ -71,7 +71,7 @@ class Lifecycle:
         raise NotImplementedError
 
     async def _close(self) -> None:
-        """Undo `_open()`, also one that failed halfway."""
+        """Undo `_open()`, also after it failed halfway."""
         raise NotImplementedError
 
     def _not_open(self) -> RuntimeError:

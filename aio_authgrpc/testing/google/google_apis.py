@@ -13,10 +13,10 @@ from aiohttp import web
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
-from aio_authgrpc._loop.clock import Clock
-from aio_authgrpc.testing.authority import Authority
-from aio_authgrpc.testing.grants import REFRESH_TOKEN, GrantError
-from aio_authgrpc.testing.http_server import LoopbackHttpServer
+from aio_authgrpc.testing.google.authority import Authority
+from aio_authgrpc.testing.google.grants import REFRESH_TOKEN, GrantError
+from aio_authgrpc.testing.servers.http_server import LoopbackHttpServer
+from aio_authgrpc.tokens import Clock
 
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"
@@ -31,9 +31,9 @@ _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class GoogleApis(LoopbackHttpServer):
     """Answer for `oauth2`, `www`, `sts`, `iamcredentials` and `cloudresourcemanager.googleapis.com`.
 
-    Their paths differ, so that one server can stand for all; google-auth finds it by an `InterceptingProxy`.
+    Their paths differ, so one server answers for all; google-auth reaches it through an `InterceptingProxy`.
 
-    | Path | What it does |
+    | Path | Answer |
     |---|---|
     | `/token`, `/oauth2/v4/token` | the grants of the authority's own token endpoint |
     | `/v1/token` | exchanges a subject token for an access token (RFC 8693) |
@@ -42,13 +42,13 @@ class GoogleApis(LoopbackHttpServer):
     | `…/allowedLocations` | the regional access boundary of an account or a pool |
     | `/v1/projects/{number}` | the project's id |
 
-    The IAM methods want a bearer that the authority issued, or that one of its accounts signed; signing wants
-    an account that the authority has a key of.
+    The IAM methods need a bearer token that the authority issued, or that one of its accounts signed. The
+    signing methods need an account with a key of the authority.
 
     Args:
         authority: Signs and knows the tokens and the accounts.
-        encoded_locations: The regional access boundary of everybody; None means that nobody has one.
-        clock: What dates the expiry of impersonated tokens; None means the machine's clock.
+        encoded_locations: The regional access boundary of every account; None means that they have none.
+        clock: Dates the expiry of impersonated tokens; None means the machine's clock.
 
     Attributes:
         encoded_locations: As above. May be set at any time.
@@ -105,8 +105,8 @@ class GoogleApis(LoopbackHttpServer):
         )
 
     def _exchanged(self, form: Mapping[str, str]) -> tuple[str, str]:
-        """Return for whom the new token is, and its scope."""
-        if form.get("subject_token_type") == ACCESS_TOKEN_TYPE:  # downscoped: for whom the old one was
+        """Return the principal of the new token, and its scope."""
+        if form.get("subject_token_type") == ACCESS_TOKEN_TYPE:  # downscoped: the old token's principal
             claims = self._authority.claims_of(form["subject_token"])
             return str(claims.get("email", claims.get("sub"))), str(claims.get("scope", _CLOUD_PLATFORM))
         if not form.get("audience"):
@@ -157,12 +157,12 @@ class GoogleApis(LoopbackHttpServer):
         claims = json.loads(str((await _json(request)).get("payload", "")))
         return web.json_response({"keyId": key.key_id, "signedJwt": key.sign(claims)})
 
-    # The rest
+    # Other APIs
 
     async def _serve_locations(self, request: web.Request) -> web.Response:
         self._check_bearer(request)
         if self.encoded_locations is None:
-            raise GrantError("NOT_FOUND", "There is no boundary.", status=404)
+            raise GrantError("NOT_FOUND", "No regional access boundary is set.", status=404)
         return web.json_response({"locations": ["us-central1"], "encodedLocations": self.encoded_locations})
 
     async def _serve_project(self, request: web.Request) -> web.Response:
@@ -177,7 +177,7 @@ class GoogleApis(LoopbackHttpServer):
 
 
 def _refusing(handler: _Handler) -> _Handler:
-    """Answer with the status and the JSON of what the handler refuses."""
+    """Answer a refusal of the handler with its status and JSON."""
 
     async def serve(request: web.Request) -> web.StreamResponse:
         try:

@@ -1,4 +1,4 @@
-"""Where workloads outside of Google Cloud prove who they are: AWS, and a server of subject tokens."""
+"""The identities of workloads outside Google Cloud: AWS, and a server of subject tokens."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from aio_authgrpc.testing.http_server import LoopbackHttpServer
+from aio_authgrpc.testing.servers.http_server import LoopbackHttpServer
 
 _ROLE = "the-role"
 _ACCESS_KEY_ID = "AKIATEST"
@@ -19,8 +19,8 @@ _IMDS_TOKEN = "imds-session-token"
 class AwsMetadataServer(LoopbackHttpServer):
     """Be the instance metadata service of AWS, version 2.
 
-    A session token, to be had by `PUT`, has to be in every other request. There are the availability zone,
-    the name of one role and its security credentials.
+    `PUT` returns a session token, which every other request must carry. The others return the availability
+    zone, the name of one role, and its security credentials.
 
     Args:
         zone: The availability zone, a region and a letter.
@@ -31,7 +31,7 @@ class AwsMetadataServer(LoopbackHttpServer):
         self._zone = zone
 
     def credential_source(self) -> dict[str, str]:
-        """Return the `credential_source` of an external account that is this machine."""
+        """Return the `credential_source` of an external account on this machine."""
         return {
             "environment_id": "aws1",
             "region_url": f"{self.url}/latest/meta-data/placement/availability-zone",
@@ -84,10 +84,10 @@ def _check_session(request: web.Request) -> None:
 
 
 class SubjectTokenServer(LoopbackHttpServer):
-    """Hand out a subject token, as Azure's metadata server and other URL-sourced credentials have it.
+    """Return a subject token, as Azure's metadata server does for URL-sourced credentials.
 
-    It wants the header `Metadata: True`. `/token` answers with the token alone, `/token.json` with a JSON
-    object that has it as `access_token`.
+    Requests need the header `Metadata: True`. `/token` answers with the token alone, `/token.json` with a
+    JSON object that has it as `access_token`.
 
     Args:
         subject_token: The token.
@@ -98,7 +98,7 @@ class SubjectTokenServer(LoopbackHttpServer):
         self._subject_token = subject_token
 
     def credential_source(self, *, json: bool = False) -> dict[str, object]:
-        """Return the `credential_source` of an external account that asks here, for text or for JSON."""
+        """Return the `credential_source` of an external account that reads text or JSON from here."""
         source: dict[str, object] = {"url": f"{self.url}/token", "headers": {"Metadata": "True"}}
         if json:
             source["url"] = f"{self.url}/token.json"

@@ -1,9 +1,8 @@
-"""A token authority on the loopback interface: real HTTP, real RS256, and the faults a test orders."""
+"""A token authority on the loopback interface: real HTTP, real RS256, and faults on demand."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import math
 import urllib.parse
 import uuid
@@ -12,33 +11,31 @@ from typing import ClassVar
 
 from aiohttp import web
 
-from aio_authgrpc._loop.clock import Clock
-from aio_authgrpc.testing.grants import (
+from aio_authgrpc.testing.google.grants import (
     JWT_BEARER,
     REFRESH_TOKEN,
     Account,
     GrantError,
     User,
     verify_assertion,
-    verify_signature,
 )
-from aio_authgrpc.testing.http_server import LoopbackHttpServer
-from aio_authgrpc.testing.keys import KeyRing, SigningKey
+from aio_authgrpc.testing.google.keys import SigningKey
+from aio_authgrpc.testing.google.token_issuer import CLOUD_PLATFORM, TokenIssuer
+from aio_authgrpc.tokens import Clock
 
 TOKEN_PATH = "/token"
 JWKS_PATH = "/jwks"
 
-# google-auth signs assertions for the first, whatever the key file says about its token endpoint, and for
-# the second where the IAM API signs them for a machine.
+# google-auth's assertions are always for the first, even if the key file names another token endpoint;
+# those that the IAM API signs for a machine are for the second.
 _GOOGLE_TOKEN_ENDPOINTS = {
     "https://oauth2.googleapis.com/token",
     "https://www.googleapis.com/oauth2/v4/token",
 }
-_CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 
 
-class Authority(LoopbackHttpServer):
-    """Issue and publish what Google's token endpoint, key servers and consoles would, on 127.0.0.1.
+class Authority(TokenIssuer):
+    """Issue tokens and publish keys on 127.0.0.1, as Google's token endpoint and key servers do.
 
     `async with Authority() as authority:` listens on a free port. Service accounts get key files that
     google-auth reads; their assertions are verified by signature, issuer, audience and time, and refused in
@@ -49,12 +46,12 @@ class Authority(LoopbackHttpServer):
     Orders to misbehave (see `LoopbackHttpServer`) concern the token endpoint unless they name another path.
 
     Args:
-        clock: What dates the tokens; None means the machine's clock.
+        clock: Dates the tokens; None means the machine's clock.
         token_lifetime: How long access tokens and ID tokens live, in seconds. May be set at any time.
         access_token_audience: The `aud` of access tokens; None means the issuer.
         assertion_skew: How far, in seconds, the time of an assertion may be off. google-auth dates
-            assertions by the machine's clock: `math.inf` takes them whatever a `FakeClock` says.
-        repeatable: Whether tokens that say the same are the same, to compare two clients with each other
+            assertions by the machine's clock: with a `FakeClock`, `math.inf` accepts them.
+        repeatable: Whether tokens with equal claims are equal, to compare two clients with each other
             under a `FakeClock`. Otherwise each has a `jti` of its own.
 
     Attributes:
@@ -75,24 +72,14 @@ class Authority(LoopbackHttpServer):
     ) -> None:
         if math.isnan(assertion_skew) or assertion_skew < 0:
             raise ValueError(f"assertion_skew must be zero or more seconds, not {assertion_skew}")
-        super().__init__(clock=clock)
-        self.token_lifetime = token_lifetime
-        self._access_token_audience = access_token_audience
+        super().__init__(
+            clock=clock,
+            token_lifetime=token_lifetime,
+            access_token_audience=access_token_audience,
+            repeatable=repeatable,
+        )
         self._assertion_skew = assertion_skew
-        self._repeatable = repeatable
-        self._keys = KeyRing()
-        self._published: list[SigningKey] = []
-        self._accounts: dict[str, Account] = {}
         self._users: dict[str, User] = {}
-        self._numbers = itertools.count(1)
-
-    async def _open(self) -> None:
-        self._published = [await self._keys.new_key()]
-        await super()._open()
-
-    async def _close(self) -> None:
-        await super()._close()
-        self._keys.close()
 
     def _routes(self) -> Iterable[web.RouteDef]:
         return [
@@ -102,12 +89,7 @@ class Authority(LoopbackHttpServer):
             web.get("/service_accounts/v1/metadata/x509/{email}", self._serve_account_certificates),
         ]
 
-    # Where it is
-
-    @property
-    def issuer(self) -> str:
-        """The `iss` of its tokens, and the address it listens on."""
-        return self.url
+    # Addresses
 
     @property
     def token_uri(self) -> str:
@@ -127,22 +109,17 @@ class Authority(LoopbackHttpServer):
         """Return the address of a service account's own keys, as a map from key id to certificate."""
         return f"{self.issuer}/service_accounts/v1/metadata/x509/{email}"
 
-    @property
-    def access_token_audience(self) -> str:
-        """The `aud` of access tokens."""
-        return self.issuer if self._access_token_audience is None else self._access_token_audience
-
-    # Who it knows
+    # Accounts and users
 
     async def service_account_info(
         self, email: str = "tester@project.iam.gserviceaccount.com"
     ) -> dict[str, str]:
         """Return a service account's key file, as a dict, with a key of its own.
 
-        The account is made when it is new.
-        Asking again for the same account adds a key; the earlier ones stay good.
+        Creates the account if it is new; another call for the same account adds a key, and the earlier
+        keys stay valid.
         """
-        token_uri = self.token_uri
+        token_uri = self.token_uri  # raises before an account is created, if the authority is not open
         key = await self._keys.new_key()
         account = self._accounts.setdefault(email, Account(email=email, client_id=self._new_id()))
         account.keys[key.key_id] = key
@@ -184,161 +161,18 @@ class Authority(LoopbackHttpServer):
         }
 
     def revoke(self, email: str) -> None:
-        """Forget a service account, or a person's refresh tokens: from now on they are an `invalid_grant`.
+        """Forget a service account, or a person's refresh tokens: requests get `invalid_grant` from now on.
 
         Raises:
-            LookupError: Nobody of that name is known.
+            LookupError: `email` is unknown.
         """
         tokens = [token for token, user in self._users.items() if user.email == email]
         if self._accounts.pop(email, None) is None and not tokens:
-            raise LookupError(f"there is no account and no user {email!r}")
+            raise LookupError(f"unknown account or user {email!r}")
         for token in tokens:
             del self._users[token]
 
-    # Its keys
-
-    def account_key(self, email: str) -> SigningKey:
-        """Return the newest key of a service account.
-
-        Raises:
-            LookupError: No key file was made for `email`.
-        """
-        if email not in self._accounts:
-            raise LookupError(f"there is no account {email!r}: call service_account_info() first")
-        return next(reversed(self._accounts[email].keys.values()))
-
-    def claims_of(self, token: str) -> Mapping[str, object]:
-        """Return what a token says that the authority issued, or that one of its accounts signed itself.
-
-        Raises:
-            GrantError: It is signed by neither. Its times are not looked at.
-        """
-        accounts = (key for account in self._accounts.values() for key in account.keys.values())
-        return verify_signature(token, [*self._published, *accounts])
-
-    @property
-    def signing_key(self) -> SigningKey:
-        """The key that signs access tokens and ID tokens."""
-        if not self._published:
-            raise self._not_open()
-        return self._published[-1]
-
-    async def rotate_keys(self, *, keep_old: bool = True) -> None:
-        """Sign with a new key from now on; the old ones stay in the JWKS, or leave it."""
-        key = await self._keys.new_key()
-        self._published = [*(self._published if keep_old else ()), key]
-
-    async def foreign_key(self, *, key_id: str | None = None) -> SigningKey:
-        """Return a key that is published nowhere.
-
-        Args:
-            key_id: Its id; None gives it the id of the signing key, as a forger would.
-        """
-        return await self._keys.new_key(self.signing_key.key_id if key_id is None else key_id)
-
-    # Its tokens, without asking over HTTP
-
-    def issue_access_token(
-        self,
-        *,
-        email: str = "tester@project.iam.gserviceaccount.com",
-        subject: str | None = None,
-        scope: str = _CLOUD_PLATFORM,
-        audience: str | None = None,
-        issuer: str | None = None,
-        lifetime: float | None = None,
-        not_before: float | None = None,
-        key: SigningKey | None = None,
-    ) -> str:
-        """Return an access token. No two are equal, unless the authority is `repeatable`.
-
-        Args:
-            email: Whose it is.
-            subject: The `sub`; None means the account's client id, or the email of a stranger.
-            scope: The scopes, separated by spaces.
-            audience: The `aud`; None means `access_token_audience`.
-            issuer: The `iss`; None means the authority.
-            lifetime: In seconds; below zero it has expired. None means `token_lifetime`.
-            not_before: The `nbf`, in seconds from now; None leaves it out.
-            key: What signs it; None means `signing_key`.
-        """
-        claims = self._claims(email, subject, issuer=issuer, lifetime=lifetime, not_before=not_before)
-        claims |= {"aud": self.access_token_audience if audience is None else audience, "scope": scope}
-        return self.sign(claims, key=key)
-
-    def issue_id_token(
-        self,
-        *,
-        audience: str,
-        email: str = "tester@project.iam.gserviceaccount.com",
-        subject: str | None = None,
-        issuer: str | None = None,
-        lifetime: float | None = None,
-        not_before: float | None = None,
-        key: SigningKey | None = None,
-    ) -> str:
-        """Return an ID token for `audience`. The other arguments are those of `issue_access_token()`."""
-        claims = self._claims(email, subject, issuer=issuer, lifetime=lifetime, not_before=not_before)
-        return self.sign(claims | {"aud": audience, "azp": email, "email_verified": True}, key=key)
-
-    def issue_self_signed_token(
-        self,
-        *,
-        audience: str,
-        email: str,
-        subject: str | None = None,
-        issuer: str | None = None,
-        lifetime: float | None = None,
-        not_before: float | None = None,
-        key: SigningKey | None = None,
-    ) -> str:
-        """Return the token that a known service account would sign itself: issuer and subject are its email.
-
-        Raises:
-            LookupError: No key file was made for `email`.
-        """
-        own_key = self.account_key(email)
-        claims = self._claims(
-            email,
-            email if subject is None else subject,
-            issuer=email if issuer is None else issuer,
-            lifetime=lifetime,
-            not_before=not_before,
-        )
-        return self.sign(claims | {"aud": audience}, key=own_key if key is None else key)
-
-    def sign(self, claims: Mapping[str, object], *, key: SigningKey | None = None) -> str:
-        """Return `claims` as they are, signed with RS256 by `key`; None means `signing_key`."""
-        return (self.signing_key if key is None else key).sign(claims)
-
-    def _claims(
-        self,
-        email: str,
-        subject: str | None,
-        *,
-        issuer: str | None,
-        lifetime: float | None,
-        not_before: float | None,
-    ) -> dict[str, object]:
-        now = self._clock.time()
-        expires_at = int(now + (self.token_lifetime if lifetime is None else lifetime))
-        if subject is None:
-            subject = self._accounts[email].client_id if email in self._accounts else email
-        claims: dict[str, object] = {
-            "iss": self.issuer if issuer is None else issuer,
-            "sub": subject,
-            "email": email,
-            "iat": min(int(now), expires_at),
-            "exp": expires_at,
-        }
-        if not self._repeatable:
-            claims["jti"] = str(next(self._numbers))
-        return claims if not_before is None else claims | {"nbf": int(now + not_before)}
-
-    def _new_id(self) -> str:
-        return str(10**20 + next(self._numbers))
-
-    # Its endpoints
+    # Endpoints
 
     @property
     def token_requests(self) -> int:
@@ -353,10 +187,10 @@ class Authority(LoopbackHttpServer):
             return web.json_response(refusal.body(), status=refusal.status)
 
     def grant(self, form: Mapping[str, str]) -> dict[str, object]:
-        """Return what the token endpoint answers to a form.
+        """Return the token endpoint's answer to a form.
 
         Raises:
-            GrantError: It refuses.
+            GrantError: The endpoint refuses the form.
         """
         match form.get("grant_type"):
             case grant_type if grant_type == JWT_BEARER:
@@ -380,7 +214,7 @@ class Authority(LoopbackHttpServer):
             }
         if not claims.get("scope"):
             raise GrantError("invalid_scope", "Invalid OAuth scope or ID token audience provided.")
-        # The subject is whom the account acts for (domain-wide delegation), itself when there is none.
+        # The subject is the user that the account acts for (domain-wide delegation), by default itself.
         email = str(claims.get("sub") or account.email)
         return self._bearer(self.issue_access_token(email=email, scope=str(claims["scope"])))
 
@@ -390,7 +224,7 @@ class Authority(LoopbackHttpServer):
             raise GrantError("invalid_grant", "Token has been expired or revoked.")
         if (form.get("client_id"), form.get("client_secret")) != (user.client_id, user.client_secret):
             raise GrantError("invalid_client", "The OAuth client was not found.", status=401)
-        scope = form.get("scope", _CLOUD_PLATFORM)
+        scope = form.get("scope", CLOUD_PLATFORM)
         return self._bearer(
             self.issue_access_token(email=user.email, subject=user.subject, scope=scope),
             scope=scope,

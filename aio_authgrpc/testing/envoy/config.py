@@ -20,18 +20,18 @@ _KEY_SERVERS = "key_servers"
 _UPSTREAM = "upstream"
 # Envoy's default, which ESPv2 keeps.
 _CLOCK_SKEW_SECONDS = 60
-# Envoy turns calls away when 1024 are under way. A test may make more.
+# By default Envoy refuses calls beyond 1024 at a time. A test may make more.
 _MANY = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JwtProvider:
-    """An issuer whose tokens are good.
+    """An issuer of accepted tokens.
 
     Attributes:
         issuer: The `iss` of its tokens.
-        jwks_url: Where its keys are, over plain HTTP.
-        audiences: The values of `aud` of which a token must have one.
+        jwks_url: The address of its keys, plain HTTP.
+        audiences: The accepted values of `aud`.
     """
 
     issuer: str
@@ -41,12 +41,12 @@ class JwtProvider:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """A certificate chain with its private key, PEM, and the authority whose peers are trusted.
+    """A certificate chain with its private key, and the authority that it trusts, PEM.
 
     Attributes:
         chain: The certificate chain.
-        private_key: Its key.
-        ca: The certificate of the authority.
+        private_key: The private key.
+        ca: The certificate of the trusted authority.
     """
 
     chain: bytes
@@ -61,7 +61,7 @@ class Upstream:
     Attributes:
         port: Its port.
         ca: The authority of its certificate, PEM, which is for `localhost`; None means plaintext (h2c).
-        client: What Envoy shows it, where it demands a client certificate.
+        client: Envoy's client certificate, if the server demands one.
     """
 
     port: int
@@ -79,10 +79,10 @@ def bootstrap(
     `x-endpoint-api-userinfo`.
 
     Args:
-        providers: Whose tokens are good. Their keys are on one server.
-        upstream: Where calls go that were let in.
-        identity: What the two listeners with TLS show, and whose clients the mutual one lets in.
-        jwks_cache: For how many seconds keys are kept.
+        providers: The issuers of accepted tokens. Their keys are on one server.
+        upstream: The server for the accepted calls.
+        identity: The certificate of both TLS listeners, and the authority of the mutual one's clients.
+        jwks_cache: How many seconds keys are kept.
     """
     guard = _jwt_authn(providers, jwks_cache)
     listeners = [
@@ -121,7 +121,7 @@ def _listener(name: str, guard: Json, transport_socket: Json | None) -> Json:
 def _jwt_authn(providers: Sequence[JwtProvider], jwks_cache: int) -> Json:
     names = [f"provider_{number}" for number in range(len(providers))]
     requirements: list[Json] = [{"provider_name": name} for name in names]
-    # Envoy takes one requirement for a mistake where any of several may be met.
+    # Envoy rejects a `requires_any` with a single requirement.
     required = {"requires_any": {"requirements": requirements}} if len(names) > 1 else requirements[0]
     return _filter(
         "envoy.filters.http.jwt_authn",

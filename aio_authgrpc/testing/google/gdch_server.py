@@ -15,13 +15,14 @@ from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from aio_authgrpc.testing.authority import Authority
-from aio_authgrpc.testing.google_apis import ACCESS_TOKEN_TYPE
-from aio_authgrpc.testing.grants import GrantError
-from aio_authgrpc.testing.http_server import LoopbackHttpServer
+from aio_authgrpc.testing.google.authority import Authority
+from aio_authgrpc.testing.google.google_apis import ACCESS_TOKEN_TYPE
+from aio_authgrpc.testing.google.grants import GrantError
+from aio_authgrpc.testing.servers.certificates import LOCAL_NAMES, server_context
+from aio_authgrpc.testing.servers.http_server import LoopbackHttpServer
 
 _PATH = "/authenticate"
-# What google-auth sends in place of RFC 8693's names.
+# google-auth sends these in place of RFC 8693's names.
 _GRANT_TYPE = "urn:ietf:params:oauth:token-type:token-exchange"
 _SERVICE_ACCOUNT_TYPE = "urn:k8s:params:oauth:token-type:serviceaccount"
 
@@ -43,7 +44,7 @@ class GdchServer(LoopbackHttpServer):
         """Return the key file of a service identity, as a dict, with a key of its own.
 
         Args:
-            ca_path: Where to write the certificate of the server's authority.
+            ca_path: The file to write the certificate of the server's authority to.
             name: The name of the service identity.
         """
         if self._ca is None:
@@ -71,9 +72,7 @@ class GdchServer(LoopbackHttpServer):
 
     def _ssl_context(self) -> ssl.SSLContext:
         assert self._ca is not None, "_open() made it"
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._ca.issue_cert("127.0.0.1", "localhost").configure_cert(context)
-        return context
+        return server_context(self._ca, *LOCAL_NAMES)
 
     def _routes(self) -> Iterable[web.RouteDef]:
         return [web.post(_PATH, self._serve_token)]
@@ -93,7 +92,7 @@ class GdchServer(LoopbackHttpServer):
         }
         for name, value in wanted.items():
             if body.get(name) != value:
-                raise GrantError("invalid_request", f"{name} has to be {value}")
+                raise GrantError("invalid_request", f"{name} must be {value}")
         return {
             "access_token": self._authority.issue_access_token(
                 email=self._verified(body.get("subject_token", "")), audience=body.get("audience")
@@ -104,7 +103,7 @@ class GdchServer(LoopbackHttpServer):
         }
 
     def _verified(self, assertion: str) -> str:
-        """Return whom an assertion names."""
+        """Return the `sub` of an assertion, after checking its signature and audience."""
         try:
             key = self._keys[jwt.get_unverified_header(assertion)["kid"]]
             claims = jwt.decode(
@@ -115,5 +114,7 @@ class GdchServer(LoopbackHttpServer):
                 options={"verify_exp": False, "verify_iat": False},
             )
         except (KeyError, jwt.InvalidTokenError) as error:
-            raise GrantError("invalid_grant", "The assertion is not good.", status=401) from error
+            raise GrantError(
+                "invalid_grant", "The assertion's key, signature or audience is wrong", status=401
+            ) from error
         return str(claims["sub"])

@@ -1,4 +1,4 @@
-"""A gRPC server on the loopback interface, with a certificate of its own making."""
+"""A gRPC server on the loopback interface, with a certificate from an authority of its own."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ import grpc
 import grpc.aio
 import trustme
 
-from aio_authgrpc.testing.lifecycle import Lifecycle
+from aio_authgrpc.testing.servers.certificates import LOCAL_NAMES, issue_pem
+from aio_authgrpc.testing.servers.lifecycle import Lifecycle
 
-# Stopping without any grace makes gRPC log a GOAWAY for each client that is still connected. Idle clients
-# take none of it; calls that are still open when it is over are cancelled.
+# Without grace gRPC logs a GOAWAY for each connected client. Idle clients leave at once; calls that are open
+# at the end of the grace are cancelled.
 _GRACE = 0.1
 
 
 _OPTIONS = (
-    # Otherwise another process can be given the same port.
+    # Otherwise another process can get the same port.
     ("grpc.so_reuseport", 0),
-    # gRPC's servers begin to drop calls at random when a thousand wait to be accepted. A test may make more.
+    # gRPC's servers drop calls at random when a thousand wait to be accepted. A test may make more.
     ("grpc.server.max_pending_requests", 100_000),
     ("grpc.server.max_pending_requests_hard_limit", 100_000),
 )
 
 
 class LoopbackGrpcServer(Lifecycle):
-    """Listen on a free port of 127.0.0.1, with TLS unless told otherwise.
+    """Listen on a free port of 127.0.0.1, with TLS by default.
 
-    Subclass it, with `_register()`, for a server of your own.
+    For a server of your own, subclass it and override `_register()`.
 
     Args:
         tls: Serve TLS, with a certificate for `localhost` and `127.0.0.1` from an authority made for this
             server.
-        mutual_tls: Demand a client certificate, one that `issue_client_certificate()` made.
+        mutual_tls: Demand a client certificate from `issue_client_certificate()`.
         interceptors: The server's interceptors.
     """
 
@@ -45,7 +46,7 @@ class LoopbackGrpcServer(Lifecycle):
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     ) -> None:
         if mutual_tls and not tls:
-            raise ValueError("mutual_tls needs tls: there is no client certificate in plaintext")
+            raise ValueError("mutual_tls needs tls=True: plaintext carries no client certificate")
         self._tls = tls
         self._mutual_tls = mutual_tls
         self._interceptors = interceptors
@@ -76,7 +77,7 @@ class LoopbackGrpcServer(Lifecycle):
 
     @property
     def target(self) -> str:
-        """What a channel connects to: `localhost` and the port."""
+        """The target for a channel: `localhost` and the port."""
         return f"localhost:{self.port}"
 
     @property
@@ -90,7 +91,7 @@ class LoopbackGrpcServer(Lifecycle):
 
     @property
     def ssl_credentials(self) -> grpc.ChannelCredentials:
-        """Channel credentials that trust its authority alone. Under `mutual_tls` they identify a client."""
+        """Channel credentials that trust its authority alone, and identify a client under `mutual_tls`."""
         if not self._mutual_tls:
             return grpc.ssl_channel_credentials(self.ca_pem)
         certificate_chain, private_key = self.issue_client_certificate()
@@ -98,9 +99,7 @@ class LoopbackGrpcServer(Lifecycle):
 
     def issue_client_certificate(self, name: str = "client@example.com") -> tuple[bytes, bytes]:
         """Return a client's certificate chain and private key, PEM, from the server's authority."""
-        certificate = self._authority().issue_cert(name)
-        chain = b"".join(link.bytes() for link in certificate.cert_chain_pems)
-        return chain, certificate.private_key_pem.bytes()
+        return issue_pem(self._authority(), name)
 
     def _register(self, server: grpc.aio.Server) -> None:
         raise NotImplementedError
@@ -128,9 +127,8 @@ class LoopbackGrpcServer(Lifecycle):
 
     def _make_credentials(self) -> grpc.ServerCredentials:
         self._ca = trustme.CA()
-        certificate = self._ca.issue_cert("localhost", "127.0.0.1")
-        chain = b"".join(link.bytes() for link in certificate.cert_chain_pems)
-        pair = (certificate.private_key_pem.bytes(), chain)
+        certificate_chain, private_key = issue_pem(self._ca, *LOCAL_NAMES)
+        pair = (private_key, certificate_chain)
         if not self._mutual_tls:
             return grpc.ssl_server_credentials([pair])
         return grpc.ssl_server_credentials([pair], self._ca.cert_pem.bytes(), require_client_auth=True)

@@ -1,4 +1,4 @@
-"""A TCP proxy on the loopback interface that does to connections what networks do to them."""
+"""A TCP proxy on the loopback interface that delays, breaks, freezes and refuses connections on demand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import contextlib
 import functools
 import socket
 import ssl
-import struct
 import urllib.parse
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
@@ -15,60 +14,53 @@ from typing import TypeAlias
 import grpc
 import trustme
 
-from aio_authgrpc._loop.clock import Clock, SystemClock
-from aio_authgrpc.testing.answers import Answer, BrokenAnswer, LateAnswer, TrickledAnswer
-from aio_authgrpc.testing.lifecycle import Lifecycle
-from aio_authgrpc.testing.misbehaviour import ANYWHERE, Gate, Script
+from aio_authgrpc.testing.servers.certificates import LOCAL_NAMES, client_context, server_context
+from aio_authgrpc.testing.servers.chaos_answers import Answer, BrokenAnswer, LateAnswer, TrickledAnswer
+from aio_authgrpc.testing.servers.lifecycle import Lifecycle
+from aio_authgrpc.testing.servers.misbehaviour import ANYWHERE, Gate, Script
+from aio_authgrpc.testing.servers.sockets import Listener, reset
+from aio_authgrpc.tokens import Clock, SystemClock
 
 _CHUNK = 65536
-_BACKLOG = 1024
-# TLS ends with a farewell of the client; one that forgets it is cut off.
-_GOODBYE = 1.0
-_NAMES = ("localhost", "127.0.0.1")
-# A token response of 900 bytes then takes three quarters of a minute: longer than any time-out lets it.
+# The client has to answer the end of TLS; after these seconds its connection is cut.
+_TLS_END_TIMEOUT = 1.0
+_PROTOCOLS = ("h2", "http/1.1")
+# A token response of 900 bytes then takes 45 s: longer than every time-out of a token request.
 _TRICKLE_PAUSE = 0.05
-
 
 _Manner: TypeAlias = Callable[[asyncio.StreamWriter], Answer]
 
 
 class ChaosProxy(Lifecycle):
-    """Pass TCP connections on to a server, and spoil them when told to.
+    """Pass TCP connections on to a server, and spoil them on demand.
 
-    Put it between a client and an `Authority`, or a client and a gRPC server; it knows nothing of either
-    protocol. What it can do:
+    Put it between a client and an `Authority`, or a client and a gRPC server; it reads neither protocol.
+    Orders concern:
 
-    - to the next `times` connections (None: until `behave()`): `hold`, `delay`, `trickle`,
-      `reset_connections`, `end_connections`. A connection is held before anything of it is read; of the
-      other orders each connection gets one, in the order of their ordering;
-    - to all connections, also those that are open: `freeze`, `cut`;
-    - to the address: `go_down`, `come_up`;
-    - with `tls=True`, to the certificate: `change_certificate`.
+    - the next `times` connections (None: until `behave()`): `hold`, `delay`, `trickle`,
+      `reset_connections`, `end_connections`. A connection is held before anything of it is read; each
+      connection takes one of the other orders, first come first served;
+    - all connections, also those that are open: `freeze`, `cut`;
+    - the address: `go_down`, `come_up`;
+    - the certificate, with `tls=True`: `change_certificate`.
 
-    Clients keep connections: an order for the next one meets a client that has one only after a `cut`.
+    Clients keep connections: an order for the next connection reaches a connected client only after a `cut`.
 
     Args:
         target: The server: a `host:port` or a URL.
         tls: End TLS here, with a certificate for `localhost` and `127.0.0.1` from an authority of its own;
             the server then gets plaintext. False passes the bytes on as they are, TLS included.
-        clock: What `delay` and `trickle` wait by; None means the machine's clock.
-
-    Attributes:
-        connections: How many connections it has accepted.
+        clock: Times `delay` and `trickle`; None means the machine's clock.
     """
 
     def __init__(self, target: str, *, tls: bool = False, clock: Clock | None = None) -> None:
         parts = urllib.parse.urlsplit(target if "//" in target else f"//{target}")
         if parts.hostname is None or parts.port is None:
-            raise ValueError(f"target must be a host:port or a URL with a port, not {target!r}")
-        self.connections = 0
+            raise ValueError(f"target must be a host:port, or a URL with a port, not {target!r}")
         self._server = (parts.hostname, parts.port)
         self._tls = tls
         self._clock: Clock = SystemClock() if clock is None else clock
-        self._reserved: socket.socket | None = None
-        self._listener: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
-        self._serving: set[asyncio.Task[None]] = set()
+        self._listener: Listener | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._gates: list[Gate] = []
         self._frozen: Gate | None = None
@@ -77,7 +69,7 @@ class ChaosProxy(Lifecycle):
         self._ca: trustme.CA | None = None
         self._context: ssl.SSLContext | None = None
 
-    # Where it is
+    # Addresses and credentials
 
     @property
     def port(self) -> int:
@@ -86,13 +78,11 @@ class ChaosProxy(Lifecycle):
         Raises:
             RuntimeError: It is not open.
         """
-        if self._reserved is None:
-            raise self._not_open()
-        return int(self._reserved.getsockname()[1])
+        return self._opened().port
 
     @property
     def target(self) -> str:
-        """What a gRPC channel connects to: `localhost` and the port."""
+        """The target for a gRPC channel: `localhost` and the port."""
         return f"localhost:{self.port}"
 
     @property
@@ -116,21 +106,24 @@ class ChaosProxy(Lifecycle):
 
     def client_context(self) -> ssl.SSLContext:
         """Return a TLS context for HTTP clients that trusts its authority alone."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._authority().configure_trust(context)
-        return context
+        return client_context(self._authority())
+
+    @property
+    def connections(self) -> int:
+        """How many connections it has accepted."""
+        return 0 if self._listener is None else self._listener.accepted
 
     @property
     def open_connections(self) -> int:
-        """How many connections are open now, those included that are held."""
-        return len(self._serving)
+        """How many connections are open now, held ones included."""
+        return 0 if self._listener is None else len(self._listener.serving)
 
     async def wait_until_idle(self) -> None:
-        """Wait until no connection is open: until whoever had one has closed it, or it was cut."""
-        while self._serving:
-            await asyncio.wait(self._serving)
+        """Wait until every connection was closed or cut."""
+        while self._listener is not None and self._listener.serving:
+            await asyncio.wait(self._listener.serving)
 
-    # What it does to the next connections
+    # Orders for the next connections
 
     def hold(self, *, times: int | None = None) -> Gate:
         """Accept connections, and neither read nor send until the gate is released: half-open."""
@@ -139,27 +132,27 @@ class ChaosProxy(Lifecycle):
         return gate
 
     def delay(self, seconds: float, *, times: int | None = None) -> None:
-        """Pass each piece of what the server sends on after `seconds` of the clock."""
+        """Pass on each piece of an answer after `seconds` of the clock."""
         sleep = functools.partial(self._clock.sleep, seconds)
         self._order(lambda writer: LateAnswer(writer, sleep), times)
 
     def trickle(self, *, pause: float = _TRICKLE_PAUSE, times: int | None = 1) -> None:
-        """Pass what the server sends on a byte at a time, each after `pause` seconds of the clock."""
+        """Pass on an answer a byte at a time, each after `pause` seconds of the clock."""
         sleep = functools.partial(self._clock.sleep, pause)
         self._order(lambda writer: TrickledAnswer(writer, sleep), times)
 
     def reset_connections(self, *, after: int = 0, times: int | None = 1) -> None:
-        """Reset connections (TCP RST) in place of passing more than `after` bytes of an answer on."""
-        self._order(lambda writer: BrokenAnswer(writer, after, lambda: _reset(writer)), times)
+        """Reset connections (TCP RST) after `after` bytes of an answer."""
+        self._order(lambda writer: BrokenAnswer(writer, after, lambda: reset(writer.transport)), times)
 
     def end_connections(self, *, after: int = 0, times: int | None = 1) -> None:
-        """End connections properly (TCP FIN) in place of passing more than `after` bytes on."""
+        """End connections properly (TCP FIN) after `after` bytes of an answer."""
         self._order(lambda writer: BrokenAnswer(writer, after, writer.close), times)
 
-    # What it does to all of them
+    # Orders for all connections
 
     def freeze(self) -> Gate:
-        """Pass nothing on, on any connection, either way, until the gate is released: a dead network."""
+        """Pass on nothing, in either direction, until the gate is released: a dead network."""
         self._frozen = self._new_gate()
         return self._frozen
 
@@ -167,45 +160,40 @@ class ChaosProxy(Lifecycle):
         """Reset every connection that is open (TCP RST); return how many."""
         there = [writer for writer in self._writers if not writer.is_closing()]
         for writer in there:
-            _reset(writer)
+            reset(writer.transport)
         return len(there)
 
     async def go_down(self) -> None:
-        """Refuse connections from now on, and reset those that are open. The port stays its own."""
-        accepting, self._accepting = self._accepting, None
-        if accepting is not None:
-            accepting.cancel()
-            await asyncio.wait({accepting})
+        """Refuse connections from now on, and reset those that are open. The port stays reserved."""
         if self._listener is not None:
-            self._listener.close()
+            await self._listener.go_down()
         self.cut()
 
     async def come_up(self) -> None:
-        """Accept connections again, on the same port. Does nothing where it is up.
+        """Accept connections again, on the same port. Does nothing if it is up.
 
         Raises:
             RuntimeError: It is not open.
         """
-        if self._accepting is None:
-            self._listener = _bound_socket(self.port)
-            self._listener.listen(_BACKLOG)
-            self._accepting = asyncio.create_task(self._accept(self._listener), name="chaos proxy")
+        self._opened().come_up()
 
     async def change_certificate(self, *names: str, trusted: bool = True) -> None:
         """Show another certificate from the next connection on.
 
         Args:
-            *names: Whose it is; none means `localhost` and `127.0.0.1`.
-            trusted: Whether it is from the proxy's own authority, or from one that nobody knows.
+            *names: The names in it; none means `localhost` and `127.0.0.1`.
+            trusted: Whether it is from the proxy's own authority, or from an unknown one.
 
         Raises:
             RuntimeError: It is not open, or without TLS.
         """
         authority = self._authority() if trusted else await asyncio.to_thread(trustme.CA)
-        self._context = await asyncio.to_thread(_server_context, authority, names or _NAMES)
+        self._context = await asyncio.to_thread(
+            server_context, authority, *(names or LOCAL_NAMES), protocols=_PROTOCOLS
+        )
 
     def behave(self) -> None:
-        """Forget every order for connections that is left, and release every gate."""
+        """Forget the remaining orders for connections, and release every gate."""
         self._waits.clear()
         self._faults.clear()
         self._frozen = None
@@ -220,6 +208,11 @@ class ChaosProxy(Lifecycle):
         self._gates.append(gate)
         return gate
 
+    def _opened(self) -> Listener:
+        if self._listener is None:
+            raise self._not_open()
+        return self._listener
+
     def _authority(self) -> trustme.CA:
         if not self._tls:
             raise RuntimeError("this ChaosProxy was made with tls=False: it has no certificate")
@@ -227,11 +220,10 @@ class ChaosProxy(Lifecycle):
             raise self._not_open()
         return self._ca
 
-    # How it is done
+    # Connections
 
     async def _open(self) -> None:
-        # Bound, but never listening: it keeps the port while the proxy is down.
-        self._reserved = _bound_socket(0)
+        self._listener = Listener(self._serve)
         if self._tls:
             self._ca = await asyncio.to_thread(trustme.CA)
             await self.change_certificate()
@@ -239,21 +231,9 @@ class ChaosProxy(Lifecycle):
 
     async def _close(self) -> None:
         self.behave()
-        await self.go_down()
-        for serving in self._serving:
-            serving.cancel()
-        await asyncio.gather(*self._serving, return_exceptions=True)
-        if self._reserved is not None:
-            self._reserved.close()
-
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            client, _ = await loop.sock_accept(listener)
-            self.connections += 1
-            serving = loop.create_task(self._serve(client), name="chaos proxy connection")
-            self._serving.add(serving)
-            serving.add_done_callback(self._serving.discard)
+        if self._listener is not None:
+            await self.go_down()
+            await self._listener.aclose()
 
     async def _serve(self, client: socket.socket) -> None:
         # Either side may leave at any time, and closing cancels.
@@ -262,33 +242,24 @@ class ChaosProxy(Lifecycle):
             for wait in self._waits.take_all(ANYWHERE):
                 await wait()
             manner = self._faults.take(ANYWHERE) or Answer
-            reader, writer = await self._streams(client)
+            reader, writer = await _streams(client, self._context)
             self._writers.add(writer)
             try:
                 await self._connect(reader, writer, manner(writer))
                 if not writer.is_closing():
                     writer.close()
-                    await asyncio.wait_for(writer.wait_closed(), _GOODBYE)
+                    await asyncio.wait_for(writer.wait_closed(), _TLS_END_TIMEOUT)
             finally:
                 self._writers.discard(writer)
                 writer.transport.abort()
         await asyncio.sleep(0)  # the transport is closed in the loop's next round
 
-    async def _streams(self, client: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Begin to read from a connection, with a TLS handshake first where there is one."""
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader()
-        transport, protocol = await loop.connect_accepted_socket(
-            lambda: asyncio.StreamReaderProtocol(reader), client, ssl=self._context
-        )
-        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
-
     async def _connect(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer
     ) -> None:
         there, to_there = await asyncio.open_connection(*self._server)
-        # What was sent has left when drain() returns, and not when a buffer has room again.
-        # (asyncio's TLS never lets a writer go on whose limit is zero.)
+        # drain() then returns when everything has left, not when the buffer has room again.
+        # (With a limit of zero, drain() never returns under asyncio's TLS.)
         writer.transport.set_write_buffer_limits(high=1, low=0)
         try:
             await self._pass_on((reader, Answer(to_there)), (there, answer))
@@ -296,7 +267,7 @@ class ChaosProxy(Lifecycle):
             to_there.transport.abort()
 
     async def _pass_on(self, *ways: tuple[asyncio.StreamReader, Answer]) -> None:
-        """Pass both ways until one of them ends."""
+        """Pass on both directions until one of them ends."""
         passing = [asyncio.create_task(self._pass(reader, answer)) for reader, answer in ways]
         try:
             await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
@@ -312,31 +283,13 @@ class ChaosProxy(Lifecycle):
             await answer.send(data)
 
 
-def _bound_socket(port: int) -> socket.socket:
-    bound = socket.socket()
-    try:
-        bound.setblocking(False)
-        # The address may be bound twice as long as one of the two listens.
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(("127.0.0.1", port))
-    except BaseException:
-        bound.close()
-        raise
-    return bound
-
-
-def _server_context(authority: trustme.CA, names: tuple[str, ...]) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(*names).configure_cert(context)
-    context.set_alpn_protocols(["h2", "http/1.1"])
-    return context
-
-
-def _reset(writer: asyncio.StreamWriter) -> None:
-    # Without lingering, closing sends RST in place of FIN.
-    lingering = struct.pack("ii", 1, 0)
-    connection = writer.get_extra_info("socket")  # None where TLS has ended already
-    if connection is not None:
-        with contextlib.suppress(OSError):  # the client has gone already
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, lingering)
-    writer.transport.abort()
+async def _streams(
+    client: socket.socket, context: ssl.SSLContext | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return the streams of a connection, after its TLS handshake if there is one."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    transport, protocol = await loop.connect_accepted_socket(
+        lambda: asyncio.StreamReaderProtocol(reader), client, ssl=context
+    )
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)

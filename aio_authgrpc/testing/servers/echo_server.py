@@ -1,4 +1,4 @@
-"""A gRPC server of all four arities that sends back what it gets, and remembers how it was asked."""
+"""A gRPC server of all four arities that echoes messages and records its calls."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TypeAlias
 import grpc
 import grpc.aio
 
-from aio_authgrpc.testing.grpc_server import LoopbackGrpcServer
-from aio_authgrpc.testing.misbehaviour import ANYWHERE, Gate, Script
+from aio_authgrpc.testing.servers.grpc_server import LoopbackGrpcServer
+from aio_authgrpc.testing.servers.misbehaviour import ANYWHERE, Gate, Script
 
 SERVICE = "aio_authgrpc.testing.Echo"
 
@@ -18,7 +18,7 @@ _Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 
 
 class EchoStub:
-    """Call an `EchoServer`. Messages are bytes as they are.
+    """Call an `EchoServer`. Messages are plain bytes.
 
     Args:
         channel: Any `grpc.aio` channel.
@@ -51,10 +51,10 @@ class RecordedCall:
 
     Attributes:
         method: The method's name, such as "UnaryUnary".
-        metadata: What the client sent, in order, gRPC's own keys included.
-        time_remaining: The seconds that were left of the deadline on arrival; None without one.
-        peer: The address that the connection came from, as gRPC writes it: another port, another connection.
-        client_names: Whom the client's certificate is for, its alternative names; empty without mutual TLS.
+        metadata: The client's metadata, in order, gRPC's own keys included.
+        time_remaining: The seconds left until the deadline on arrival; None without a deadline.
+        peer: The address of the client's connection, as gRPC writes it. Each connection has another port.
+        client_names: The alternative names in the client's certificate; empty without mutual TLS.
     """
 
     method: str
@@ -64,7 +64,7 @@ class RecordedCall:
     client_names: tuple[str, ...] = ()
 
     def values(self, key: str) -> tuple[str | bytes, ...]:
-        """Return every value that was sent under `key`, which is in lower case."""
+        """Return every value under `key`, a lower-case name."""
         return tuple(value for name, value in self.metadata if name == key)
 
 
@@ -79,7 +79,7 @@ class _Refusal:
     async def meet(
         self, messages: int, context: _Context, requests: AsyncIterator[bytes] | None = None
     ) -> None:
-        """Abort the call when `messages` is as many as were to come first."""
+        """Abort the call once `messages` is the ordered number of messages."""
         if messages != self.after_messages:
             return
         if self.drain and requests is not None:
@@ -98,18 +98,18 @@ class _NoRefusal:
 
 
 class EchoServer(LoopbackGrpcServer):
-    """Echo bytes over all four arities on 127.0.0.1, record every call, and refuse or hold some when told to.
+    """Echo bytes over all four arities on 127.0.0.1, record every call, and refuse or hold calls on demand.
 
-    Orders to refuse and to hold are for the next `times` calls (None: until `behave()`) of one method, such
+    An order to refuse or hold concerns the next `times` calls (None: until `behave()`) of one method, such
     as "UnaryStream", or of any ("*"). Calls are held before they are refused.
 
     Args:
-        repeat: How often UnaryStream answers.
+        repeat: The number of messages in an answer of UnaryStream.
         tls: As for `LoopbackGrpcServer`.
         mutual_tls: As for `LoopbackGrpcServer`.
 
     Attributes:
-        calls: Every call received, in order, also those that were refused.
+        calls: Every call received, in order, refused ones included.
     """
 
     def __init__(self, *, repeat: int = 3, tls: bool = True, mutual_tls: bool = False) -> None:
@@ -136,14 +136,14 @@ class EchoServer(LoopbackGrpcServer):
         Args:
             code: The status code.
             details: The status's text.
-            times: How many calls; None means until `behave()`.
-            method: Which method's calls; "*" means any.
+            times: The number of calls; None means until `behave()`.
+            method: The method of the calls; "*" means any.
             after_messages: How many messages the server sends first, or, in StreamUnary, reads first.
-                UnaryUnary refuses at once. A call that has fewer is refused at its end.
-            drain: Whether a request stream is read to its end before it is refused. False refuses at once,
-                and then a grpc.aio client that is still writing reports INTERNAL in place of `code` every
+                UnaryUnary refuses at once. A call with fewer messages is refused at its end.
+            drain: Whether a request stream is read to its end before it is refused. False refuses at once;
+                a grpc.aio client that is still writing then reports INTERNAL in place of `code` every
                 other time (https://github.com/grpc/grpc/issues/36066).
-            trailing: Metadata that goes with the status, such as `www-authenticate`.
+            trailing: The trailing metadata, such as `www-authenticate`.
         """
         refusal = _Refusal(code, details, after_messages, drain, trailing)
         self._refusals.add(refusal, times=times, where=method)
@@ -156,7 +156,7 @@ class EchoServer(LoopbackGrpcServer):
         return gate
 
     def behave(self) -> None:
-        """Forget every order that is left, and release every gate."""
+        """Forget the remaining orders, and release every gate."""
         self._waits.clear()
         self._refusals.clear()
         while self._gates:

@@ -1,4 +1,4 @@
-"""Google Cloud on the loopback interface: all the endpoints that credentials talk to, at their own names."""
+"""Google Cloud on the loopback interface: all endpoints that credentials use, at their own names."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from pathlib import Path
 
 import aiohttp
 
-from aio_authgrpc._loop.clock import Clock
-from aio_authgrpc.testing.authority import Authority
-from aio_authgrpc.testing.gdch_server import GdchServer
-from aio_authgrpc.testing.google_apis import GoogleApis
-from aio_authgrpc.testing.http_server import LoopbackHttpServer, RecordedRequest
-from aio_authgrpc.testing.lifecycle import Lifecycle
-from aio_authgrpc.testing.metadata_server import MetadataServer
-from aio_authgrpc.testing.proxy import InterceptingProxy
-from aio_authgrpc.testing.workloads import AwsMetadataServer, SubjectTokenServer
+from aio_authgrpc.testing.google.authority import Authority
+from aio_authgrpc.testing.google.gdch_server import GdchServer
+from aio_authgrpc.testing.google.google_apis import GoogleApis
+from aio_authgrpc.testing.google.metadata_server import MetadataServer
+from aio_authgrpc.testing.google.workloads import AwsMetadataServer, SubjectTokenServer
+from aio_authgrpc.testing.servers.http_server import LoopbackHttpServer, RecordedRequest
+from aio_authgrpc.testing.servers.intercepting_proxy import InterceptingProxy
+from aio_authgrpc.testing.servers.lifecycle import Lifecycle
+from aio_authgrpc.tokens import Clock
 
 TOKEN_URI = "https://oauth2.googleapis.com/token"
 METADATA_HOSTS = ("metadata.google.internal", "169.254.169.254")
 
 
 class GoogleCloud(Lifecycle):
-    """Open every fake endpoint, and a proxy through which they are found at Google's names.
+    """Open every fake endpoint, and a proxy that routes Google's names to them.
 
-    Programs are led here by `environment()`; nothing in them is patched. The endpoints write into one
-    journal, and go by one clock.
+    `environment()` routes a program here; nothing in it is patched. The endpoints record their requests in
+    one list, and share one clock.
 
     Args:
-        authority: Signs and knows the tokens and the accounts; it stays the caller's.
-        universe_domain: Another universe, whose hosts are found here too, next to `googleapis.com`.
-        clock: What the endpoints wait by and date their answers by; None means the machine's clock.
+        authority: Signs the tokens and knows the accounts; it stays the caller's.
+        universe_domain: Another universe; its hosts are routed here too, like those of `googleapis.com`.
+        clock: Times and dates the endpoints' answers; None means the machine's clock.
 
     Attributes:
         requests: Every request to any of them and to the authority, in order.
@@ -40,7 +40,7 @@ class GoogleCloud(Lifecycle):
         aws: The metadata service of AWS, at an address of its own.
         subject_tokens: A server of subject tokens, at an address of its own.
         gdch: The token endpoint of Google Distributed Cloud, at an address of its own.
-        proxy: Leads to the first two.
+        proxy: Routes to `metadata` and `apis`.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class GoogleCloud(Lifecycle):
         self.gdch = GdchServer(authority)
         routes: dict[str, LoopbackHttpServer] = dict.fromkeys(METADATA_HOSTS, self.metadata)
         routes |= {"*.googleapis.com": self.apis, f"*.{universe_domain}": self.apis}
-        # The hosts that client certificates are for.
+        # These hosts demand a client certificate.
         self.proxy = InterceptingProxy(routes, mutual_tls=["*.mtls.*"])
         self._opened = AsyncExitStack()
 
@@ -74,15 +74,15 @@ class GoogleCloud(Lifecycle):
         await self._opened.aclose()
 
     def environment(self, directory: Path) -> dict[str, str]:
-        """Return the environment variables that lead a program here, and let it trust what it finds.
+        """Return the environment variables that route a program here and make it trust the proxy.
 
         Args:
-            directory: Where to write the certificate of the proxy's authority. It has to last as long as the
-                program.
+            directory: For the certificate of the proxy's authority. It has to exist as long as the program
+                runs.
         """
         ca_path = directory / "google-cloud-ca.pem"
         ca_path.write_bytes(self.proxy.ca_pem)
-        # Each in both cases: requests and gRPC do not look for the same.
+        # Upper and lower case: requests and gRPC read different ones.
         proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"), self.proxy.url)
         return {
             **proxies,
@@ -103,5 +103,5 @@ class GoogleCloud(Lifecycle):
     async def service_account_info(
         self, email: str = "tester@project.iam.gserviceaccount.com"
     ) -> dict[str, str]:
-        """Return the key file of a service account, as a dict, with Google's own address in it."""
+        """Return the key file of a service account, as a dict, with Google's own token endpoint."""
         return await self.authority.service_account_info(email) | {"token_uri": TOKEN_URI}

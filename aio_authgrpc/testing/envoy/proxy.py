@@ -8,17 +8,15 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import aiohttp
 import grpc
 import grpc.aio
 import trustme
 
-from aio_authgrpc.testing.authority import Authority
-from aio_authgrpc.testing.envoy_config import (
+from aio_authgrpc.testing.envoy.admin import EnvoyAdmin, EnvoyCounts
+from aio_authgrpc.testing.envoy.config import (
     H2C,
     MUTUAL_TLS,
     TLS,
@@ -28,37 +26,21 @@ from aio_authgrpc.testing.envoy_config import (
     Upstream,
     bootstrap,
 )
-from aio_authgrpc.testing.envoy_process import EnvoyProcess, find_envoy
-from aio_authgrpc.testing.grpc_server import LoopbackGrpcServer
-from aio_authgrpc.testing.lifecycle import Lifecycle
+from aio_authgrpc.testing.envoy.process import EnvoyProcess, find_envoy
+from aio_authgrpc.testing.google.authority import Authority
+from aio_authgrpc.testing.servers.certificates import LOCAL_NAMES, issue_pem
+from aio_authgrpc.testing.servers.grpc_server import LoopbackGrpcServer
+from aio_authgrpc.testing.servers.lifecycle import Lifecycle
 
-# It is ready within 0.2 s; on a machine that does much else it may take seconds.
+# It is ready within 0.2 s on an idle machine; a busy one may need seconds.
 _START_TIMEOUT = 15.0
-_POLL_INTERVAL = 0.01
-# One answer of its admin interface, on this machine.
-_ADMIN_TIMEOUT = aiohttp.ClientTimeout(total=5)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnvoyCounts:
-    """What Envoy's guard has decided so far, on all listeners.
-
-    Attributes:
-        allowed: How many calls it let in.
-        denied: How many it refused.
-        key_fetches: How often it fetched keys with success.
-    """
-
-    allowed: int
-    denied: int
-    key_fetches: int
 
 
 def forwarded_user_info(context: grpc.aio.ServicerContext[Any, Any]) -> Mapping[str, object] | None:
-    """Return the validated payload of the caller's token, to a handler behind Envoy; None without one.
+    """Return, in a handler behind Envoy, the validated payload of the caller's token; None without one.
 
-    Envoy replaces whatever a client sends under that name. A service that can be reached past Envoy must
-    not believe it.
+    Envoy replaces any `x-endpoint-api-userinfo` that a client sends. A service that clients can also reach
+    directly must not trust that metadata.
     """
     metadata = dict(context.invocation_metadata() or ())
     payload = metadata.get("x-endpoint-api-userinfo")
@@ -70,37 +52,37 @@ def forwarded_user_info(context: grpc.aio.ServicerContext[Any, Any]) -> Mapping[
 
 
 class EnvoyProxy(Lifecycle):
-    """Run Envoy on 127.0.0.1 in front of a server, and let in who has a good JWT: what ESPv2 is.
+    """Run Envoy on 127.0.0.1 in front of a server, and let in calls with a valid JWT, as ESPv2 does.
 
     `async with EnvoyProxy(authority, BookstoreServer(tls=False)) as proxy:` has three listeners, each on a
     free port: plaintext HTTP/2, TLS, and mutual TLS. Each refuses like ESPv2: PERMISSION_DENIED for another
-    audience, UNAUTHENTICATED for everything else, with 60 seconds of clock skew. What it lets in reaches
+    audience, UNAUTHENTICATED for every other fault, with 60 seconds of clock skew. An accepted call reaches
     the server with the token's payload in `x-endpoint-api-userinfo`; see `forwarded_user_info()`.
 
     Keys are fetched over HTTP from the authority, before the listeners open and again at intervals. Envoy
-    goes by the machine's clock, so the authority has to, too. The server behind it should not check tokens
-    itself.
+    uses the machine's clock, so the authority must use it, too. The server behind it should not check
+    tokens itself.
 
     Envoy is a process in a group of its own, with one worker thread. It is ended when this closes; on Linux
     also when this process is killed. Cancelling the opening ends it.
 
     Args:
-        authority: Whose access tokens and ID tokens are good; it stays the caller's, and has to be open
+        authority: Its access tokens and ID tokens are accepted; it stays the caller's, and has to be open
             when this opens.
-        upstream: Where calls go; it stays the caller's, and has to be open when this opens. Envoy speaks
-            to it with or without TLS, as it demands.
-        accept: The service accounts of `authority` whose self-signed tokens are good too. They have to
+        upstream: The server for the calls; it stays the caller's, and has to be open when this opens. Envoy
+            connects to it with or without TLS, as the server demands.
+        accept: The service accounts of `authority` whose self-signed tokens are accepted too. They have to
             exist when this opens.
         service_name: The name of the Endpoints service.
-        jwks_cache: For how many seconds keys are kept, at least 1. Envoy refetches five seconds before
-            that, or at the end if it is five seconds or less. The default is ESPv2's.
+        jwks_cache: How many seconds keys are kept, at least 1. Envoy refetches them five seconds earlier,
+            or at the end of a time of five seconds or less. The default is ESPv2's.
         executable: The path of Envoy; None means `find_envoy()`.
-        directory: Where its files are made; None means among the temporary files. They go when it closes.
+        directory: The parent of its files; None means the temporary files. Closing removes them.
         start_timeout: How long starting may take, in seconds.
 
     Raises:
-        EnvoyNotFoundError: On opening: there is no Envoy.
-        RuntimeError: On opening: Envoy ended, or was not ready in time. It holds Envoy's log.
+        EnvoyNotFoundError: On opening: Envoy is not installed.
+        RuntimeError: On opening: Envoy ended, or was not ready in time. Envoy's log is in the text.
     """
 
     def __init__(
@@ -116,7 +98,7 @@ class EnvoyProxy(Lifecycle):
         start_timeout: float = _START_TIMEOUT,
     ) -> None:
         if not isinstance(jwks_cache, int) or jwks_cache < 1:
-            # Envoy cuts fractions off, and with zero fetches keys without a break.
+            # Envoy cuts off fractions, and with zero it fetches keys continuously.
             raise ValueError(f"jwks_cache must be whole seconds, 1 or more, not {jwks_cache!r}")
         self._token_authority = authority
         self._upstream = upstream
@@ -129,16 +111,16 @@ class EnvoyProxy(Lifecycle):
         self._resources = contextlib.AsyncExitStack()
         self._process: EnvoyProcess | None = None
         self._last_log = ""
-        self._admin: aiohttp.ClientSession | None = None
+        self._admin: EnvoyAdmin | None = None
         self._server: Identity | None = None
         self._client: Identity | None = None
         self._ports: dict[str, int] = {}
 
-    # Where it is, and how to reach it
+    # Addresses and credentials
 
     @property
     def audience(self) -> str:
-        """Whom tokens have to be for: `https://` and the service's name."""
+        """The audience that tokens need: `https://` and the service's name."""
         return f"https://{self._service_name}"
 
     @property
@@ -163,13 +145,13 @@ class EnvoyProxy(Lifecycle):
 
     @property
     def client_certificate(self) -> tuple[bytes, bytes]:
-        """A certificate chain and its private key, PEM, that the mutual listener lets in."""
+        """A certificate chain and its private key, PEM, that the mutual TLS listener accepts."""
         client = self._identity(self._client)
         return client.chain, client.private_key
 
     @property
     def ssl_credentials(self) -> grpc.ChannelCredentials:
-        """Channel credentials that trust Envoy's certificate alone, and show none."""
+        """Channel credentials that trust Envoy's certificate alone, without a client certificate."""
         return grpc.ssl_channel_credentials(self.ca_pem)
 
     @property
@@ -178,11 +160,11 @@ class EnvoyProxy(Lifecycle):
         chain, private_key = self.client_certificate
         return grpc.ssl_channel_credentials(self.ca_pem, private_key, chain)
 
-    # What it does
+    # The process
 
     @property
     def pid(self) -> int:
-        """The id of its process, which is that of the process group too."""
+        """The id of its process, and of the process group."""
         pid = None if self._process is None else self._process.pid
         if pid is None:
             raise self._not_open()
@@ -190,25 +172,20 @@ class EnvoyProxy(Lifecycle):
 
     @property
     def log(self) -> str:
-        """The end of what Envoy has written; also after closing. There is no token in it."""
+        """The end of Envoy's log, also after closing. It contains no token."""
         return self._last_log if self._process is None or self.closed else self._process.log
 
     async def counts(self) -> EnvoyCounts:
-        """Return what Envoy's guard has counted.
+        """Return the figures of Envoy's guard.
 
         Raises:
             RuntimeError: It is not open.
         """
-        answer = json.loads(await self._ask("/stats?format=json&filter=jwt_authn"))
-        figures: dict[str, int] = {}
-        for stat in answer["stats"]:
-            name = str(stat["name"]).rpartition(".")[2]
-            figures[name] = figures.get(name, 0) + int(stat["value"])
-        return EnvoyCounts(
-            allowed=figures["allowed"], denied=figures["denied"], key_fetches=figures["jwks_fetch_success"]
-        )
+        if self._admin is None or self.closed:
+            raise self._not_open()
+        return await self._admin.counts()
 
-    # How it comes and goes
+    # Opening and closing
 
     async def _open(self) -> None:
         executable = await asyncio.to_thread(find_envoy, self._executable)
@@ -220,9 +197,8 @@ class EnvoyProxy(Lifecycle):
         self._resources.callback(self._keep_log)
         self._resources.push_async_callback(self._process.aclose)
         await self._process.start(executable, json.dumps(self._configuration()))
-        # No proxy of the environment comes between: trust_env is off.
-        self._admin = await self._resources.enter_async_context(aiohttp.ClientSession(timeout=_ADMIN_TIMEOUT))
-        await self._wait_until_ready(self._process)
+        self._admin = await self._resources.enter_async_context(EnvoyAdmin(self._process))
+        self._ports = await self._admin.ports_when_ready(self._start_timeout)
 
     async def _close(self) -> None:
         await self._resources.aclose()
@@ -247,38 +223,8 @@ class EnvoyProxy(Lifecycle):
 
     def _make_certificates(self) -> None:
         ca = trustme.CA()
-        self._server = _issued(ca, "localhost", "127.0.0.1")
+        self._server = _issued(ca, *LOCAL_NAMES)
         self._client = _issued(ca, "client@example.com")
-
-    async def _wait_until_ready(self, process: EnvoyProcess) -> None:
-        try:
-            async with asyncio.timeout(self._start_timeout):
-                while not await self._is_ready(process):  # noqa: ASYNC110 - another process tells no event
-                    await asyncio.sleep(_POLL_INTERVAL)
-                answer = json.loads(await self._ask("/listeners?format=json"))
-        except TimeoutError:
-            raise RuntimeError(
-                f"Envoy was not ready within {self._start_timeout:g} s. Its log:\n{process.log}"
-            ) from None
-        for listener in answer["listener_statuses"]:
-            self._ports[listener["name"]] = listener["local_address"]["socket_address"]["port_value"]
-
-    async def _is_ready(self, process: EnvoyProcess) -> bool:
-        if process.returncode is not None:
-            raise RuntimeError(
-                f"Envoy ended with {process.returncode} instead of listening. Its log:\n{process.log}"
-            )
-        try:
-            return bool(process.admin_address) and await self._ask("/ready") == "LIVE\n"
-        except aiohttp.ClientError:  # 503 until it is; an address cut short while it is being written
-            return False
-
-    async def _ask(self, path: str) -> str:
-        if self._process is None or self._admin is None or self.closed:
-            raise self._not_open()
-        url = f"http://{self._process.admin_address}{path}"
-        async with self._admin.get(url, raise_for_status=True) as answer:
-            return await answer.text()
 
     def _target(self, listener: str) -> str:
         if self.closed or listener not in self._ports:
@@ -306,6 +252,5 @@ def _described(server: LoopbackGrpcServer) -> Upstream:
 
 
 def _issued(ca: trustme.CA, *names: str) -> Identity:
-    certificate = ca.issue_cert(*names)
-    chain = b"".join(link.bytes() for link in certificate.cert_chain_pems)
-    return Identity(chain=chain, private_key=certificate.private_key_pem.bytes(), ca=ca.cert_pem.bytes())
+    chain, private_key = issue_pem(ca, *names)
+    return Identity(chain=chain, private_key=private_key, ca=ca.cert_pem.bytes())

@@ -1,4 +1,4 @@
-"""The Bookstore behind a guard, on the loopback interface: what clients see of Cloud Endpoints."""
+"""The Bookstore behind a guard, on the loopback interface, as Cloud Endpoints shows it to clients."""
 
 from __future__ import annotations
 
@@ -7,40 +7,42 @@ from collections.abc import Collection, Iterable, Mapping
 import grpc
 import grpc.aio
 
-from aio_authgrpc._loop.clock import Clock, SystemClock
 from aio_authgrpc.bookstore import BookstoreServicer, InMemoryBookstore, add_BookstoreServicer_to_server
-from aio_authgrpc.testing.authority import Authority
-from aio_authgrpc.testing.grpc_server import LoopbackGrpcServer
-from aio_authgrpc.testing.jwt_guard import Guard, RefusedError, RemoteKeys, verify_jwt
+from aio_authgrpc.testing.google.authority import Authority
+from aio_authgrpc.testing.servers.grpc_server import LoopbackGrpcServer
+from aio_authgrpc.testing.servers.jwt_guard import Guard, RefusedError, RemoteKeys, verify_jwt
+from aio_authgrpc.tokens import Clock, SystemClock
 
 # Envoy's clock skew.
 _SKEW = 60.0
 
 
 class BookstoreServer(LoopbackGrpcServer):
-    """Serve the Bookstore on 127.0.0.1 to callers with a good token, and refuse the others like ESPv2.
+    """Serve the Bookstore on 127.0.0.1 to callers with a valid token, and refuse other calls like ESPv2.
 
-    A token is good when a key of its issuer signed it, its times hold and it is for this server. Another
-    audience is refused with PERMISSION_DENIED, everything else with UNAUTHENTICATED, in ESPv2's words, with
+    The guard is for tests alone: it protects no production service.
+
+    A token is valid if a key of its issuer signed it, its times hold and its audience is this server. Another
+    audience is refused with PERMISSION_DENIED, every other fault with UNAUTHENTICATED, in ESPv2's words, with
     a `www-authenticate` challenge in the trailing metadata. Keys are fetched over HTTP when they are
     needed.
 
-    Without an `authority` and `issuers` no token is asked for, like an Endpoints configuration without
+    Without an `authority` and `issuers` calls need no token, as under an Endpoints configuration without
     authentication.
 
     Args:
-        authority: Whose access tokens and ID tokens are good; it stays the caller's, and has to be open
+        authority: Its access tokens and ID tokens are accepted; it stays the caller's, and has to be open
             when this opens.
-        accept: The service accounts of `authority` whose self-signed tokens are good too.
+        accept: The service accounts of `authority` whose self-signed tokens are accepted too.
         issuers: Further issuers, each with the address of its keys: a JWKS, or a map from key id to
             certificate.
-        audience: Whom tokens have to be for; None means `https://` and the target. The audience of the
-            authority's access tokens is good in any case.
-        api_keys: The values of `x-api-key` of which each call must have one; empty means that it needs none.
+        audience: The audience that tokens need; None means `https://` and the target. The audience of the
+            authority's access tokens is always accepted.
+        api_keys: The accepted values of `x-api-key`; empty means that calls need none.
         header: The metadata that carries the token after "Bearer ".
-        clock: What tells whether a token has expired; None means the machine's clock.
-        skew: By how many seconds `exp` and `nbf` may be missed.
-        service: What serves the calls that are let in; None means a new `InMemoryBookstore`.
+        clock: Decides whether a token has expired; None means the machine's clock.
+        skew: The tolerance for `exp` and `nbf`, in seconds.
+        service: Serves the accepted calls; None means a new `InMemoryBookstore`.
         tls: As for `LoopbackGrpcServer`.
         mutual_tls: As for `LoopbackGrpcServer`.
     """
@@ -65,7 +67,7 @@ class BookstoreServer(LoopbackGrpcServer):
         self._token_authority = authority
         self._accept = tuple(accept)
         if self._accept and authority is None:
-            raise ValueError("accept names service accounts of an authority, and there is none")
+            raise ValueError("accept names service accounts of an authority: pass authority too")
         self._issuers = dict(issuers or {})
         self._audience = audience
         self._api_keys = api_keys
@@ -77,7 +79,7 @@ class BookstoreServer(LoopbackGrpcServer):
 
     @property
     def audience(self) -> str:
-        """Whom tokens have to be for."""
+        """The audience that tokens need."""
         return f"https://{self.target}" if self._audience is None else self._audience
 
     @property

@@ -1,4 +1,4 @@
-"""How a chaos proxy passes on what a server sends: as it is, late, a byte at a time, or not to the end."""
+"""The ways in which a chaos proxy passes on an answer: at once, late, a byte at a time, or broken off."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Awaitable, Callable
 
 
 class Answer:
-    """Passes on what the server sends.
+    """Passes on the bytes of a server.
 
     Args:
-        writer: Leads to the client.
+        writer: The connection to the client.
     """
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
 
     async def send(self, data: bytes) -> None:
-        """Pass some bytes on, and return when they have left."""
+        """Pass on some bytes, and return when they have left."""
         self._writer.write(data)
         await self._writer.drain()
 
@@ -26,7 +26,7 @@ class LateAnswer(Answer):
     """Passes each piece on after a pause.
 
     Args:
-        writer: Leads to the client.
+        writer: The connection to the client.
         sleep: The pause.
     """
 
@@ -50,11 +50,11 @@ class TrickledAnswer(LateAnswer):
 
 
 class BrokenAnswer(Answer):
-    """Passes some bytes on, and no more.
+    """Passes on some bytes, then ends the connection.
 
     Args:
-        writer: Leads to the client.
-        after: How many bytes.
+        writer: The connection to the client.
+        after: The number of bytes.
         end: Ends the connection.
     """
 

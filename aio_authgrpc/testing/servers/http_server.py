@@ -1,12 +1,10 @@
-"""An HTTP server on the loopback interface that remembers its requests and misbehaves when told to."""
+"""An HTTP server on the loopback interface that records its requests and misbehaves on demand."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import socket
 import ssl
-import struct
 import urllib.parse
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,28 +12,29 @@ from typing import ClassVar, TypeAlias
 
 from aiohttp import web
 
-from aio_authgrpc._loop.clock import Clock, SystemClock
-from aio_authgrpc.testing.lifecycle import Lifecycle
-from aio_authgrpc.testing.misbehaviour import ANYWHERE, Gate, Script
+from aio_authgrpc.testing.servers.lifecycle import Lifecycle
+from aio_authgrpc.testing.servers.misbehaviour import ANYWHERE, Gate, Script
+from aio_authgrpc.testing.servers.sockets import reset
+from aio_authgrpc.tokens import Clock, SystemClock
 
 _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _Fault: TypeAlias = Callable[[web.Request, _Handler], Awaitable[web.StreamResponse]]
 
-# How long closing waits for requests that are being answered; those at a gate have been let go by then.
+# How long closing waits for requests in progress. Requests at a gate were released before.
 _SHUTDOWN_TIMEOUT = 0.1
 _SOME_OF_A_FLOOD = b" " * 65536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedRequest:
-    """A request that the server received. What may hold a secret is not in its `repr`.
+    """A request that the server received. Its `repr` leaves out the fields that may contain a secret.
 
     Attributes:
         method: The HTTP method.
         path: The path, without the query.
         query: The query's fields.
         headers: The headers; look-ups ignore case.
-        body: The body, whole.
+        body: The whole body.
     """
 
     method: str
@@ -46,26 +45,26 @@ class RecordedRequest:
 
     @property
     def form(self) -> dict[str, str]:
-        """The body's fields, when it is a form."""
+        """The fields of a body that is a form."""
         return dict(urllib.parse.parse_qsl(self.body.decode()))
 
 
 class LoopbackHttpServer(Lifecycle):
-    """Listen on a free port of 127.0.0.1, remember every request, and misbehave as ordered.
+    """Listen on a free port of 127.0.0.1, record every request, and misbehave on demand.
 
     A test can order faults (`fail`, `send_garbage`, `truncate`, `mislabel`, `redirect`, `flood`,
     `reset_connections`) and waits (`hold`, `delay`), each
     for the next `times` requests (None: until `behave()`) to one `path`: None means `main_path`, "*" any.
-    The waits that concern a request come first, so that a fault can be ordered while requests are held; of
-    the faults each request gets one, in the order of their ordering.
+    A request first passes all its waits, so that a fault can be ordered while it is held. Then it takes one
+    fault, first come first served.
 
-    Subclass it, with `_routes()`, and `_ssl_context()` for TLS, for a server of your own.
+    For a server of your own, subclass it and override `_routes()`, and `_ssl_context()` for TLS.
 
     Args:
-        clock: What `delay()` waits by; None means the machine's clock.
+        clock: Times `delay()`; None means the machine's clock.
 
     Attributes:
-        main_path: Where orders apply that name no path.
+        main_path: The path of orders that name none.
         requests: Every request received, in order.
     """
 
@@ -92,7 +91,7 @@ class LoopbackHttpServer(Lifecycle):
         return self._url
 
     def hold(self, *, times: int | None = None, path: str | None = None) -> Gate:
-        """Hold requests at a gate until it is released. Closing the server releases it too."""
+        """Hold requests at a gate until it is released. Closing the server releases it."""
         gate = Gate()
         self._gates.append(gate)
         self._waits.add(gate.pass_through, times=times, where=self._where(path))
@@ -123,17 +122,17 @@ class LoopbackHttpServer(Lifecycle):
         self._faults.add(answer, times=times, where=self._where(path))
 
     def send_garbage(self, *, times: int | None = 1, path: str | None = None) -> None:
-        """Answer 200 with something that is not JSON."""
+        """Answer 200 with a body that is not JSON."""
         self.fail(200, "<html>This is not what you asked for.", times=times, path=path)
 
     def redirect(
         self, location: str, *, status: int = 307, times: int | None = 1, path: str | None = None
     ) -> None:
-        """Answer that what was asked for is elsewhere."""
+        """Redirect to `location`."""
         self.fail(status, "", headers={"Location": location}, times=times, path=path)
 
     def truncate(self, *, times: int | None = 1, path: str | None = None) -> None:
-        """Answer with the first half of the body, as though it were all: JSON that breaks off."""
+        """Answer with the first half of the body, as if it were complete: truncated JSON."""
 
         async def answer(request: web.Request, handler: _Handler) -> web.Response:
             body = await _body(request, handler)
@@ -144,7 +143,7 @@ class LoopbackHttpServer(Lifecycle):
     def mislabel(
         self, content_type: str = "text/html", *, times: int | None = 1, path: str | None = None
     ) -> None:
-        """Answer rightly, and say that it is something else."""
+        """Answer with the right body and a wrong content type."""
 
         async def answer(request: web.Request, handler: _Handler) -> web.Response:
             return web.Response(body=await _body(request, handler), content_type=content_type)
@@ -152,7 +151,7 @@ class LoopbackHttpServer(Lifecycle):
         self._faults.add(answer, times=times, where=self._where(path))
 
     def flood(self, *, times: int | None = 1, path: str | None = None) -> None:
-        """Answer 200 with a body that has no end, until the client leaves."""
+        """Answer 200 with an endless body, until the client leaves."""
         self._faults.add(_flood, times=times, where=self._where(path))
 
     def reset_connections(self, *, times: int | None = 1, path: str | None = None) -> None:
@@ -160,7 +159,7 @@ class LoopbackHttpServer(Lifecycle):
         self._faults.add(_reset, times=times, where=self._where(path))
 
     def behave(self) -> None:
-        """Forget every order that is left, and release every gate."""
+        """Forget the remaining orders, and release every gate."""
         self._waits.clear()
         self._faults.clear()
         while self._gates:
@@ -173,7 +172,7 @@ class LoopbackHttpServer(Lifecycle):
         return self.main_path if path is None else path
 
     def _ssl_context(self) -> ssl.SSLContext | None:
-        """Return what to serve TLS with; None serves plain HTTP."""
+        """Return the TLS context of the server; None serves plain HTTP."""
         return None
 
     async def _open(self) -> None:
@@ -226,10 +225,6 @@ async def _flood(request: web.Request, _: _Handler) -> web.StreamResponse:
 
 
 async def _reset(request: web.Request, _: _Handler) -> web.Response:
-    transport = request.transport
-    if transport is not None:
-        # Without lingering, closing sends RST in place of FIN.
-        lingering = struct.pack("ii", 1, 0)
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, lingering)
-        transport.abort()
+    if request.transport is not None:
+        reset(request.transport)
     return web.Response()

@@ -1,4 +1,4 @@
-"""What a token endpoint decides: who gets a token, and with which words the others are refused. No I/O."""
+"""The decisions of a token endpoint: an accepted grant, or a refusal in Google's words. No I/O."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import jwt
 
-from aio_authgrpc.testing.keys import SigningKey
+from aio_authgrpc.testing.google.keys import SigningKey
 
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 REFRESH_TOKEN = "refresh_token"
@@ -17,11 +17,11 @@ _LONGEST_ASSERTION = 3600.0
 
 
 class GrantError(Exception):
-    """A refusal, in OAuth's words and Google's.
+    """A refusal, in the words of OAuth and Google.
 
     Args:
         error: The OAuth error code, such as `invalid_grant`.
-        description: The sentence that Google adds.
+        description: Google's sentence.
         status: The HTTP status.
     """
 
@@ -47,7 +47,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """A person who gave a client a refresh token."""
+    """A person with a refresh token."""
 
     email: str
     subject: str
@@ -64,7 +64,7 @@ def verify_assertion(
     Args:
         assertion: The JWT, signed by a service account's key.
         accounts: The known accounts, by email.
-        audiences: The values of `aud` that name this endpoint.
+        audiences: The accepted values of `aud`.
         now: The wall time.
         skew: How many seconds the signer's clock may be off.
 
@@ -72,13 +72,13 @@ def verify_assertion(
         The account that signed it, and its claims.
 
     Raises:
-        GrantError: It is not good; the description says why.
+        GrantError: The assertion is refused; the description says why.
     """
     header, claims = _read(assertion)
     account = accounts.get(str(claims.get("iss")))
     if account is None:
         raise GrantError("invalid_grant", "Invalid grant: account not found")
-    # What the IAM API signs for google-auth names no key; then any of the account's will do.
+    # Assertions signed by the IAM API have no `kid`: then any key of the account may match.
     named = header.get("kid")
     keys = [key for key in account.keys.values() if named in (None, key.key_id)]
     if not any(_is_signed_by(key, assertion) for key in keys):
@@ -96,7 +96,7 @@ def verify_signature(token: str, keys: Collection[SigningKey]) -> Mapping[str, o
     """Return the claims of a JWT that one of the keys has signed.
 
     Raises:
-        GrantError: It is not a JWT, or signed by another.
+        GrantError: The token is not a JWT, or none of the keys signed it.
     """
     _, claims = _read(token)
     if not any(_is_signed_by(key, token) for key in keys):
