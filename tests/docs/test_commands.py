@@ -10,6 +10,14 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 
+HOW_TOS = sorted((ROOT / "docs" / "how-to").glob("*.md"))
+# All but the page about tests.
+PRODUCTION = [
+    ROOT / "README.md",
+    ROOT / "docs" / "index.md",
+    *(page for page in HOW_TOS if page.stem != "testing"),
+]
+
 DEMO = "python3 -m venv .venv && .venv/bin/pip install --quiet '.[cli]' && .venv/bin/aio-authgrpc demo"
 TESTS = "python3 -m venv .venv-tox && .venv-tox/bin/pip install --quiet tox && .venv-tox/bin/tox"
 
@@ -37,14 +45,24 @@ def test_the_first_forty_lines_say_what_it_is() -> None:
     assert "[Tutorial](https://" in top
 
 
-@pytest.mark.parametrize(
-    "page", sorted((ROOT / "docs" / "how-to").glob("*.md")), ids=lambda page: str(page.stem)
-)
+def install_lines(text: str) -> list[str]:
+    """Return what the shell blocks of a text install."""
+    blocks = re.findall(r"^```sh\n(.*?)\n```", text, re.DOTALL | re.MULTILINE)
+    return re.findall(r"pip install (\S*aio-authgrpc\S*)", "\n".join(blocks))
+
+
+@pytest.mark.parametrize("page", PRODUCTION, ids=lambda page: str(page.stem))
+def test_a_page_for_production_installs_the_bare_package(page: pathlib.Path) -> None:
+    """The extra with the servers of the tests belongs to the tests."""
+    assert install_lines(page.read_text().partition("\n## Test\n")[0]) == ["aio-authgrpc"]
+
+
+@pytest.mark.parametrize("page", HOW_TOS, ids=lambda page: str(page.stem))
 def test_a_page_names_the_extra_that_its_examples_import(page: pathlib.Path) -> None:
     """Before the first of them; the servers of the tests are not in the bare package."""
     setup, _, tests = page.read_text().partition("\n## Test\n")
-    if "aio_authgrpc.testing" in setup:
-        assert re.search(r"^pip install 'aio-authgrpc\[testing\]'", setup, re.MULTILINE)
+    if first := re.search(r"^(?:from |pytest_plugins = ).*aio_authgrpc\.testing", setup, re.MULTILINE):
+        assert "pip install 'aio-authgrpc[testing]'" in setup[: first.start()]
     elif "aio_authgrpc.testing" in tests:
         assert "pip install 'aio-authgrpc[testing]' pytest pytest-asyncio" in tests.partition("```python")[0]
         assert "asyncio_mode" in tests.partition("```python")[0]

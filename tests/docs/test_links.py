@@ -11,7 +11,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 URLS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
 
-# The README is shown by package indexes, the others by the forms of the code's host: no relative link works there.
+# Package indexes show the README, and GitHub's forms the others: relative links do not work there.
 FILES = ["README.md", "SECURITY.md", "CODE_OF_CONDUCT.md"]
 
 
@@ -46,12 +46,7 @@ def leads_somewhere(link: str, file: pathlib.Path) -> bool:
 
 @pytest.mark.parametrize(
     ("file", "link"),
-    [
-        (name, link)
-        for name in FILES
-        if (ROOT / name).exists()
-        for link in links((ROOT / name).read_text())
-    ],
+    [(name, link) for name in FILES if (ROOT / name).exists() for link in links((ROOT / name).read_text())],
 )
 def test_a_link_leads_somewhere(file: str, link: str) -> None:
     """Relative links fail too."""
