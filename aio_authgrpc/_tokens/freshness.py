@@ -19,6 +19,8 @@ _EXPIRED_WINDOW = 30.0
 _EXPIRED_SHARE = 0.05
 # How long one look at both clocks is believed, as long as the wall clock stays near it.
 _BELIEVED_FOR = 5.0
+# A token refused this soon after it was fetched cannot be outdated.
+_REFUSAL_IS_MEANT_BELOW_AGE = 10.0
 # The back-off of gRPC's connection attempts, with a shorter cap: a token is worth a request a minute.
 _BACKOFF_START = 1.0
 _BACKOFF_FACTOR = 1.6
@@ -114,12 +116,18 @@ class CachedToken:
         self.stale_was_said = self.refusal_was_said = False
 
     def state(self, now: float, monotonic: float) -> TokenState:
-        """Return how good it is, at a wall time and a monotonic time that are the same moment."""
+        """Return how good the token is, at a wall time and a monotonic time of the same moment."""
         oldest = max(now, monotonic + self._ahead)
         if oldest < self.stale_at:
-            self._believe(now)
             return TokenState.FRESH
         return TokenState.STALE if oldest < self.expired_at else TokenState.EXPIRED
+
+    def look(self, now: float, monotonic: float) -> TokenState:
+        """Return the state, and if it is fresh, move the window in which the next look can be left out."""
+        state = self.state(now, monotonic)
+        if state is TokenState.FRESH:
+            self._believe(now)
+        return state
 
     def stale_in(self, now: float, monotonic: float) -> float:
         """Return in how many seconds it becomes stale; less than 0 where it has."""
@@ -128,6 +136,16 @@ class CachedToken:
     def expired_in(self, now: float, monotonic: float) -> float:
         """Return in how many seconds it is not served any more; less than 0 where it has expired."""
         return self.expired_at - max(now, monotonic + self._ahead)
+
+    def refusal_is_meant(self, monotonic: float, challenge: str) -> bool:
+        """Return whether a server that refused the token would refuse a new one as well.
+
+        Args:
+            monotonic: The monotonic time of the refusal.
+            challenge: The server's `www-authenticate`: a token of insufficient scope is good (RFC 6750, 3.1).
+        """
+        is_young = monotonic - self.fetched_at < _REFUSAL_IS_MEANT_BELOW_AGE
+        return is_young or "insufficient_scope" in challenge
 
     def _believe(self, now: float) -> None:
         self.sure_from = now

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from aio_authgrpc._checks.arguments import check_type, pairs
+from aio_authgrpc._checks.arguments import check_type, checked_pairs
 from aio_authgrpc.errors import ConfigurationError
 
 Metadata = tuple[tuple[str, str], ...]
@@ -46,7 +46,7 @@ def fixed_metadata(
     Raises:
         ConfigurationError: It cannot be sent, or `header` is among it, which the token goes to.
     """
-    given = pairs("metadata", metadata, "{'x-team': 'blue'}")
+    given = checked_pairs("metadata", metadata, "{'x-team': 'blue'}")
     entries = [("metadata", checked_header(key, "metadata"), value) for key, value in given]
     if api_key is not None:
         entries.append(("api_key", "x-api-key", api_key))
