@@ -2,8 +2,8 @@
 
 ```
 AuthGrpcError                           everything below: `hint`, `retryable`
-├── ConfigurationError (ValueError)     no status: a bad argument, raised where it was passed; or a file or the
-│   │                                   environment, raised on opening, before any RPC; `field`
+├── ConfigurationError (ValueError)     no status: a bad argument, raised where it was passed; or a file or
+│   │                                   the environment, raised on opening, before any RPC; `field`
 │   ├── TlsArgumentsError               arguments that exclude each other, such as `ssl_credentials` and
 │   │                                   `client_cert_callback`; also google-auth's `MalformedError`
 │   └── ClientCertificateError          the client certificate is missing, or cannot be used; also
@@ -66,7 +66,7 @@ class ConfigurationError(AuthGrpcError, ValueError):
 class TlsArgumentsError(  # pyright: ignore[reportIncompatibleVariableOverride]
     ConfigurationError, google.auth.exceptions.MalformedError
 ):
-    """Two arguments for TLS exclude each other; also google-auth's `MalformedError`, which it raises there."""
+    """Two arguments for TLS exclude each other; also google-auth's `MalformedError`."""
 
 
 class ClientCertificateError(  # pyright: ignore[reportIncompatibleVariableOverride] - as above

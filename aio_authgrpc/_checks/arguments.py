@@ -1,4 +1,4 @@
-"""Arguments, checked where a mistake would otherwise show late, or never."""
+"""Checks of arguments, where a mistake would otherwise show late, or never."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from aio_authgrpc.errors import ConfigurationError
 
 
 def check_type(field: str, value: object, *kinds: type, hint: str = "") -> None:
-    """Check an argument's type.
+    """Check an argument's type. A bool does not pass for an int.
+
+    Args:
+        field: The argument's name.
+        value: What was passed.
+        kinds: The allowed types; `type(None)` allows None.
+        hint: What to write instead.
 
     Raises:
-        ConfigurationError: It has none of these types. A bool is not taken for a number.
+        ConfigurationError: It has none of these types.
     """
     wrong_bool = isinstance(value, bool) and bool not in kinds
     if wrong_bool or not isinstance(value, kinds):
@@ -29,7 +35,7 @@ def check_seconds(field: str, value: float | None, *, none_means: str = "") -> N
         none_means: What None stands for, such as `"never"`; empty where None is refused.
 
     Raises:
-        ConfigurationError: It is something else.
+        ConfigurationError: It is not a number, or zero, negative, infinite or NaN.
     """
     kinds = (int, float, type(None)) if none_means else (int, float)
     check_type(field, value, *kinds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from asyncio import get_running_loop
 
 from aio_authgrpc._loop.fork import lose_loop_at_fork
 from aio_authgrpc.errors import ChannelClosedError, WrongEventLoopError
@@ -42,23 +42,24 @@ class LoopBound:
             ChannelClosedError: `close()` was called.
             WrongEventLoopError: The object belongs to another loop, or no loop runs here.
         """
+        try:
+            running = get_running_loop()
+        except RuntimeError:
+            running = None
+        if self.open_on is running is not None:
+            return
         if self.open_on is None:
             raise ChannelClosedError(
                 f"The {self._name} was closed.",
                 hint=f"Use it inside its 'async with' block, or open a new {self._name}.",
             )
-        try:
-            running = asyncio.get_running_loop()
-        except RuntimeError:
-            running = None
         # Check and set without an await between them: the first loop to come keeps the object.
-        if self.open_on is _NO_LOOP_YET and running is not None:
-            self.open_on = running
-        if self.open_on is not running:
+        if self.open_on is not _NO_LOOP_YET or running is None:
             raise WrongEventLoopError(
                 f"The {self._name} belongs to another event loop, or was called where none runs.",
                 hint="Open it on the event loop that uses it; after a fork, open a new one in the child.",
             )
+        self.open_on = running
 
     def close(self) -> None:
         """Let every later `check()` raise `ChannelClosedError`."""
