@@ -42,7 +42,7 @@ class LoopWatch(Generic[RequestT]):
         self._watched = False
 
     def add(self, request: RequestT, loop: asyncio.AbstractEventLoop) -> None:
-        """Watch the loop until the request is answered. Not for the loop's own thread: it may start a thread."""
+        """Watch the loop until the request is answered. Call it off the loop: it may start a thread."""
         with self._lock:
             self._waiting.add(request)
             if not self._watched:

@@ -107,7 +107,7 @@ class CachedToken:
         self.token = token
         self.fetched_at = clock.monotonic()
         self.stale_at, self.expired_at = limits(now=now, expires_at=token.expires_at, jitter=jitter)
-        # By how much the wall clock is ahead of the monotonic one: with it, the monotonic one tells wall time.
+        # By how much the wall clock is ahead; with it, the monotonic clock tells wall time as well.
         self._ahead = now - self.fetched_at
         # Never longer than the part of the token's life that is left unused at its end.
         unused = _BELIEVED_FOR if token.expires_at is None else token.expires_at - self.expired_at

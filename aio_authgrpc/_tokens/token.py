@@ -19,7 +19,7 @@ class Token(NotPickled):
         value: The token itself, in printable ASCII without blanks. Empty sends no credential (anonymous).
         expires_at: When it expires, in seconds since the epoch; None for never.
         scheme: The word before the value in the header (RFC 6750, section 2.1); empty for a bare key.
-        metadata: More metadata that belongs to the token, such as `x-goog-user-project`, with lower-case keys.
+        metadata: More metadata that belongs to the token, such as `x-goog-user-project`; lower-case keys.
 
     Raises:
         ConfigurationError: A field has the wrong type, or a character that metadata cannot carry.
