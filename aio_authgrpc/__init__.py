@@ -29,10 +29,10 @@ from aio_authgrpc._sources.signed_jwt import service_account_jwt
 from aio_authgrpc._sources.static import anonymous, static_token, token_source
 from aio_authgrpc._tls.credentials import SslCredentials
 from aio_authgrpc._tls.pem import client_certificate_files
-from aio_authgrpc._tokens.cache import TokenCache, TokenStatus
+from aio_authgrpc._tokens.cache import TokenCache
+from aio_authgrpc._tokens.event_bus import EventStream
 from aio_authgrpc._tokens.events import (
     CallReplayed,
-    EventStream,
     RefreshFailed,
     RefreshStarted,
     RefreshSucceeded,
@@ -42,6 +42,7 @@ from aio_authgrpc._tokens.events import (
 )
 from aio_authgrpc._tokens.freshness import TokenState
 from aio_authgrpc._tokens.source import KeyedTokenSource, LoadableTokenSource, TokenRequest, TokenSource
+from aio_authgrpc._tokens.status import TokenStatus
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import (
     AuthGrpcError,

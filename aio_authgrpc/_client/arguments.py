@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import grpc
 import grpc.aio
 
-from aio_authgrpc._checks.arguments import check_type, listed, pairs
+from aio_authgrpc._checks.arguments import as_list, check_type, checked_pairs
 from aio_authgrpc._client.target import Target, parse_target
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._sources import CredentialsType, as_token_source
@@ -115,7 +115,7 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
     _check_interval(certificate_refresh_interval)
     source = anonymous() if _is_anonymous(credentials) else as_token_source(credentials)
     header = checked_header(getattr(source, "header", header))
-    options = pairs("options", options, "[('grpc.keepalive_time_ms', 30_000)]")
+    options = checked_pairs("options", options, "[('grpc.keepalive_time_ms', 30_000)]")
     if parsed.is_local or is_local_credentials(ssl_credentials):
         options = _past_the_proxy(options)
     interceptors = _checked_interceptors(interceptors)
@@ -192,7 +192,7 @@ def _check_interval(interval: float | None) -> None:
 def _checked_interceptors(
     interceptors: Sequence[grpc.aio.ClientInterceptor] | None,
 ) -> Sequence[grpc.aio.ClientInterceptor]:
-    items = listed(() if interceptors is None else interceptors)
-    if not all(isinstance(item, grpc.aio.ClientInterceptor) for item in items):
+    items = as_list(() if interceptors is None else interceptors)
+    if items is None or not all(isinstance(item, grpc.aio.ClientInterceptor) for item in items):
         raise ConfigurationError("expected a list of grpc.aio client interceptors.", field="interceptors")
     return items

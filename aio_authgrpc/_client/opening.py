@@ -18,7 +18,7 @@ from aio_authgrpc._http.request import own_request
 from aio_authgrpc._sources import CredentialsType
 from aio_authgrpc._tls.credentials import ClientCertCallback, SslCredentials, TlsSettings, TlsSource
 from aio_authgrpc._tls.pem import StrPath
-from aio_authgrpc._tokens.shared import open_shared_cache
+from aio_authgrpc._tokens.shared import lease_cache
 from aio_authgrpc.errors import ConfigurationError
 
 
@@ -31,21 +31,21 @@ async def open_channel(settings: ChannelSettings) -> AuthorizedChannel:
         ConfigurationError: A file or the environment cannot be used.
         ClientCertificateError: There is no client certificate to be had, or it cannot be used.
     """
-    auth, close_auth = await open_shared_cache(
+    lease = await lease_cache(
         settings.source, audience=settings.audience, request=settings.request, keep_warm=settings.keep_warm
     )
-    stop_events = None if settings.on_event is None else auth.subscribe(settings.on_event)
+    stop_events = None if settings.on_event is None else lease.cache.subscribe(settings.on_event)
 
     async def close() -> None:
         if stop_events is not None:
             stop_events()
-        await close_auth()
+        await lease.give_back()
 
     try:
         channel = await _inner_channel(settings)
         return AuthorizedChannel(
             channel,
-            auth,
+            lease.cache,
             header=settings.header,
             metadata=settings.metadata,
             audience=settings.audience,
