@@ -10,7 +10,7 @@ from aio_authgrpc._calls.call_credentials import AuthMetadataPlugin
 from aio_authgrpc._calls.channel import AuthorizedChannel
 from aio_authgrpc._calls.identity import Identity, identity
 from aio_authgrpc._client.connect import Connection, connect
-from aio_authgrpc._client.opening import insecure_authorized_channel, secure_authorized_channel
+from aio_authgrpc._client.google_auth import insecure_authorized_channel, secure_authorized_channel
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._loop.clock import Clock, SystemClock
 from aio_authgrpc._sources.api_key import api_key
@@ -28,7 +28,7 @@ from aio_authgrpc._sources.metadata_server import compute_engine
 from aio_authgrpc._sources.signed_jwt import service_account_jwt
 from aio_authgrpc._sources.static import anonymous, static_token, token_source
 from aio_authgrpc._tls.credentials import SslCredentials
-from aio_authgrpc._tls.pem import client_certificate_files
+from aio_authgrpc._tls.files import client_certificate_files
 from aio_authgrpc._tokens.cache import TokenCache, TokenStatus
 from aio_authgrpc._tokens.events import (
     CallReplayed,
