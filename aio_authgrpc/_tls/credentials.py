@@ -60,13 +60,13 @@ class SslCredentials(NotPickled):
         refresh_interval: float | None = _REFRESH_INTERVAL,
         timeout: float = _TIMEOUT,
     ) -> None:
+        self._source = TlsSource(
+            root_certificates, client_certificate, refresh_interval=refresh_interval, timeout=timeout
+        )
         _check_root_certificates(root_certificates)
         check_client_certificate("client_certificate", client_certificate)
         check_seconds("refresh_interval", refresh_interval, none_means="never")
         check_seconds("timeout", timeout)
-        self._source = TlsSource(
-            root_certificates, client_certificate, refresh_interval=refresh_interval, timeout=timeout
-        )
 
     async def load(self) -> Self:
         """Read the certificates off the loop. Done once, however many wait for it.
