@@ -17,9 +17,7 @@ def error(details: str, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> 
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details=details)
 
 
-async def test_an_untrusted_server_is_explained_by_the_call(
-    echo_server: EchoServer, replayable: Any
-) -> None:
+async def test_an_untrusted_server_is_explained_by_the_call(echo_server: EchoServer, replayable: Any) -> None:
     """With gRPC's own error as the cause, in both arities that are looked after to their end."""
     inner = grpc.aio.secure_channel(echo_server.target, grpc.ssl_channel_credentials())
     async with TokenCache(static_token("t")) as cache, AuthorizedChannel(inner, cache) as channel:

@@ -84,5 +84,5 @@ def test_every_fence_names_a_known_language(page: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("page", HOW_TOS, ids=name)
 def test_how_to_guides_have_the_same_headings(page: pathlib.Path) -> None:
-    """Whoever has read one finds the way in the others."""
+    """A reader of one page finds the way in the others."""
     assert re.findall(r"^## (.*)$", page.read_text(), re.MULTILINE) == HEADINGS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import pathlib
 import re
+import tomllib
 from typing import Any
 
 import pytest
@@ -34,6 +35,12 @@ def test_every_page_is_in_the_navigation() -> None:
     assert listed == {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
 
 
+def test_the_site_is_where_the_package_index_looks() -> None:
+    """`[project.urls]` and mkdocs.yml name one address."""
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    assert f"site_url: {urls['Documentation']}\n" in SETTINGS.read_text()
+
+
 @pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="needs the dependency group `docs`")
 async def test_the_site_is_built_without_a_warning_and_loads_nothing(
     world: Any, tmp_path: pathlib.Path
@@ -44,4 +51,7 @@ async def test_the_site_is_built_without_a_warning_and_loads_nothing(
     assert ran.code == 0, ran.errors
     pages = "".join(page.read_text() for page in site.rglob("*.html"))
     assert re.findall(r"<(?:script|img|iframe)[^>]+src=\"?(?:https?:)?//[^>]+>", pages) == []
-    assert re.findall(r"<link[^>]+href=\"?(?:https?:)?//[^>]+>", pages) == []
+    # A canonical address is never fetched.
+    assert re.findall(r"<link(?! rel=\"?canonical)[^>]+href=\"?(?:https?:)?//[^>]+>", pages) == []
+    # The theme's script asks GitHub for stars where it finds this component.
+    assert "data-md-component=source" not in pages.replace('"', "")
