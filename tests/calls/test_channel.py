@@ -20,14 +20,13 @@ from aio_authgrpc import (
     AiohttpRequest,
     AuthorizedChannel,
     ConfigurationError,
-    TokenCache,
-    TokenRefusedError,
-    WrongEventLoopError,
     insecure_authorized_channel,
     secure_authorized_channel,
     static_token,
 )
+from aio_authgrpc.errors import TokenRefusedError, WrongEventLoopError
 from aio_authgrpc.testing import Authority, EchoServer, EchoStub
+from aio_authgrpc.tokens import TokenCache
 
 TOKEN = static_token("abc")
 
@@ -47,7 +46,7 @@ async def test_entered_it_closes_itself(echo_server: EchoServer) -> None:
         assert await EchoStub(channel).UnaryUnary(b"x") == b"x"
         with pytest.raises(ConfigurationError, match="open already"):
             await opening.__aenter__()
-    with pytest.raises(aio_authgrpc.ChannelClosedError):
+    with pytest.raises(aio_authgrpc.errors.ChannelClosedError):
         EchoStub(channel).UnaryUnary(b"x")
 
 
@@ -403,7 +402,7 @@ async def test_closing_with_grace_that_is_cancelled_ends_at_once(
     closing.cancel()
     async with asyncio.timeout(5):
         await asyncio.wait({closing})
-    with pytest.raises(aio_authgrpc.ChannelClosedError):
+    with pytest.raises(aio_authgrpc.errors.ChannelClosedError):
         await call
     gate.release()
 

@@ -14,12 +14,7 @@ import grpc.aio
 import pytest
 
 from aio_authgrpc import (
-    ChannelClosedError,
     ConfigurationError,
-    ConnectionNotReadyError,
-    TokenDeadlineExceededError,
-    TokenRefusedError,
-    TokenState,
     api_key,
     connect,
     service_account,
@@ -27,7 +22,14 @@ from aio_authgrpc import (
     static_token,
 )
 from aio_authgrpc.bookstore import Book, BookstoreStub, CreateBookRequest, Empty, GetBookRequest
+from aio_authgrpc.errors import (
+    ChannelClosedError,
+    ConnectionNotReadyError,
+    TokenDeadlineExceededError,
+    TokenRefusedError,
+)
 from aio_authgrpc.testing import Authority, BookstoreServer, EchoServer, EchoStub
+from aio_authgrpc.tokens import TokenState
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 TOKEN = static_token("abc")

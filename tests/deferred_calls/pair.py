@@ -11,8 +11,9 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from aio_authgrpc import AuthorizedChannel, Token, TokenCache, TokenRequest
+from aio_authgrpc import AuthorizedChannel, Token, TokenRequest
 from aio_authgrpc.testing import EchoServer, EchoStub, Gate
+from aio_authgrpc.tokens import TokenCache
 
 from .held_connection import HeldConnection
 from .script import PATIENCE, QUESTIONS, READING, REPEATED, WRITING, Actors, Script

@@ -18,15 +18,14 @@ from google.auth.exceptions import MalformedError, MutualTLSChannelError
 
 from aio_authgrpc import (
     AuthGrpcError,
-    ClientCertificateError,
     ConfigurationError,
     SslCredentials,
-    TlsArgumentsError,
     client_certificate_files,
     connect,
     secure_authorized_channel,
     static_token,
 )
+from aio_authgrpc.errors import ClientCertificateError, TlsArgumentsError
 from aio_authgrpc.testing import EchoServer, EchoStub
 
 TOKEN = static_token("abc")

@@ -13,7 +13,8 @@ import grpc.aio
 import pytest
 import trustme
 
-from aio_authgrpc import ConnectionNotReadyError, SslCredentials, connect, static_token
+from aio_authgrpc import SslCredentials, connect, static_token
+from aio_authgrpc.errors import ConnectionNotReadyError
 from aio_authgrpc.testing import EchoServer, EchoStub
 
 TOKEN = static_token("abc")

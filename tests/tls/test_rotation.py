@@ -17,20 +17,13 @@ import grpc.aio
 import pytest
 import trustme
 
-from aio_authgrpc import (
-    AuthorizedChannel,
-    ChannelClosedError,
-    ClientCertificateError,
-    SslCredentials,
-    TokenCache,
-    client_certificate_files,
-    connect,
-    static_token,
-)
+from aio_authgrpc import AuthorizedChannel, SslCredentials, client_certificate_files, connect, static_token
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._tls.credentials import tls_source
 from aio_authgrpc._tls.settings import TlsSettings
+from aio_authgrpc.errors import ChannelClosedError, ClientCertificateError
 from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock
+from aio_authgrpc.tokens import TokenCache
 
 TOKEN = static_token("abc")
 SHUTDOWN = grpc.ChannelConnectivity.SHUTDOWN

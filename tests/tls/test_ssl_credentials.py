@@ -16,16 +16,10 @@ import google.auth.transport.mtls
 import pytest
 from google.auth.exceptions import MutualTLSChannelError
 
-from aio_authgrpc import (
-    ClientCertificateError,
-    ConfigurationError,
-    SslCredentials,
-    connect,
-    secure_authorized_channel,
-    static_token,
-)
+from aio_authgrpc import ConfigurationError, SslCredentials, connect, secure_authorized_channel, static_token
 from aio_authgrpc._tls.default_certificate import DefaultCertificateLookup
 from aio_authgrpc._tls.provider_command import ProviderCommand
+from aio_authgrpc.errors import ClientCertificateError
 from aio_authgrpc.testing import EchoServer, EchoStub
 
 TOKEN = static_token("abc")
