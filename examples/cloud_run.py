@@ -6,8 +6,9 @@ The metadata server here stands for that of Cloud Run; the servers let in whoeve
 import asyncio
 import os
 
-from aio_authgrpc import IdTokenSource, connect, default, id_token, service_account
+from aio_authgrpc import connect, default, id_token, service_account
 from aio_authgrpc.bookstore import BookstoreStub, Empty
+from aio_authgrpc.credentials import IdTokenSource
 from aio_authgrpc.testing import Authority, BookstoreServer, MetadataServer
 
 

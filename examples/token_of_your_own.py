@@ -4,8 +4,9 @@ import asyncio
 import json
 import urllib.parse
 
-from aio_authgrpc import Token, TokenRequest, TokenUnavailableError, connect, token_source
+from aio_authgrpc import Token, TokenRequest, connect, token_source
 from aio_authgrpc.bookstore import BookstoreStub, Empty
+from aio_authgrpc.errors import TokenUnavailableError
 from aio_authgrpc.testing import Authority, BookstoreServer
 
 

@@ -12,6 +12,7 @@ from aio_authgrpc._sources import as_token_source
 from aio_authgrpc._sources.several import SeveralIdentitiesSource
 from aio_authgrpc._tokens.metadata import checked_header
 from aio_authgrpc._tokens.source import TokenSource, cache_key
+from aio_authgrpc.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from aio_authgrpc._sources import CredentialsType
@@ -65,27 +66,43 @@ class Identity(NotPickled):
 
 
 def identity(credentials: CredentialsType, *, header: str | None = None) -> Identity:
-    """Make the calls of this block, and of the tasks that it starts, as somebody else.
+    """Make the calls of this block, and of the tasks it starts, with another identity.
 
     `with aio_authgrpc.identity(static_token(callers_token)): await bookstore.ListShelves(Empty())`
 
     It holds for every channel of this package that is used inside. It follows the context: tasks begun
-    in the block have it, others do not, and it ends with the block for whoever left it. A call keeps
-    the identity that it was made with.
+    in the block have it, other tasks do not. A call keeps the identity that it was made with.
 
-    A channel keeps the tokens of the last 128 sources that were used on it this way, so make a source
-    once where its tokens are fetched, and enter it as often as you like.
+    A channel keeps the tokens of the last 128 sources that were used on it this way. Make a source that
+    fetches its tokens once, and enter it as often as you like.
 
     Args:
         credentials: As `connect(credentials=)` takes them. `anonymous()` sends nothing.
-        header: The metadata key for it. None means the channel's, whose own identity is replaced;
-            another one stands beside that.
+        header: The metadata key for it. None means the source's own, or else the channel's, whose own
+            identity is replaced; another key is sent beside that.
 
     Raises:
-        ConfigurationError: That is no identity, or no metadata key.
+        ConfigurationError: The credentials or the header cannot be used, or the source has another header.
     """
     source = as_token_source(credentials)
+    key = chosen_header(source, header)
     if isinstance(source, SeveralIdentitiesSource):
         return Identity(source.sources.items())
-    own: str | None = getattr(source, "header", header)
-    return Identity([(None if own is None else checked_header(own), source)])
+    return Identity([(key, source)])
+
+
+def chosen_header(source: TokenSource, header: str | None) -> str | None:
+    """Return the metadata key for a source's tokens: its own, or `header`, or None if neither is given.
+
+    Raises:
+        ConfigurationError: `header` is not a metadata key, or differs from the source's own.
+    """
+    given = None if header is None else checked_header(header)
+    own: str | None = getattr(source, "header", None)
+    if own is not None and given is not None and given != own:
+        raise ConfigurationError(
+            f"the source sends its token as {own!r}, not as {given!r}.",
+            field="header",
+            hint="Leave header= out, or name the header where the source is made.",
+        )
+    return given if own is None else checked_header(own)

@@ -11,8 +11,9 @@ import grpc
 import grpc.aio
 import pytest
 
-from aio_authgrpc import AuthorizedChannel, Token, TokenCache
+from aio_authgrpc import AuthorizedChannel, Token
 from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock, ScriptedTokens
+from aio_authgrpc.tokens import TokenCache
 
 
 class CountingClock(FakeClock):

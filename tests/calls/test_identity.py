@@ -15,8 +15,6 @@ from aio_authgrpc import (
     AuthorizedChannel,
     ConfigurationError,
     Token,
-    TokenCache,
-    TokenRefusedError,
     api_key,
     connect,
     identity,
@@ -24,7 +22,9 @@ from aio_authgrpc import (
     token_source,
 )
 from aio_authgrpc._sources import as_token_source
+from aio_authgrpc.errors import TokenRefusedError
 from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock, ScriptedTokens
+from aio_authgrpc.tokens import TokenCache
 
 
 def sent(server: EchoServer, header: str = "authorization") -> list[Any]:

@@ -20,17 +20,19 @@ from google.oauth2 import service_account as google_service_account
 from aio_authgrpc import (
     AiohttpRequest,
     AuthMetadataPlugin,
-    ChannelClosedError,
     ConfigurationError,
     Token,
-    TokenRefusedError,
     TokenRequest,
-    TokenUnavailableError,
-    WrongEventLoopError,
     anonymous,
     api_key,
     service_account,
     static_token,
+)
+from aio_authgrpc.errors import (
+    ChannelClosedError,
+    TokenRefusedError,
+    TokenUnavailableError,
+    WrongEventLoopError,
 )
 from aio_authgrpc.testing import Authority, EchoServer, EchoStub, ScriptedTokens
 

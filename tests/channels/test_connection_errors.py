@@ -8,9 +8,11 @@ import grpc
 import grpc.aio
 import pytest
 
-from aio_authgrpc import AuthorizedChannel, ConnectionNotReadyError, TokenCache, static_token
+from aio_authgrpc import AuthorizedChannel, static_token
 from aio_authgrpc._channels.connection_hints import explained
+from aio_authgrpc.errors import ConnectionNotReadyError
 from aio_authgrpc.testing import EchoServer, EchoStub
+from aio_authgrpc.tokens import TokenCache
 
 
 def error(details: str, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> grpc.aio.AioRpcError:

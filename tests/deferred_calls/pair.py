@@ -11,8 +11,9 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from aio_authgrpc import AuthorizedChannel, TokenCache
+from aio_authgrpc import AuthorizedChannel
 from aio_authgrpc.testing import EchoServer, EchoStub, ScriptedTokens
+from aio_authgrpc.tokens import TokenCache
 
 from .held_connection import HeldConnection
 from .script import PATIENCE, QUESTIONS, READING, REPEATED, WRITING, Actors, Script

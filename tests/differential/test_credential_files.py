@@ -28,13 +28,15 @@ from .normalization import normalized_headers
 LOADERS: dict[str, Callable[..., TokenSource]] = {
     "service_account": lambda file: aio_authgrpc.service_account(file, scopes=SCOPES),
     "authorized_user": aio_authgrpc.authorized_user,
-    "impersonated_service_account": lambda file: aio_authgrpc.impersonated_service_account(
+    "impersonated_service_account": lambda file: aio_authgrpc.credentials.impersonated_service_account(
         file, scopes=SCOPES
     ),
-    "gdch_service_account": aio_authgrpc.gdch_service_account,
-    "external_account_authorized_user": aio_authgrpc.external_account_authorized_user,
+    "gdch_service_account": aio_authgrpc.credentials.gdch_service_account,
+    "external_account_authorized_user": aio_authgrpc.credentials.external_account_authorized_user,
     **{
-        f"external_account_{source}": lambda file: aio_authgrpc.external_account(file, scopes=SCOPES)
+        f"external_account_{source}": lambda file: aio_authgrpc.credentials.external_account(
+            file, scopes=SCOPES
+        )
         for source in ("file", "url", "url_json", "executable", "aws", "x509", "impersonating")
     },
 }

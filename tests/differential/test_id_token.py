@@ -14,7 +14,8 @@ import pytest
 import requests
 
 import aio_authgrpc
-from aio_authgrpc import AiohttpRequest, ConfigurationError, Token, TokenRefusedError, TokenRequest, id_token
+from aio_authgrpc import AiohttpRequest, ConfigurationError, Token, TokenRequest, id_token
+from aio_authgrpc.errors import TokenRefusedError
 
 from .clients import recorded
 from .configurations import (

@@ -13,15 +13,9 @@ import grpc.aio
 import pytest
 import trustme
 
-from aio_authgrpc import (
-    ConnectionNotReadyError,
-    TokenSource,
-    connect,
-    service_account,
-    service_account_jwt,
-    static_token,
-)
+from aio_authgrpc import TokenSource, connect, service_account, service_account_jwt, static_token
 from aio_authgrpc.bookstore import BookstoreStub, Empty, InMemoryBookstore
+from aio_authgrpc.errors import ConnectionNotReadyError
 from aio_authgrpc.testing import Authority, BookstoreServer, EnvoyProxy
 
 EMAIL = "client@project.iam.gserviceaccount.com"

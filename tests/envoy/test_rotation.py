@@ -11,9 +11,10 @@ import grpc
 import grpc.aio
 import pytest
 
-from aio_authgrpc import AuthorizedChannel, TokenCache, connect, service_account
+from aio_authgrpc import AuthorizedChannel, connect, service_account
 from aio_authgrpc.bookstore import BookstoreStub, Empty
 from aio_authgrpc.testing import Authority, BookstoreServer, EnvoyProxy, FakeClock
+from aio_authgrpc.tokens import TokenCache
 
 EMAIL = "client@project.iam.gserviceaccount.com"
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]

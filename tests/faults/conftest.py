@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 import grpc.aio
 import pytest
 
-from aio_authgrpc import AiohttpRequest, AuthorizedChannel, TokenCache, TokenSource, service_account
+from aio_authgrpc import AiohttpRequest, AuthorizedChannel, TokenSource, service_account
 from aio_authgrpc.testing import Authority, ChaosProxy, EchoServer, EchoStub
+from aio_authgrpc.tokens import TokenCache
 
 from .bounds import HTTP_TIMEOUT, OPTIONS, SCOPES, SkippingClock
 

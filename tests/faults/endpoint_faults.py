@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from aio_authgrpc import AuthRpcError, TokenRefusedError, TokenUnavailableError
+from aio_authgrpc import AuthRpcError
+from aio_authgrpc.errors import TokenRefusedError, TokenUnavailableError
 from aio_authgrpc.testing import Authority, ChaosProxy
 
 

@@ -12,17 +12,10 @@ import grpc
 import pytest
 from google.auth.exceptions import TransportError
 
-from aio_authgrpc import (
-    AiohttpRequest,
-    AuthRpcError,
-    TokenCache,
-    TokenDeadlineExceededError,
-    TokenSource,
-    TokenState,
-    TokenUnavailableError,
-    service_account,
-)
+from aio_authgrpc import AiohttpRequest, AuthRpcError, TokenSource, service_account
+from aio_authgrpc.errors import TokenDeadlineExceededError, TokenUnavailableError
 from aio_authgrpc.testing import Authority, ChaosProxy, EchoServer, EchoStub
+from aio_authgrpc.tokens import TokenCache, TokenState
 
 from .bounds import CALL_TIMEOUT, HTTP_TIMEOUT, SCOPES, SkippingClock
 from .endpoint_faults import ALL, OF_THE_NETWORK, PASSING, REFUSALS, EndpointFault

@@ -12,8 +12,9 @@ import grpc.aio
 import pytest
 from google.oauth2 import service_account
 
-from aio_authgrpc import RefreshFailed, RefreshStarted, TokenCache, TokenEvent, TokenState
+from aio_authgrpc.events import RefreshFailed, RefreshStarted, TokenEvent
 from aio_authgrpc.testing import Authority, ChaosProxy, EchoServer, EchoStub
+from aio_authgrpc.tokens import TokenCache, TokenState
 
 from .bounds import CALL_TIMEOUT, SCOPES, SkippingClock
 

@@ -10,15 +10,10 @@ import grpc
 import grpc.aio
 import pytest
 
-from aio_authgrpc import (
-    AuthorizedChannel,
-    TokenCache,
-    TokenDeadlineExceededError,
-    TokenRefusedError,
-    TokenState,
-    TokenUnavailableError,
-)
+from aio_authgrpc import AuthorizedChannel
+from aio_authgrpc.errors import TokenDeadlineExceededError, TokenRefusedError, TokenUnavailableError
 from aio_authgrpc.testing import Authority, ChaosProxy, EchoServer, EchoStub
+from aio_authgrpc.tokens import TokenCache, TokenState
 
 from .bounds import CALL_TIMEOUT, OPTIONS, SkippingClock
 

@@ -52,8 +52,8 @@ async def the_connection_has_its_channel(connection: aio_authgrpc.Connection[Ech
     async with connection as stub:
         assert_type(stub, EchoStub)
         assert_type(connection.channel, aio_authgrpc.AuthorizedChannel)
-        assert_type(connection.auth.status(), aio_authgrpc.TokenStatus)
-        assert_type(connection.auth.status().state, aio_authgrpc.TokenState)
+        assert_type(connection.auth.status(), aio_authgrpc.tokens.TokenStatus)
+        assert_type(connection.auth.status().state, aio_authgrpc.tokens.TokenState)
 
 
 async def the_seeds_factory_is_awaited_or_entered(credentials: google.oauth2.credentials.Credentials) -> None:
@@ -138,26 +138,28 @@ def errors_carry_what_they_say(error: aio_authgrpc.AuthRpcError) -> None:
 
 async def identities_are_sources(credentials: google.oauth2.credentials.Credentials) -> None:
     found = aio_authgrpc.default(["scope"], timeout=2.0)
-    assert_type(found.explain(), aio_authgrpc.DefaultCredentialsExplanation)
+    assert_type(found.explain(), aio_authgrpc.credentials.DefaultCredentialsExplanation)
     assert_type(found.explain().tried, tuple[tuple[str, str], ...])
     key = aio_authgrpc.service_account(Path("key.json"), scopes=["scope"])
-    assert_type(aio_authgrpc.id_token(credentials=key), aio_authgrpc.IdTokenSource)
-    assert_type(aio_authgrpc.id_token("https://host", credentials=credentials), aio_authgrpc.IdTokenSource)
+    assert_type(aio_authgrpc.id_token(credentials=key), aio_authgrpc.credentials.IdTokenSource)
+    assert_type(
+        aio_authgrpc.id_token("https://host", credentials=credentials), aio_authgrpc.credentials.IdTokenSource
+    )
     async with aio_authgrpc.connect(
         "host",
         EchoStub,
         credentials={"proxy-authorization": aio_authgrpc.id_token("client"), "authorization": credentials},
     ) as stub:
         with aio_authgrpc.identity(credentials, header="authorization") as entered:
-            assert_type(entered, aio_authgrpc.Identity)
+            assert_type(entered, aio_authgrpc.credentials.Identity)
             assert_type(await stub.UnaryUnary(b""), bytes)
 
 
 async def events_are_typed(connection: aio_authgrpc.Connection[EchoStub]) -> None:
-    def listen(event: aio_authgrpc.TokenEvent) -> None:
-        if isinstance(event, aio_authgrpc.RefreshFailed):
+    def listen(event: aio_authgrpc.events.TokenEvent) -> None:
+        if isinstance(event, aio_authgrpc.events.RefreshFailed):
             assert_type(event.error, aio_authgrpc.AuthRpcError)
 
     async with aio_authgrpc.connect("host", EchoStub, on_event=listen), connection.auth.events() as events:
         async for event in events:
-            assert_type(event, aio_authgrpc.TokenEvent)
+            assert_type(event, aio_authgrpc.events.TokenEvent)

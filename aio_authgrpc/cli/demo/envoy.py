@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import grpc
 import grpc.aio
 
-from aio_authgrpc import AuthorizedChannel, Connection, TokenCache, connect, service_account_jwt
+from aio_authgrpc import AuthorizedChannel, Connection, connect, service_account_jwt
 from aio_authgrpc.bookstore import BookstoreStub, Empty, GetShelfRequest
 from aio_authgrpc.cli.demo import checks
 from aio_authgrpc.cli.demo.checks import CALL_TIMEOUT, CALLERS, OK, Check, failures, status
 from aio_authgrpc.cli.demo.result import CheckResult, judged
 from aio_authgrpc.cli.demo.stage import Stage, WitnessBookstore
 from aio_authgrpc.testing import Authority, BookstoreServer, EnvoyProxy, FakeClock, forwarded_user_info
+from aio_authgrpc.tokens import TokenCache
 
 _EMAIL = "tester@project.iam.gserviceaccount.com"
 # Envoy's minimum: the checks wait for a fetch of the keys, which then happens once a second.
