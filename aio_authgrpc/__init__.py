@@ -41,13 +41,8 @@ from aio_authgrpc._tokens.events import (
     TokenRejected,
 )
 from aio_authgrpc._tokens.freshness import TokenState
-from aio_authgrpc._tokens.token import (
-    LoadableTokenSource,
-    SharedTokenSource,
-    Token,
-    TokenRequest,
-    TokenSource,
-)
+from aio_authgrpc._tokens.source import KeyedTokenSource, LoadableTokenSource, TokenRequest, TokenSource
+from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import (
     AuthGrpcError,
     AuthRpcError,
@@ -81,11 +76,11 @@ __all__ = [
     "EventStream",
     "IdTokenSource",
     "Identity",
+    "KeyedTokenSource",
     "LoadableTokenSource",
     "RefreshFailed",
     "RefreshStarted",
     "RefreshSucceeded",
-    "SharedTokenSource",
     "SslCredentials",
     "StaleServed",
     "SystemClock",

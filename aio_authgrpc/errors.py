@@ -20,16 +20,13 @@ AuthGrpcError                           everything below: `hint`, `retryable`
 
 `except grpc.aio.AioRpcError` therefore catches whatever goes wrong after a stub was called, and
 `except AuthGrpcError` what this package has to say about it. No error carries a secret: texts
-from elsewhere pass `redacted()` first.
+from elsewhere are searched for secrets first.
 """
 
 from __future__ import annotations
 
-import functools
-import re
-from typing import ClassVar, Self, cast
+from typing import ClassVar, Self
 
-import aiohttp
 import google.auth.exceptions
 import grpc
 import grpc.aio
@@ -167,149 +164,6 @@ class WrongEventLoopError(AuthRpcError):
     """The channel belongs to another event loop, or to the process that forked this one."""
 
     status = grpc.StatusCode.FAILED_PRECONDITION
-
-
-def check_type(field: str, value: object, *kinds: type, hint: str = "") -> None:
-    """Check an argument's type where a mistake would show late, or never.
-
-    Raises:
-        ConfigurationError: It is of none of these types. A bool is no number here.
-    """
-    wrong_bool = isinstance(value, bool) and bool not in kinds
-    if wrong_bool or not isinstance(value, kinds):
-        expected = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
-        raise ConfigurationError(f"expected {expected}, not {type(value).__name__}.", field=field, hint=hint)
-
-
-def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcError:
-    """Translate what a token source raised; the one place where that is decided.
-
-    Args:
-        error: What `TokenSource.fetch` raised. It becomes the `__cause__`.
-        http_status: The status of the last response of the token endpoint, where one came.
-
-    Returns:
-        An error of this module, to be raised by the caller. An `AuthRpcError` is returned as it is.
-    """
-    if isinstance(error, AuthRpcError):
-        return error
-    description = _describe(error)
-    hint = _hint(f"{description} {_oauth_error(error)}")
-    if http_status is None:
-        retryable = _is_retryable(error)
-    elif http_status == 200:
-        # It said OK and gave no token: an error page of a proxy, half an answer. But a refusal is one.
-        retryable = not hint and not isinstance(error, ConfigurationError)
-    else:
-        retryable = is_retryable_status(http_status)
-    if retryable:
-        translated: AuthRpcError = TokenUnavailableError(
-            f"No token could be fetched: {description}",
-            hint="The token endpoint is out of reach or overloaded; a later call tries again by itself.",
-        )
-    else:
-        translated = TokenRefusedError(f"No token could be fetched: {description}", hint=hint)
-    translated.__cause__ = _without_secrets(error, description)
-    return translated
-
-
-def redacted(text: str) -> str:
-    """Return `text` with everything that looks like a token, a key or an assertion cut out."""
-    return _secrets().sub(
-        lambda found: (found[found.lastgroup] if found.lastgroup else "") + "[redacted]", text
-    )
-
-
-@functools.cache  # compiled when first needed: at import it would be a tenth of the package's time
-def _secrets() -> re.Pattern[str]:
-    """Match JWTs (also cut short), opaque tokens and keys of known shapes, PEM blocks, headers, and fields.
-
-    The fields are those in which OAuth and its kin carry secrets: in JSON, also quoted once more, in a
-    Python dict, in a form, also quoted.
-    """
-    name = r"(?:\w*token|\w*secret\w*|\w*password|assertion|private_?key|signed_?(?:jwt|blob)|api_?key)"
-    return re.compile(
-        r"(?P<userinfo>://)[^\s/@'\"]+(?=@)"
-        r"|(?P<segments>segments in token: )\S+"
-        r"|eyJ[\w-]{8,}(?:\.[\w-]*){0,2}"
-        r"|ya29\.[\w.-]+|1//[\w-]{8,}|AIza[\w-]{20,}|GOCSPX-[\w-]+"
-        r"|-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)"
-        r"|(?P<header>\b(?:bearer|basic) )(?!realm=)[\w.~+/-]{6,}=*"
-        rf"|(?P<quoted>\\?[\"']{name}\\?[\"']\s*:\s*b?\\?[\"'])[^\"']+"
-        rf"|(?P<form>(?:^|[&?\s\"']){name}(?:=|%3D))[^&\s\"'\[(]+",
-        re.DOTALL | re.IGNORECASE,
-    )
-
-
-# A message is for people: of what a server sends as an error page the beginning is enough, and more
-# would hold the loop while it is searched for secrets.
-_MAX_DESCRIPTION = 500
-_MAX_SEARCHED = 4_000
-
-_HINTS = {
-    "invalid_grant": "The assertion or the refresh token was refused: check that the key or the grant was "
-    "not revoked, that the account exists, and that this machine's clock is right.",
-    "invalid_scope": "Ask for scopes that exist, such as https://www.googleapis.com/auth/cloud-platform.",
-    "unauthorized_client": "The account may not act for this subject or client: check the delegation.",
-    "invalid_client": "The client id or its secret was refused: create the credentials anew.",
-}
-
-
-def is_retryable_status(status: int) -> bool:
-    """Return whether an HTTP status asks to try again: time-out, too many requests, the server's trouble."""
-    return status in (408, 429) or status >= 500
-
-
-def _is_retryable(error: Exception) -> bool:
-    """Decide without a response. google-auth wraps transport errors, so the causes are asked too."""
-    network = (google.auth.exceptions.TransportError, aiohttp.ClientError, OSError, TimeoutError)
-    for link in _chain(error):
-        if isinstance(link, ConfigurationError):
-            return False
-        if isinstance(link, network) or (
-            isinstance(link, google.auth.exceptions.GoogleAuthError) and link.retryable
-        ):
-            return True
-    return False
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    """Return the error and what it came from, each once: `raise error from error` makes a ring."""
-    links: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in links:
-        links.append(link)
-        link = link.__cause__ or link.__context__
-    return links
-
-
-def _describe(error: Exception) -> str:
-    """Say what happened: google-auth's first argument is the message, the second the whole response."""
-    message = str(error.args[0])[:_MAX_SEARCHED] if error.args else ""
-    named = message if isinstance(error, google.auth.exceptions.GoogleAuthError) and message else None
-    text = named or f"{type(error).__name__}: {message}".rstrip(": ")
-    return redacted(" ".join(text.split()))[:_MAX_DESCRIPTION]
-
-
-def _oauth_error(error: Exception) -> str:
-    """Return the OAuth error code of the response that google-auth's errors carry; "" without one."""
-    response = error.args[1] if len(error.args) > 1 else None
-    code: object = cast("dict[str, object]", response).get("error") if isinstance(response, dict) else None
-    return code if isinstance(code, str) else ""
-
-
-def _hint(description: str) -> str:
-    return next((hint for code, hint in _HINTS.items() if code in description), "")
-
-
-def _without_secrets(error: Exception, description: str) -> BaseException:
-    """Return the error itself as a cause, or a copy of its text where it, or its cause, shows a secret."""
-    for link in _chain(error):
-        shown = repr(link) + str(link)
-        holds_more = isinstance(link, UnicodeError)  # all of what could not be converted
-        if holds_more or len(shown) > _MAX_SEARCHED or redacted(shown) != shown:
-            return google.auth.exceptions.GoogleAuthError(f"{type(error).__name__}: {description}")
-    return error
 
 
 def _restore_configuration_error(

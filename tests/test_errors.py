@@ -11,7 +11,8 @@ import grpc.aio
 import pytest
 
 import aio_authgrpc
-from aio_authgrpc.errors import redacted, token_error
+from aio_authgrpc._checks.secrets import redacted
+from aio_authgrpc._http.token_errors import token_error
 
 ALL = [
     aio_authgrpc.TokenUnavailableError,

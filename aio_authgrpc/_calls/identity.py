@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextvars import ContextVar
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import TYPE_CHECKING, Self
 
+from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._sources import as_token_source
-from aio_authgrpc._tokens.token import TokenSource, checked_header
+from aio_authgrpc._sources.several import SeveralIdentitiesSource
+from aio_authgrpc._tokens.metadata import checked_header
+from aio_authgrpc._tokens.source import TokenSource, cache_key
 
 if TYPE_CHECKING:
     from aio_authgrpc._sources import CredentialsType
@@ -16,19 +20,30 @@ current_identities: ContextVar[tuple[Identity, ...]] = ContextVar("aio_authgrpc 
 """The identities of this context, the innermost last."""
 
 
-class Identity:
+class Identity(NotPickled):
     """What `identity()` returns: a context manager, which may be entered again, and in any task.
 
+    Two are equal that put the tokens of the same source (or google-auth credential) under the same header.
+
     Attributes:
-        source: Where its tokens come from.
-        header: The metadata key for them; None means the channel's.
+        sources: Where its tokens come from, by metadata key; the key None stands for the channel's.
     """
 
-    __slots__ = ("header", "source")
+    __slots__ = ("_hash", "_owners", "sources")
 
-    def __init__(self, source: TokenSource, header: str | None) -> None:
-        self.source = source
-        self.header = header
+    def __init__(self, sources: Iterable[tuple[str | None, TokenSource]]) -> None:
+        self.sources: dict[str | None, TokenSource] = dict(sources)
+        # Each source keeps its owner alive, so that no other object gets its id.
+        self._owners = tuple(
+            (header, id(cache_key(source, "").owner)) for header, source in self.sources.items()
+        )
+        self._hash = hash(self._owners)  # once: each call inside of the block looks its tokens up by it
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Identity) and self._owners == other._owners
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def __enter__(self) -> Self:
         current_identities.set((*current_identities.get(), self))
@@ -39,16 +54,14 @@ class Identity:
     ) -> None:
         # Not ContextVar.reset(): one object may be entered by many tasks, and left in another context.
         entered = current_identities.get()
-        for place in range(len(entered) - 1, -1, -1):
-            if entered[place] is self:
-                current_identities.set(entered[:place] + entered[place + 1 :])
-                return
+        place = len(entered) - 1
+        while place >= 0 and entered[place] is not self:
+            place -= 1
+        if place >= 0:
+            current_identities.set(entered[:place] + entered[place + 1 :])
 
     def __repr__(self) -> str:
-        return f"identity({self.source!r})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("An identity is not pickled: it would put its secrets into the pickle.")
+        return f"identity({', '.join(map(repr, self.sources.values()))})"
 
 
 def identity(credentials: CredentialsType, *, header: str | None = None) -> Identity:
@@ -72,5 +85,7 @@ def identity(credentials: CredentialsType, *, header: str | None = None) -> Iden
         ConfigurationError: That is no identity, or no metadata key.
     """
     source = as_token_source(credentials)
+    if isinstance(source, SeveralIdentitiesSource):
+        return Identity(source.sources.items())
     own: str | None = getattr(source, "header", header)
-    return Identity(source, None if own is None else checked_header(own))
+    return Identity([(None if own is None else checked_header(own), source)])

@@ -8,11 +8,11 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 import grpc
 import grpc.aio
 
+from aio_authgrpc._checks.arguments import check_type, listed, pairs
 from aio_authgrpc._client.target import Target, parse_target
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._sources import CredentialsType, as_token_source
@@ -21,8 +21,9 @@ from aio_authgrpc._tls.arguments import check_tls_arguments, is_local_credential
 from aio_authgrpc._tls.credentials import ClientCertCallback, SslCredentials
 from aio_authgrpc._tls.pem import StrPath
 from aio_authgrpc._tokens.events import EventCallback
-from aio_authgrpc._tokens.token import Metadata, TokenSource, checked_header, is_metadata_text
-from aio_authgrpc.errors import ConfigurationError, check_type
+from aio_authgrpc._tokens.metadata import Metadata, checked_header, fixed_metadata
+from aio_authgrpc._tokens.source import TokenSource
+from aio_authgrpc.errors import ConfigurationError
 
 Options = Sequence[tuple[str, object]]
 """gRPC channel arguments (https://grpc.github.io/grpc/core/group__grpc__arg__keys.html)."""
@@ -114,7 +115,7 @@ def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of whi
     _check_interval(certificate_refresh_interval)
     source = anonymous() if _is_anonymous(credentials) else as_token_source(credentials)
     header = checked_header(getattr(source, "header", header))
-    options = _pairs("options", options, "[('grpc.keepalive_time_ms', 30_000)]")
+    options = pairs("options", options, "[('grpc.keepalive_time_ms', 30_000)]")
     if parsed.is_local or is_local_credentials(ssl_credentials):
         options = _past_the_proxy(options)
     interceptors = _checked_interceptors(interceptors)
@@ -188,60 +189,10 @@ def _check_interval(interval: float | None) -> None:
         )
 
 
-def _listed(given: Any) -> list[Any]:
-    """Return what was passed as a list; one with None in it where it is no list of anything."""
-    return [None] if isinstance(given, str) or not hasattr(given, "__iter__") else list(given)
-
-
-def _pairs(field: str, given: Any, example: str) -> list[tuple[str, object]]:
-    """Return what was passed as pairs of a name and a value.
-
-    Raises:
-        ConfigurationError: It is something else; `example` says what to write.
-    """
-    given = {} if given is None else given
-    items: Any = given.items() if hasattr(given, "items") else given
-    pairs = _listed(items)
-    if not all(isinstance(pair, tuple) and len(cast("Any", pair)) == 2 for pair in pairs) or not all(
-        isinstance(name, str) for name, _ in pairs
-    ):
-        raise ConfigurationError(
-            "expected pairs of a name and a value.", field=field, hint=f"For example {example}."
-        )
-    return pairs
-
-
 def _checked_interceptors(
     interceptors: Sequence[grpc.aio.ClientInterceptor] | None,
 ) -> Sequence[grpc.aio.ClientInterceptor]:
-    items = _listed(() if interceptors is None else interceptors)
+    items = listed(() if interceptors is None else interceptors)
     if not all(isinstance(item, grpc.aio.ClientInterceptor) for item in items):
         raise ConfigurationError("expected a list of grpc.aio client interceptors.", field="interceptors")
     return items
-
-
-def fixed_metadata(
-    header: str,
-    api_key: str | None,
-    quota_project_id: str | None,
-    metadata: Sequence[tuple[str, str]] | Mapping[str, str],
-) -> Metadata:
-    """Return what every RPC of a channel carries beside the token.
-
-    Raises:
-        ConfigurationError: It cannot be sent, or `header` is among it, which the token goes to.
-    """
-    pairs = _pairs("metadata", metadata, "{'x-team': 'blue'}")
-    entries = [("metadata", checked_header(key, "metadata"), value) for key, value in pairs]
-    if api_key is not None:
-        entries.append(("api_key", "x-api-key", api_key))
-    if quota_project_id is not None:
-        entries.append(("quota_project_id", "x-goog-user-project", quota_project_id))
-    fixed: list[tuple[str, str]] = []
-    for argument, key, value in entries:
-        if not isinstance(value, str) or not value or not is_metadata_text(value):
-            raise ConfigurationError(f"the value of {key!r} is not printable ASCII text.", field=argument)
-        if key == header:
-            raise ConfigurationError(f"{key!r} is what the token goes to.", field=argument)
-        fixed.append((key, value))
-    return tuple(fixed)

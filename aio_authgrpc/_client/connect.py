@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Generic, NoReturn, TypedDict, TypeVar, Unpack, cast, overload
+from typing import Any, Generic, TypedDict, TypeVar, Unpack, cast, overload
 
 import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.channel import AuthorizedChannel
+from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._client.arguments import ChannelSettings, Options, channel_settings
 from aio_authgrpc._client.opening import check_keywords, open_channel
 from aio_authgrpc._client.readiness import make_ready
@@ -20,7 +22,7 @@ from aio_authgrpc._tls.credentials import ClientCertCallback, SslCredentials
 from aio_authgrpc._tls.pem import StrPath
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc._tokens.events import EventCallback
-from aio_authgrpc.errors import ConfigurationError, check_type
+from aio_authgrpc.errors import ConfigurationError
 
 T = TypeVar("T")
 S1 = TypeVar("S1")
@@ -30,7 +32,7 @@ S4 = TypeVar("S4")
 S5 = TypeVar("S5")
 
 
-class Connection(Generic[T]):
+class Connection(NotPickled, Generic[T]):
     """What `connect()` returns: an async context manager that yields the stubs.
 
     It can be opened again after it was closed, and holds nothing while it is closed.
@@ -91,9 +93,6 @@ class Connection(Generic[T]):
         channel, self._channel = self._channel, None
         if channel is not None:
             await channel.close()
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("A Connection is not pickled: it would put its keys into the pickle.")
 
     def __repr__(self) -> str:
         state = "closed" if self._channel is None else "open"

@@ -12,7 +12,8 @@ from aio_authgrpc._sources.google_auth import (
     is_google_credentials,
 )
 from aio_authgrpc._sources.several import SeveralIdentitiesSource
-from aio_authgrpc._tokens.token import TokenSource, checked_header
+from aio_authgrpc._tokens.metadata import checked_header
+from aio_authgrpc._tokens.source import TokenSource
 from aio_authgrpc.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from aio_authgrpc._tokens.token import Token, TokenRequest, checked_header
-from aio_authgrpc.errors import ConfigurationError, check_type
+from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._tokens.metadata import checked_header
+from aio_authgrpc._tokens.source import TokenRequest
+from aio_authgrpc._tokens.token import Token
+from aio_authgrpc.errors import ConfigurationError
 
 
 class ApiKeySource:

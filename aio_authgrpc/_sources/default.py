@@ -7,10 +7,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from aio_authgrpc._http.request import AiohttpRequest, import_off_loop, run_in_thread
+from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._loop.clock import Clock, SystemClock
+from aio_authgrpc._loop.threads import import_off_loop, run_in_thread
 from aio_authgrpc._sources.files.content import (
     CREDENTIAL_TYPES,
     CredentialInfo,
@@ -30,8 +33,9 @@ from aio_authgrpc._sources.metadata_server import (
     metadata_server_url,
     wait_for_metadata_server,
 )
-from aio_authgrpc._tokens.token import Token, TokenRequest
-from aio_authgrpc.errors import ConfigurationError, TokenUnavailableError, check_type
+from aio_authgrpc._tokens.source import CacheKey, TokenRequest
+from aio_authgrpc._tokens.token import Token
+from aio_authgrpc.errors import ConfigurationError, TokenUnavailableError
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -67,7 +71,7 @@ class DefaultCredentialsExplanation:
         return "; ".join(lines) if lines else "nothing was looked up yet"
 
 
-class DefaultCredentialsSource:
+class DefaultCredentialsSource(NotPickled):
     """What `default()` returns.
 
     Args:
@@ -95,9 +99,9 @@ class DefaultCredentialsSource:
         self._explanation = DefaultCredentialsExplanation()
         self._loaded = LoadedCredentialsSource("default()", self._look_up)
 
-    def shared_audience(self, audience: str) -> str:
-        """Return the audience that stands for all which get the same token; not known before the look-up."""
-        return self._loaded.shared_audience(audience)
+    def cache_key(self, audience: str) -> CacheKey:
+        """Return the key of the tokens; the audience that counts is known after the look-up."""
+        return CacheKey(self, self._loaded.cache_key(audience).audience)
 
     def explain(self) -> DefaultCredentialsExplanation:
         """Return what the last look-up tried and found. Holds no secret."""
@@ -187,9 +191,6 @@ class DefaultCredentialsSource:
 
     def __repr__(self) -> str:
         return "default()"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("A token source is not pickled: it would put its secrets into the pickle.")
 
 
 def _nothing_found(tried: Sequence[tuple[str, str]]) -> ConfigurationError:

@@ -5,19 +5,26 @@ from __future__ import annotations
 import datetime
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from aio_authgrpc._http.request import AiohttpRequest, bridge_to_thread, import_off_loop
+from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._http.bridge import bridge_to_thread
+from aio_authgrpc._http.request import AiohttpRequest
+from aio_authgrpc._http.token_errors import token_error
+from aio_authgrpc._loop.threads import import_off_loop
 from aio_authgrpc._sources import google_auth_gaps as corrections
-from aio_authgrpc._tokens.token import Token, TokenRequest, TokenSource, is_metadata_text
-from aio_authgrpc.errors import ConfigurationError, check_type, token_error
+from aio_authgrpc._tokens.metadata import is_metadata_text
+from aio_authgrpc._tokens.source import CacheKey, TokenRequest
+from aio_authgrpc._tokens.token import Token
+from aio_authgrpc.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import google.auth.aio.credentials
     import google.auth.credentials
 
 
-class GoogleCredentialsSource:
+class GoogleCredentialsSource(NotPickled):
     """A `google.auth.credentials.Credentials`, refreshed in a worker thread over the aiohttp session.
 
     A token that the credential already has is used without a request, unless it is the one to replace.
@@ -37,11 +44,11 @@ class GoogleCredentialsSource:
         self._is_for_one = sign_without_scopes and corrections.needs_audience(credentials)
         self._of_audience: dict[str, google.auth.credentials.Credentials] = {}
 
-    def shared_audience(self, audience: str) -> str:
-        """Return the audience that stands for all which get the same token as this one."""
-        if self._is_for_one:
-            return audience
-        return corrections.GOOGLE_APIS if corrections.is_google_api(audience) else ""
+    def cache_key(self, audience: str) -> CacheKey:
+        """Return the key of the tokens: the credential's, for one audience or for many."""
+        if not self._is_for_one:
+            audience = corrections.GOOGLE_APIS if corrections.is_google_api(audience) else ""
+        return CacheKey(self.credentials, audience)
 
     async def load(self, request: TokenRequest) -> None:
         """Check that there is an audience, where the credential's tokens are for one.
@@ -69,11 +76,8 @@ class GoogleCredentialsSource:
     def __repr__(self) -> str:
         return f"<GoogleCredentialsSource of {type(self.credentials).__name__}>"
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("A token source is not pickled: it would put its secrets into the pickle.")
 
-
-class GoogleAioCredentialsSource:
+class GoogleAioCredentialsSource(NotPickled):
     """A `google.auth.aio.credentials.Credentials`, awaited on the loop.
 
     Args:
@@ -83,6 +87,10 @@ class GoogleAioCredentialsSource:
 
     def __init__(self, credentials: google.auth.aio.credentials.Credentials) -> None:
         self.credentials = credentials
+
+    def cache_key(self, audience: str) -> CacheKey:
+        """Return the key of the tokens: the credential's, for each audience."""
+        return CacheKey(self.credentials, audience)
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return the credential's token, refreshed if it has none that was not used yet."""
@@ -116,16 +124,6 @@ class GoogleAioCredentialsSource:
 
     def __repr__(self) -> str:
         return f"<GoogleAioCredentialsSource of {type(self.credentials).__name__}>"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("A token source is not pickled: it would put its secrets into the pickle.")
-
-
-def shared_identity(source: TokenSource) -> object:
-    """Return the object that makes two sources the same identity: google-auth's own, or the source itself."""
-    if isinstance(source, GoogleCredentialsSource | GoogleAioCredentialsSource):
-        return source.credentials
-    return source
 
 
 def is_google_credentials(given: object, module: str = "google.auth.credentials") -> bool:

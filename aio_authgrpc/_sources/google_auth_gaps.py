@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from google.auth.exceptions import RefreshError
 
-from aio_authgrpc._http.request import AiohttpRequest, ThreadRequest, import_off_loop
+from aio_authgrpc._http.bridge import ThreadRequest
+from aio_authgrpc._http.request import AiohttpRequest
+from aio_authgrpc._loop.threads import import_off_loop
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials

@@ -12,18 +12,23 @@ Cloud Run, Cloud Functions and IAP ask for these. Which identities can have one,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, cast
 
 from google.auth.exceptions import TransportError
 
-from aio_authgrpc._http.request import ThreadRequest, bridge_to_thread, import_off_loop
+from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._http.bridge import ThreadRequest, bridge_to_thread
+from aio_authgrpc._http.token_errors import token_error
+from aio_authgrpc._loop.threads import import_off_loop
 from aio_authgrpc._sources.default import DefaultCredentialsSource, default
 from aio_authgrpc._sources.google_auth import check_audience, is_google_credentials, obtain_token
 from aio_authgrpc._sources.google_auth_gaps import resolve_universe
 from aio_authgrpc._sources.id_token_credentials import id_token_credentials, impersonated, self_signed
 from aio_authgrpc._sources.lazy import LoadedCredentialsSource
-from aio_authgrpc._tokens.token import Token, TokenRequest
-from aio_authgrpc.errors import ConfigurationError, check_type, token_error
+from aio_authgrpc._tokens.source import CacheKey, TokenRequest
+from aio_authgrpc._tokens.token import Token
+from aio_authgrpc.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -34,7 +39,7 @@ else:
     IdTokenCredentials = object
 
 
-class IdTokenSource:
+class IdTokenSource(NotPickled):
     """What `id_token()` returns."""
 
     def __init__(
@@ -53,9 +58,9 @@ class IdTokenSource:
         self._self_signed = self_signed
         self._of_audience: dict[str, Credentials] = {}
 
-    def shared_audience(self, audience: str) -> str:
-        """Return the audience that stands for all which get the same token: where one was given, any."""
-        return audience if self._audience is None else ""
+    def cache_key(self, audience: str) -> CacheKey:
+        """Return the key of the tokens: where an audience was given, the target's does not matter."""
+        return CacheKey(self, audience if self._audience is None else "")
 
     async def load(self, request: TokenRequest) -> None:
         """Find out whose token it is, and that it can be had. No token is asked for.
@@ -115,9 +120,6 @@ class IdTokenSource:
 
     def __repr__(self) -> str:
         return f"id_token({'' if self._audience is None else repr(self._audience)})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("A token source is not pickled: it would put its secrets into the pickle.")
 
 
 def id_token(

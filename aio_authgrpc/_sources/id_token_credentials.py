@@ -12,7 +12,7 @@ from aio_authgrpc.errors import ConfigurationError
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
-    from aio_authgrpc._http.request import ThreadRequest
+    from aio_authgrpc._http.bridge import ThreadRequest
 
 _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._sources.google_auth import GoogleCredentialsSource
-from aio_authgrpc._tokens.token import Token, TokenRequest
+from aio_authgrpc._tokens.source import CacheKey, TokenRequest
+from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import AuthGrpcError, ConfigurationError
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
 
-class LoadedCredentialsSource:
+class LoadedCredentialsSource(NotPickled):
     """What the functions for Google's identities return: a source that reads, and makes, its credential once.
 
     One object may serve any number of channels; those with the same audience, and all where the token
@@ -34,9 +36,9 @@ class LoadedCredentialsSource:
         self._failures = 0
         self._last_failure: AuthGrpcError | None = None
 
-    def shared_audience(self, audience: str) -> str:
-        """Return the audience that stands for all which get the same token; not known before it is loaded."""
-        return audience if self._source is None else self._source.shared_audience(audience)
+    def cache_key(self, audience: str) -> CacheKey:
+        """Return the key of the tokens; the source stands for its credential, which no other has."""
+        return CacheKey(self, audience if self._source is None else self._source.cache_key(audience).audience)
 
     async def google_credentials(self, request: TokenRequest) -> Credentials:
         """Return google-auth's credential, made at the first call.
@@ -87,6 +89,3 @@ class LoadedCredentialsSource:
 
     def __repr__(self) -> str:
         return self._name
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("A token source is not pickled: it would put its secrets into the pickle.")

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from google.auth.exceptions import TransportError
 
-from aio_authgrpc._http.request import AiohttpRequest, import_off_loop
+from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._loop.clock import Clock
+from aio_authgrpc._loop.threads import import_off_loop
 from aio_authgrpc._sources.google_auth import GoogleCredentialsSource, checked_quota_project, checked_scopes
 from aio_authgrpc._sources.lazy import LoadedCredentialsSource
-from aio_authgrpc._tokens.token import TokenRequest
+from aio_authgrpc._tokens.source import TokenRequest
 
 # An address, not a name: resolving an unknown name can take 20 s.
 _ADDRESS = "169.254.169.254"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
 from aio_authgrpc._sources.files.private_key import KeyLoader
 from aio_authgrpc._sources.google_auth import check_audience
-from aio_authgrpc._tokens.token import Token, TokenRequest
-from aio_authgrpc.errors import ConfigurationError, check_type
+from aio_authgrpc._tokens.source import TokenRequest
+from aio_authgrpc._tokens.token import Token
+from aio_authgrpc.errors import ConfigurationError
 
 # ESP, and Google's own endpoints, refuse a JWT that is good for more than an hour.
 _MAX_LIFETIME = 3600

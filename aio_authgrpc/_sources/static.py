@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 
-from aio_authgrpc._tokens.token import Token, TokenRequest, TokenSource
+from aio_authgrpc._tokens.source import TokenRequest, TokenSource
+from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError
 
 

@@ -6,9 +6,10 @@ import os
 
 import grpc
 
+from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._tls.credentials import ClientCertCallback, SslCredentials
 from aio_authgrpc._tls.pem import StrPath
-from aio_authgrpc.errors import ConfigurationError, TlsArgumentsError, check_type
+from aio_authgrpc.errors import ConfigurationError, TlsArgumentsError
 
 
 def check_tls_arguments(

@@ -14,8 +14,9 @@ from weakref import WeakKeyDictionary
 import grpc
 from google.auth.exceptions import ClientCertError
 
-from aio_authgrpc._http.request import run_in_thread
+from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
+from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc._tls.default_certificate import (
     DefaultCertificate,
     DefaultCertificateLookup,
@@ -23,7 +24,7 @@ from aio_authgrpc._tls.default_certificate import (
     use_mtls_endpoint,
 )
 from aio_authgrpc._tls.pem import CertificatePair, StrPath, checked_pair, problem, root_certificates_pem
-from aio_authgrpc.errors import ClientCertificateError, ConfigurationError, check_type
+from aio_authgrpc.errors import ClientCertificateError, ConfigurationError
 
 _log = logging.getLogger("aio_authgrpc")
 

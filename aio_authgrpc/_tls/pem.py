@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 from google.auth.exceptions import ClientCertError
 
-from aio_authgrpc.errors import ClientCertificateError, ConfigurationError, check_type
+from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc.errors import ClientCertificateError, ConfigurationError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -60,7 +62,7 @@ def client_certificate_files(
     return _CertificateFiles(Path(cert_path), Path(cert_path if key_path is None else key_path), password)
 
 
-class _CertificateFiles:
+class _CertificateFiles(NotPickled):
     """What `client_certificate_files()` returns; it shows its passphrase in no `repr`."""
 
     def __init__(self, cert_path: Path, key_path: Path, passphrase: bytes | None) -> None:
@@ -85,9 +87,6 @@ class _CertificateFiles:
             return made
         except (ClientCertError, OSError) as error:
             raise ClientCertificateError(problem(error), field="client_cert_callback") from error
-
-    def __reduce__(self) -> tuple[object, ...]:
-        raise TypeError("Certificate files are not pickled: the passphrase would be in the pickle.")
 
     def __repr__(self) -> str:
         return f"client_certificate_files({str(self._cert_path)!r}, {str(self._key_path)!r})"

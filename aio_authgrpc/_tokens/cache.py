@@ -10,7 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
+from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc._http.request import AiohttpRequest
+from aio_authgrpc._http.token_errors import token_error
 from aio_authgrpc._loop.clock import Clock, SystemClock
 from aio_authgrpc._loop.fork import lose_loop_at_fork
 from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
@@ -26,7 +29,8 @@ from aio_authgrpc._tokens.events import (
     TokenRejected,
 )
 from aio_authgrpc._tokens.freshness import CachedToken, TokenState, backoff_window, pause_window
-from aio_authgrpc._tokens.token import LoadableTokenSource, Token, TokenRequest, TokenSource
+from aio_authgrpc._tokens.source import LoadableTokenSource, TokenRequest, TokenSource
+from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import (
     AuthRpcError,
     ChannelClosedError,
@@ -34,9 +38,6 @@ from aio_authgrpc.errors import (
     TokenDeadlineExceededError,
     TokenUnavailableError,
     WrongEventLoopError,
-    check_type,
-    redacted,
-    token_error,
 )
 
 _log = logging.getLogger("aio_authgrpc")
@@ -187,7 +188,15 @@ class TokenCache:
         self.check_usable()
         if isinstance(self._source, LoadableTokenSource):
             await self._source.load(self._token_request())
-            self.check_usable()  # it may have been closed meanwhile
+        self.start()
+
+    def start(self) -> None:
+        """Belong to the running loop, and begin to refresh by a timer if `keep_warm` says so.
+
+        Raises:
+            ChannelClosedError, WrongEventLoopError: The cache was closed, or belongs to another loop.
+        """
+        self.check_usable()
         self._start_warmer()
 
     def current(self) -> Token | None:

@@ -8,16 +8,15 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from aio_authgrpc._http.request import AiohttpRequest
-from aio_authgrpc._sources.google_auth import shared_identity
 from aio_authgrpc._tokens.cache import TokenCache
-from aio_authgrpc._tokens.token import TokenSource, shared_audience
+from aio_authgrpc._tokens.source import TokenSource, cache_key, load
 
 
 class _Key(NamedTuple):
     """What channels have in common that share a cache. Ids of what the cache itself keeps alive."""
 
     loop: int
-    identity: int
+    owner: int
     audience: str
     request: int | None
     keep_warm: bool
@@ -38,10 +37,9 @@ if hasattr(os, "register_at_fork"):  # a child has no use for its parent's cache
 async def open_shared_cache(
     source: TokenSource, *, audience: str, request: AiohttpRequest | None, keep_warm: bool
 ) -> tuple[TokenCache, Callable[[], Awaitable[None]]]:
-    """Return the loaded cache of a source, made now if no channel has it, and what gives it back.
+    """Return the cache of a source that was loaded, made now if no channel has it, and what gives it back.
 
-    Channels on the same loop share it where the source (or google-auth's credential) is the same
-    object, and the audience too, unless its tokens are good for every audience. The last one to give it
+    Channels on the same loop share it where `cache_key` of the source is the same. The last one to give it
     back closes it. Cancelling it, or failing, leaves nothing behind.
 
     Args:
@@ -53,34 +51,11 @@ async def open_shared_cache(
     Raises:
         ConfigurationError, TokenUnavailableError: The source cannot be used.
     """
-    of_audience = await _loaded_lease(source, audience, request, keep_warm=keep_warm)
-    # Only now is it known: Application Default Credentials may be of any kind.
-    kept_for = shared_audience(source, audience)
-    if kept_for == audience:
-        return of_audience.cache, of_audience.give_back
-    try:
-        shared = await _loaded_lease(source, kept_for, request, keep_warm=keep_warm)
-    except BaseException:
-        await of_audience.give_back()
-        raise
-    try:
-        await of_audience.give_back()
-    except BaseException:
-        await shared.give_back()
-        raise
-    return shared.cache, shared.give_back
-
-
-async def _loaded_lease(
-    source: TokenSource, audience: str, request: AiohttpRequest | None, *, keep_warm: bool
-) -> _Lease:
+    # Only a loaded source knows its key: Application Default Credentials may be of any type.
+    await load(source, audience, request)
     lease = _Lease(source, audience, request, keep_warm=keep_warm)
-    try:
-        await lease.cache.load()
-    except BaseException:
-        await lease.give_back()
-        raise
-    return lease
+    lease.cache.start()
+    return lease.cache, lease.give_back
 
 
 class _Lease:
@@ -89,15 +64,15 @@ class _Lease:
     def __init__(
         self, source: TokenSource, audience: str, request: AiohttpRequest | None, *, keep_warm: bool
     ) -> None:
-        identity = shared_identity(source)
+        tokens = cache_key(source, audience)
         loop = asyncio.get_running_loop()
         asked_for = None if request is None else id(request)
-        self._key = _Key(id(loop), id(identity), audience, asked_for, keep_warm)
+        self._key = _Key(id(loop), id(tokens.owner), tokens.audience, asked_for, keep_warm)
         for key in [key for key, shared in _open.items() if shared.loop.is_closed()]:
             del _open[key]  # nobody can close it any more
         # Check and set without an await between them.
         if self._key not in _open or _open[self._key].cache.closed:
-            cache = TokenCache(source, audience=audience, request=request, keep_warm=keep_warm)
+            cache = TokenCache(source, audience=tokens.audience, request=request, keep_warm=keep_warm)
             _open[self._key] = _Shared(loop, cache)
         self._shared: _Shared | None = _open[self._key]
         self._shared.users += 1

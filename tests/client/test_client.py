@@ -520,7 +520,7 @@ def test_an_unknown_keyword_is_a_type_error_that_names_the_function() -> None:
 
 def test_a_connection_is_not_pickled() -> None:
     """It holds an API key, and perhaps a private one."""
-    with pytest.raises(TypeError, match="not pickled"):
+    with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(connect("host", EchoStub, credentials=TOKEN, api_key="key"))
 
 

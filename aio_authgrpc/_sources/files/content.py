@@ -14,9 +14,10 @@ import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, cast
+from typing import cast
 
-from aio_authgrpc._client.target import is_loopback
+from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._http.urls import is_loopback
 from aio_authgrpc.errors import ConfigurationError
 
 FileOrInfo = str | os.PathLike[str] | Mapping[str, object]
@@ -28,7 +29,7 @@ _MAX_FILE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class CredentialInfo:
+class CredentialInfo(NotPickled):
     """The content of a credential file, checked. Shows no secret.
 
     Attributes:
@@ -54,11 +55,8 @@ class CredentialInfo:
             f"{self.origin} {problem}.", field=self.prefix + field, hint=_HINTS[self.kind]
         )
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("Credentials are not pickled: it would put their secrets into the pickle.")
 
-
-class InfoLoader:
+class InfoLoader(NotPickled):
     """Holds what a user passed as credentials: checks at once what is in memory, and a file when it is read.
 
     Args:
@@ -108,9 +106,6 @@ class InfoLoader:
 
     def __repr__(self) -> str:
         return "..." if self._path is None else repr(str(self._path))
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("Credentials are not pickled: it would put their secrets into the pickle.")
 
 
 # Before the brace of JSON text; Windows writes a byte order mark.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from aio_authgrpc._http.request import run_in_thread
+from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
 from aio_authgrpc._sources.files.kind import import_type, make_credentials
 from aio_authgrpc._sources.google_auth import (
@@ -14,8 +15,7 @@ from aio_authgrpc._sources.google_auth import (
     checked_scopes,
 )
 from aio_authgrpc._sources.lazy import LoadedCredentialsSource
-from aio_authgrpc._tokens.token import TokenRequest
-from aio_authgrpc.errors import check_type
+from aio_authgrpc._tokens.source import TokenRequest
 
 
 def authorized_user(

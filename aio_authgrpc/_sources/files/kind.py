@@ -10,10 +10,11 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from aio_authgrpc._http.request import import_off_loop
+from aio_authgrpc._checks.secrets import redacted
+from aio_authgrpc._loop.threads import import_off_loop
 from aio_authgrpc._sources.files.content import CredentialInfo, checked_info
 from aio_authgrpc._sources.files.private_key import HEAVY_MODULES, ServiceAccountKey
-from aio_authgrpc.errors import ConfigurationError, redacted
+from aio_authgrpc.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from aio_authgrpc._http.request import import_off_loop, run_in_thread
+from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._loop.threads import import_off_loop, run_in_thread
 from aio_authgrpc._sources.files.content import CredentialInfo, InfoLoader
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 HEAVY_MODULES = ("google.oauth2.service_account", "google.auth.crypt", "google.auth.jwt")
 
 
-class ServiceAccountKey:
+class ServiceAccountKey(NotPickled):
     """The fields of a service account key file that are used here, and its signer. Shows no secret.
 
     Args:
@@ -30,9 +31,6 @@ class ServiceAccountKey:
         self.project_id = info.text("project_id")
         self.universe_domain = info.text("universe_domain") or "googleapis.com"
         self.signer = _make_signer(info)
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("Credentials are not pickled: it would put their secrets into the pickle.")
 
 
 class KeyLoader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
 from aio_authgrpc._sources.files.kind import service_account_credentials
 from aio_authgrpc._sources.files.private_key import KeyLoader
@@ -13,8 +14,8 @@ from aio_authgrpc._sources.google_auth import (
     checked_scopes,
 )
 from aio_authgrpc._sources.lazy import LoadedCredentialsSource
-from aio_authgrpc._tokens.token import TokenRequest
-from aio_authgrpc.errors import ConfigurationError, check_type
+from aio_authgrpc._tokens.source import TokenRequest
+from aio_authgrpc.errors import ConfigurationError
 
 
 def service_account(
