@@ -1,16 +1,7 @@
 """What happens to a token, as typed events: for metrics, logs and tests."""
 
-from aio_authgrpc._tokens.events import (
-    CallReplayed,
-    EventCallback,
-    EventStream,
-    RefreshFailed,
-    RefreshStarted,
-    RefreshSucceeded,
-    StaleServed,
-    TokenEvent,
-    TokenRejected,
-)
+from aio_authgrpc._tokens.events import CallReplayed, EventCallback, RefreshFailed, RefreshStarted, RefreshSucceeded, StaleServed, TokenEvent, TokenRejected
+from aio_authgrpc._tokens.event_bus import EventStream
 
 __all__ = [
     "CallReplayed",
