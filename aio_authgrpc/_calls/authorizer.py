@@ -17,7 +17,7 @@ import grpc.aio
 from aio_authgrpc._calls.identity import Identity, current_identities
 from aio_authgrpc._calls.once_ready import TokensOnceReady
 from aio_authgrpc._loop.fork import lose_loop_at_fork
-from aio_authgrpc._sources.several import SeveralIdentitiesSource, all_of, combined
+from aio_authgrpc._sources.several import SeveralTokensSource, all_of, combined
 from aio_authgrpc._sources.static import AnonymousTokenSource
 from aio_authgrpc._tokens.metadata import Metadata
 from aio_authgrpc._tokens.source import TokenSource, cache_key
@@ -216,7 +216,7 @@ class Authorizer:
         usual = "authorization" if "authorization" in self._other_headers else self._header
         sources: dict[str, TokenSource] = {}
         for identity in identities:
-            if isinstance(identity.source, SeveralIdentitiesSource):
+            if isinstance(identity.source, SeveralTokensSource):
                 sources |= identity.source.sources
             else:
                 sources[identity.header or usual] = identity.source

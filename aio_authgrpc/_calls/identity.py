@@ -7,12 +7,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from aio_authgrpc._checks.pickling import NotPickled
-from aio_authgrpc._sources import as_token_source
+from aio_authgrpc._sources.credentials import as_token_source
 from aio_authgrpc._tokens.metadata import checked_header
 from aio_authgrpc._tokens.source import TokenSource
 
 if TYPE_CHECKING:
-    from aio_authgrpc._sources import CredentialsType
+    from aio_authgrpc._sources.credentials import CredentialsType
 
 current_identities: ContextVar[tuple[Identity, ...]] = ContextVar("aio_authgrpc identities", default=())
 """The identities of this context, the innermost last."""

@@ -15,7 +15,7 @@ import grpc.aio
 from aio_authgrpc._checks.arguments import check_type, listed, pairs
 from aio_authgrpc._client.target import Target, parse_target
 from aio_authgrpc._http.request import AiohttpRequest
-from aio_authgrpc._sources import CredentialsType, as_token_source
+from aio_authgrpc._sources.credentials import CredentialsType, as_token_source
 from aio_authgrpc._sources.static import AnonymousTokenSource, anonymous
 from aio_authgrpc._tls.arguments import check_tls_arguments, is_local_credentials
 from aio_authgrpc._tls.credentials import ClientCertCallback, SslCredentials

@@ -17,7 +17,7 @@ from aio_authgrpc._client.arguments import ChannelSettings, Options, channel_set
 from aio_authgrpc._client.opening import check_keywords, open_channel
 from aio_authgrpc._client.readiness import make_ready
 from aio_authgrpc._http.request import AiohttpRequest
-from aio_authgrpc._sources import CredentialsType
+from aio_authgrpc._sources.credentials import CredentialsType
 from aio_authgrpc._tls.credentials import ClientCertCallback, SslCredentials
 from aio_authgrpc._tls.pem import StrPath
 from aio_authgrpc._tokens.cache import TokenCache

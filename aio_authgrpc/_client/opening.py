@@ -15,7 +15,7 @@ from aio_authgrpc._channels.pool import ChannelPool
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._client.arguments import ChannelSettings, Options, channel_settings
 from aio_authgrpc._http.request import own_request
-from aio_authgrpc._sources import CredentialsType
+from aio_authgrpc._sources.credentials import CredentialsType
 from aio_authgrpc._tls.credentials import ClientCertCallback, SslCredentials, TlsSettings, TlsSource
 from aio_authgrpc._tls.pem import StrPath
 from aio_authgrpc._tokens.shared import open_shared_cache

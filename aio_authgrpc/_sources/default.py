@@ -26,7 +26,7 @@ from aio_authgrpc._sources.google_auth import (
     checked_quota_project,
     checked_scopes,
 )
-from aio_authgrpc._sources.lazy import LoadedCredentialsSource
+from aio_authgrpc._sources.lazy import LazyCredentialsSource
 from aio_authgrpc._sources.metadata_server import (
     google_cloud_marker,
     is_disabled,
@@ -97,7 +97,7 @@ class DefaultCredentialsSource(NotPickled):
         self._timeout = timeout
         self._clock: Clock = SystemClock() if clock is None else clock
         self._explanation = DefaultCredentialsExplanation()
-        self._loaded = LoadedCredentialsSource("default()", self._look_up)
+        self._loaded = LazyCredentialsSource("default()", self._look_up)
 
     def cache_key(self, audience: str) -> CacheKey:
         """Return the key of the tokens; the audience that counts is known after the look-up."""

@@ -25,7 +25,7 @@ from aio_authgrpc._sources.default import DefaultCredentialsSource, default
 from aio_authgrpc._sources.google_auth import check_audience, is_google_credentials, obtain_token
 from aio_authgrpc._sources.google_auth_gaps import resolve_universe
 from aio_authgrpc._sources.id_token_credentials import id_token_credentials, impersonated, self_signed
-from aio_authgrpc._sources.lazy import LoadedCredentialsSource
+from aio_authgrpc._sources.lazy import LazyCredentialsSource
 from aio_authgrpc._tokens.source import CacheKey, TokenRequest
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError
@@ -33,7 +33,7 @@ from aio_authgrpc.errors import ConfigurationError
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
-    IdTokenCredentials = Credentials | LoadedCredentialsSource | DefaultCredentialsSource | None
+    IdTokenCredentials = Credentials | LazyCredentialsSource | DefaultCredentialsSource | None
     """What `id_token(credentials=)` takes: google-auth's, a source of this package for one, or None."""
 else:
     IdTokenCredentials = object
@@ -87,7 +87,7 @@ class IdTokenSource(NotPickled):
             given = self._credentials
             own = (
                 await given.google_credentials(request)
-                if isinstance(given, LoadedCredentialsSource | DefaultCredentialsSource)
+                if isinstance(given, LazyCredentialsSource | DefaultCredentialsSource)
                 else given
             )
             assert own is not None, "id_token() replaces None"
@@ -158,7 +158,7 @@ def id_token(
     check_type("self_signed", self_signed, bool)
     check_type("delegates", delegates, list, tuple)
     given: object = default() if credentials is None else credentials
-    is_source = isinstance(given, LoadedCredentialsSource | DefaultCredentialsSource)
+    is_source = isinstance(given, LazyCredentialsSource | DefaultCredentialsSource)
     if not is_source and not is_google_credentials(given):
         raise ConfigurationError(
             f"expected a google-auth credential or a source for one, not {type(given).__name__}.",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
 
-class LoadedCredentialsSource(NotPickled):
+class LazyCredentialsSource(NotPickled):
     """What the functions for Google's identities return: a source that reads, and makes, its credential once.
 
     One object may serve any number of channels; those with the same audience, and all where the token

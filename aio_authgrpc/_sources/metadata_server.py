@@ -12,7 +12,7 @@ from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._loop.clock import Clock
 from aio_authgrpc._loop.threads import import_off_loop
 from aio_authgrpc._sources.google_auth import GoogleCredentialsSource, checked_quota_project, checked_scopes
-from aio_authgrpc._sources.lazy import LoadedCredentialsSource
+from aio_authgrpc._sources.lazy import LazyCredentialsSource
 from aio_authgrpc._tokens.source import TokenRequest
 
 # An address, not a name: resolving an unknown name can take 20 s.
@@ -98,7 +98,7 @@ def compute_engine(
     *,
     scopes: Sequence[str] | None = None,
     quota_project_id: str | None = None,
-) -> LoadedCredentialsSource:
+) -> LazyCredentialsSource:
     """Act as the default service account of this machine, or Cloud Run service, or GKE workload (seed 003).
 
     The metadata server gives the tokens. That there is one is not looked up: `default()` does that.
@@ -120,4 +120,4 @@ def compute_engine(
         credentials = Credentials(scopes=asked_scopes or None, quota_project_id=quota_project_id)
         return GoogleCredentialsSource(credentials)
 
-    return LoadedCredentialsSource("compute_engine()", make)
+    return LazyCredentialsSource("compute_engine()", make)

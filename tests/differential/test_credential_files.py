@@ -153,6 +153,6 @@ async def test_a_login_whose_expiry_google_auth_dropped_is_refreshed(
     login = google.oauth2.credentials.Credentials.from_authorized_user_info(world.infos["authorized_user"])
     login.token = "outdated"
     requested, _ = await by_us(
-        world, aio_authgrpc._sources.as_token_source(login.with_quota_project("p")), http
+        world, aio_authgrpc._sources.credentials.as_token_source(login.with_quota_project("p")), http
     )
     assert [request["line"][1] for request in requested] == ["/token"]

@@ -14,13 +14,13 @@ from aio_authgrpc._sources.google_auth import (
     checked_quota_project,
     checked_scopes,
 )
-from aio_authgrpc._sources.lazy import LoadedCredentialsSource
+from aio_authgrpc._sources.lazy import LazyCredentialsSource
 from aio_authgrpc._tokens.source import TokenRequest
 
 
 def authorized_user(
     file_or_info: FileOrInfo, *, scopes: Sequence[str] | None = None, quota_project_id: str | None = None
-) -> LoadedCredentialsSource:
+) -> LazyCredentialsSource:
     """Act as a user who gave a refresh token, such as gcloud's login for applications (seed 003).
 
     Args:
@@ -40,7 +40,7 @@ def authorized_user(
 
 def external_account(
     file_or_info: FileOrInfo, *, scopes: Sequence[str] | None = None, quota_project_id: str | None = None
-) -> LoadedCredentialsSource:
+) -> LazyCredentialsSource:
     """Act as a federated identity: a token of AWS, Azure, Kubernetes, … exchanged for Google's (AIP-4117).
 
     The subject token comes from a file, a URL, an executable, AWS, or a client certificate, as the
@@ -61,7 +61,7 @@ def external_account(
 
 def external_account_authorized_user(
     file_or_info: FileOrInfo, *, quota_project_id: str | None = None
-) -> LoadedCredentialsSource:
+) -> LazyCredentialsSource:
     """Act as a user of a workforce pool who logged in through gcloud.
 
     Args:
@@ -77,7 +77,7 @@ def external_account_authorized_user(
 
 def impersonated_service_account(
     file_or_info: FileOrInfo, *, scopes: Sequence[str] | None = None, quota_project_id: str | None = None
-) -> LoadedCredentialsSource:
+) -> LazyCredentialsSource:
     """Act as a service account through another identity that may create its tokens.
 
     For objects in place of a file pass google-auth's `impersonated_credentials.Credentials`.
@@ -95,7 +95,7 @@ def impersonated_service_account(
     return _from_loader("impersonated_service_account", loader, scopes, quota_project_id)
 
 
-def gdch_service_account(file_or_info: FileOrInfo, *, audience: str | None = None) -> LoadedCredentialsSource:
+def gdch_service_account(file_or_info: FileOrInfo, *, audience: str | None = None) -> LazyCredentialsSource:
     """Act as a service account of Google Distributed Cloud Hosted.
 
     Args:
@@ -116,7 +116,7 @@ def _from_loader(
     scopes: Sequence[str] | None,
     quota_project_id: str | None,
     audience: str | None = None,
-) -> LoadedCredentialsSource:
+) -> LazyCredentialsSource:
     asked_scopes = checked_scopes(scopes)
     checked_quota_project(quota_project_id)
 
@@ -133,4 +133,4 @@ def _from_loader(
 
         return await run_in_thread(read)
 
-    return LoadedCredentialsSource(f"{kind}({loader!r})", make)
+    return LazyCredentialsSource(f"{kind}({loader!r})", make)

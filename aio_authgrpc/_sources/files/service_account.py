@@ -13,7 +13,7 @@ from aio_authgrpc._sources.google_auth import (
     checked_quota_project,
     checked_scopes,
 )
-from aio_authgrpc._sources.lazy import LoadedCredentialsSource
+from aio_authgrpc._sources.lazy import LazyCredentialsSource
 from aio_authgrpc._tokens.source import TokenRequest
 from aio_authgrpc.errors import ConfigurationError
 
@@ -25,7 +25,7 @@ def service_account(
     subject: str | None = None,
     self_signed: bool | None = None,
     quota_project_id: str | None = None,
-) -> LoadedCredentialsSource:
+) -> LazyCredentialsSource:
     """Act as a service account, from its key file (seeds 001 and 003).
 
     With scopes, a signed assertion is exchanged for an access token at the file's `token_uri`
@@ -64,4 +64,4 @@ def service_account(
         )
         return GoogleCredentialsSource(credentials, sign_without_scopes=signs)
 
-    return LoadedCredentialsSource(f"service_account({loader!r})", make)
+    return LazyCredentialsSource(f"service_account({loader!r})", make)
