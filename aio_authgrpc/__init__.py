@@ -13,20 +13,17 @@ from aio_authgrpc._client.connect import Connection, connect
 from aio_authgrpc._client.opening import insecure_authorized_channel, secure_authorized_channel
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._loop.clock import Clock, SystemClock
-from aio_authgrpc._sources.api_key import api_key
+from aio_authgrpc._sources.compute_engine import compute_engine
 from aio_authgrpc._sources.default import DefaultCredentialsExplanation, default
-from aio_authgrpc._sources.files.functions import (
-    authorized_user,
-    external_account,
-    external_account_authorized_user,
-    gdch_service_account,
-    impersonated_service_account,
-)
+from aio_authgrpc._sources.files.authorized_user import authorized_user
+from aio_authgrpc._sources.files.external_account import external_account
+from aio_authgrpc._sources.files.external_account_authorized_user import external_account_authorized_user
+from aio_authgrpc._sources.files.gdch_service_account import gdch_service_account
+from aio_authgrpc._sources.files.impersonated_service_account import impersonated_service_account
 from aio_authgrpc._sources.files.service_account import service_account
 from aio_authgrpc._sources.id_token import IdTokenSource, id_token
-from aio_authgrpc._sources.metadata_server import compute_engine
 from aio_authgrpc._sources.signed_jwt import service_account_jwt
-from aio_authgrpc._sources.static import anonymous, static_token, token_source
+from aio_authgrpc._sources.static import anonymous, api_key, static_token, token_source
 from aio_authgrpc._tls.credentials import SslCredentials
 from aio_authgrpc._tls.pem import client_certificate_files
 from aio_authgrpc._tokens.cache import TokenCache, TokenStatus

@@ -9,9 +9,12 @@ from aio_authgrpc._sources.default import default
 from aio_authgrpc._sources.google_auth import (
     GoogleAioCredentialsSource,
     GoogleCredentialsSource,
+    is_google_aio_credentials,
+    is_google_anonymous,
     is_google_credentials,
 )
 from aio_authgrpc._sources.several import SeveralTokensSource
+from aio_authgrpc._sources.static import anonymous
 from aio_authgrpc._tokens.metadata import checked_header
 from aio_authgrpc._tokens.source import TokenSource
 from aio_authgrpc.errors import ConfigurationError
@@ -45,9 +48,11 @@ def as_token_source(credentials: CredentialsType) -> TokenSource:
     if credentials is None:
         return default()
     given: object = credentials
+    if is_google_anonymous(given):
+        return anonymous()
     if is_google_credentials(given):
         return GoogleCredentialsSource(cast("google.auth.credentials.Credentials", given))
-    if is_google_credentials(given, "google.auth.aio.credentials"):
+    if is_google_aio_credentials(given):
         return GoogleAioCredentialsSource(cast("google.auth.aio.credentials.Credentials", given))
     if isinstance(given, TokenSource) and not isinstance(given, type):
         return given
