@@ -16,7 +16,7 @@ from aio_authgrpc._checks.arguments import as_list, check_count, check_seconds, 
 from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._client.target import Target, parse_target
 from aio_authgrpc._http.request import AiohttpRequest
-from aio_authgrpc._sources import CredentialsType, as_token_source
+from aio_authgrpc._sources.credentials import CredentialsType, as_token_source
 from aio_authgrpc._sources.static import AnonymousTokenSource, anonymous
 from aio_authgrpc._tls.channel_credentials import check_channel_credentials, is_local_credentials
 from aio_authgrpc._tls.credentials import SslCredentials

@@ -21,7 +21,7 @@ from aio_authgrpc import (
     static_token,
     token_source,
 )
-from aio_authgrpc._sources import as_token_source
+from aio_authgrpc._sources.credentials import as_token_source
 from aio_authgrpc.errors import TokenRefusedError
 from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock, ScriptedTokens
 from aio_authgrpc.tokens import TokenCache
