@@ -34,8 +34,6 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         files = CredentialFiles(cloud, tmp_path)
         environment = cloud.environment(tmp_path) | {
             "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES": "1",
-            # Since google-auth 2.63 boundaries are looked up only where this is set.
-            "GOOGLE_SDK_EXPERIMENTAL_PYTHON_REGIONAL_ACCESS_BOUNDARY_LOOKUP_ENABLED": "true",
             "CLOUDSDK_CONFIG": str(tmp_path / "gcloud"),
         }
         for name, value in environment.items():
