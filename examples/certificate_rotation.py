@@ -4,7 +4,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from aio_authgrpc import client_certificate_files, connect, static_token
+from aio_authgrpc import SslCredentials, client_certificate_files, connect, static_token
 from aio_authgrpc.testing import EchoServer, EchoStub
 
 
@@ -23,9 +23,11 @@ async def exchange(server: EchoServer, directory: Path) -> None:
         server.target,
         EchoStub,
         credentials=static_token("a-token"),
-        client_cert_callback=client_certificate_files(directory / "client.pem", directory / "client.key"),
-        root_certificates=directory / "ca.pem",
-        certificate_refresh_interval=0.05,  # for the example; the default is 600
+        ssl_credentials=SslCredentials(
+            root_certificates=directory / "ca.pem",
+            client_certificate=client_certificate_files(directory / "client.pem", directory / "client.key"),
+            refresh_interval=0.05,  # for the example; the default is 600
+        ),
     ) as stub:
         await stub.UnaryUnary(b"hello", timeout=10)
         write_certificate(server, directory, "second@example.com")

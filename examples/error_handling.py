@@ -17,17 +17,17 @@ async def meet(calling: Awaitable[object]) -> None:
         await calling
     except auth.ConfigurationError as error:
         print(f"Correct {error.field!r}; no RPC was made: {error.message}")
-    except auth.TokenUnavailableError as error:
+    except auth.errors.TokenUnavailableError as error:
         print(f"Retry later (retryable is {error.retryable}): {error.message}")
-    except auth.TokenRefusedError as error:
+    except auth.errors.TokenRefusedError as error:
         print(f"Do not retry, an operator has to act: {error.hint}")
-    except auth.TokenDeadlineExceededError as error:
+    except auth.errors.TokenDeadlineExceededError as error:
         print(f"Give it more time; the RPC was not sent: {error.message}")
-    except auth.ConnectionNotReadyError as error:
+    except auth.errors.ConnectionNotReadyError as error:
         print(f"Do not start yet: {error.message}")
-    except auth.ChannelClosedError as error:
+    except auth.errors.ChannelClosedError as error:
         print(f"Use a stub inside of its block: {error.message}")
-    except auth.WrongEventLoopError as error:
+    except auth.errors.WrongEventLoopError as error:
         print(f"Open a connection on each loop: {error.message}")
     except grpc.aio.AioRpcError as error:
         print(f"The service said {error.code().name}: {error.details()}")

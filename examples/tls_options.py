@@ -29,7 +29,6 @@ async def call(
 
 async def options(regular: EchoServer, mutual: EchoServer) -> None:
     """Open a channel in each of the four ways."""
-    ours = mutual.ca_pem
     tls = grpc.ssl_channel_credentials(root_certificates=regular.ca_pem)
     opening = secure_authorized_channel(CREDENTIALS, None, regular.target, ssl_credentials=tls)
     await call("1, ssl_credentials", opening, regular)
@@ -37,9 +36,7 @@ async def options(regular: EchoServer, mutual: EchoServer) -> None:
     def my_client_cert_callback() -> tuple[bytes, bytes]:
         return mutual.issue_client_certificate("callback@example.com")
 
-    opening = secure_authorized_channel(
-        CREDENTIALS, None, mutual.target, None, my_client_cert_callback, root_certificates=ours
-    )
+    opening = secure_authorized_channel(CREDENTIALS, None, mutual.target, None, my_client_cert_callback)
     await call("2, client_cert_callback", opening, mutual)
 
     credentials = await SslCredentials()
@@ -47,7 +44,7 @@ async def options(regular: EchoServer, mutual: EchoServer) -> None:
     opening = secure_authorized_channel(CREDENTIALS, None, server.target, ssl_credentials=credentials)
     await call("3, SslCredentials", opening, server)
 
-    opening = secure_authorized_channel(CREDENTIALS, None, mutual.target, root_certificates=ours)
+    opening = secure_authorized_channel(CREDENTIALS, None, mutual.target)
     await call("4, neither", opening, mutual)
 
 

@@ -23,6 +23,13 @@ async def one_stub_is_yielded_as_itself() -> None:
         assert_type(shelves.shelves[0], Shelf)
 
 
+async def without_a_stub_the_channel_is_yielded() -> None:
+    async with aio_authgrpc.connect("host", credentials=aio_authgrpc.default(), header=None) as channel:
+        assert_type(channel, aio_authgrpc.AuthorizedChannel)
+        call = channel.unary_unary("/a.B/C", str.encode, Shelf.FromString)
+        assert_type(call, grpc.aio.UnaryUnaryMultiCallable[str, Shelf])
+
+
 async def several_stubs_are_yielded_as_a_tuple() -> None:
     async with aio_authgrpc.connect("host", EchoStub, EchoStub) as two:
         assert_type(two, tuple[EchoStub, EchoStub])
@@ -73,14 +80,19 @@ async def certificates_come_from_where_they_are() -> None:
     assert_type(await credentials.load(), aio_authgrpc.SslCredentials)
     assert_type(credentials.is_mtls, bool)
     assert_type(credentials.ssl_credentials, grpc.ChannelCredentials)
+
+    async def from_a_vault() -> tuple[bytes, bytes]:
+        return b"chain", b"key"
+
+    aio_authgrpc.SslCredentials(root_certificates=b"pem", client_certificate=from_a_vault)
     files = aio_authgrpc.client_certificate_files("cert.pem", Path("key.pem"), passphrase="secret")
     assert_type(files(), tuple[bytes, bytes])
     async with aio_authgrpc.connect(
         "host",
         EchoStub,
-        client_cert_callback=files,
-        root_certificates=Path("ca.pem"),
-        certificate_refresh_interval=None,
+        ssl_credentials=aio_authgrpc.SslCredentials(
+            root_certificates=Path("ca.pem"), client_certificate=files, refresh_interval=None, timeout=5.0
+        ),
     ) as stub:
         assert_type(stub, EchoStub)
 
