@@ -20,7 +20,7 @@ from typing import Any
 from first_call import IDLE, TICK, StallWatch
 
 import aio_authgrpc
-from aio_authgrpc._sources import as_token_source
+from aio_authgrpc._sources.credentials import as_token_source
 
 IDLING, BUSY = "idle", "becoming somebody"
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
@@ -196,7 +196,7 @@ async def _become(made: Any) -> str:
         request = aio_authgrpc.TokenRequest(http=http, audience=AUDIENCE, time=time.time())
         source = as_token_source(made)
         try:
-            if isinstance(source, aio_authgrpc.LoadableTokenSource):
+            if isinstance(source, aio_authgrpc.tokens.LoadableTokenSource):
                 await source.load(request)
             await source.fetch(request)
         except aio_authgrpc.AuthGrpcError as error:

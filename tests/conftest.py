@@ -16,8 +16,9 @@ import pytest_asyncio
 import pytest_timeout
 from blockbuster import blockbuster_ctx
 
-from aio_authgrpc import AuthorizedChannel, TokenCache
+from aio_authgrpc import AuthorizedChannel
 from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock
+from aio_authgrpc.tokens import TokenCache
 
 from .support.arity import ARITIES, NOT_REPLAYABLE, REPLAYABLE, Arity
 from .support.numbered_tokens import NumberedTokens

@@ -11,15 +11,16 @@ import grpc.aio
 import pytest
 
 import aio_authgrpc
-from aio_authgrpc.errors import redacted, token_error
+from aio_authgrpc._checks.secrets import redacted
+from aio_authgrpc._http.token_errors import token_error
 
 ALL = [
-    aio_authgrpc.TokenUnavailableError,
-    aio_authgrpc.TokenRefusedError,
-    aio_authgrpc.TokenDeadlineExceededError,
-    aio_authgrpc.ConnectionNotReadyError,
-    aio_authgrpc.ChannelClosedError,
-    aio_authgrpc.WrongEventLoopError,
+    aio_authgrpc.errors.TokenUnavailableError,
+    aio_authgrpc.errors.TokenRefusedError,
+    aio_authgrpc.errors.TokenDeadlineExceededError,
+    aio_authgrpc.errors.ConnectionNotReadyError,
+    aio_authgrpc.errors.ChannelClosedError,
+    aio_authgrpc.errors.WrongEventLoopError,
 ]
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJtZSJ9.c2lnbmF0dXJl"
 

@@ -17,12 +17,14 @@ from typing import Self
 import google.auth.transport
 import grpc
 
+from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._http.request import AiohttpRequest, own_request
 from aio_authgrpc._loop.clock import SystemClock
 from aio_authgrpc._loop.loop_watch import LoopWatch
-from aio_authgrpc._sources import CredentialsType, as_token_source
+from aio_authgrpc._sources.credentials import CredentialsType, as_token_source
 from aio_authgrpc._tokens.cache import TokenCache
-from aio_authgrpc._tokens.token import LoadableTokenSource, TokenRequest, checked_header
+from aio_authgrpc._tokens.metadata import checked_header
+from aio_authgrpc._tokens.source import LoadableTokenSource, TokenRequest
 from aio_authgrpc.errors import (
     AuthGrpcError,
     AuthRpcError,
@@ -30,7 +32,6 @@ from aio_authgrpc.errors import (
     ConfigurationError,
     TokenUnavailableError,
     WrongEventLoopError,
-    check_type,
 )
 
 # A loop that has not begun with a task after this time is stopped, or blocked by the very RPC that waits.

@@ -7,7 +7,8 @@ from typing import Any
 
 from aio_authgrpc._calls.channel import AuthorizedChannel
 from aio_authgrpc._channels.connection_hints import connection_hint
-from aio_authgrpc.errors import ConnectionNotReadyError, TokenDeadlineExceededError, redacted
+from aio_authgrpc._checks.secrets import redacted
+from aio_authgrpc.errors import ConnectionNotReadyError, TokenDeadlineExceededError
 
 _ELSE = "Check that the server runs, its address and its certificate."
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 
+from aio_authgrpc._http.urls import is_loopback
 from aio_authgrpc.errors import ConfigurationError
 
 _SCHEMES = ("dns", "ipv4", "ipv6", "unix", "unix-abstract", "xds")
@@ -111,11 +111,3 @@ def _host_and_port(text: str) -> tuple[str, int]:
 
 def _audience(host: str, port: int) -> str:
     return f"https://{host}" if port == 443 else f"https://{host}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host name or an address, in brackets or not, is this machine."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
-from aio_authgrpc._tokens.token import (
-    LoadableTokenSource,
-    Metadata,
-    Token,
-    TokenRequest,
-    TokenSource,
-    shared_audience,
-)
+from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._tokens.metadata import Metadata
+from aio_authgrpc._tokens.source import CacheKey, LoadableTokenSource, TokenRequest, TokenSource, cache_key
+from aio_authgrpc._tokens.token import Token
 
 T = TypeVar("T")
 
 
-class SeveralIdentitiesSource:
+class SeveralTokensSource(NotPickled):
     """Fetches a token for each header, all at the same time, and makes one of them.
 
     Args:
@@ -30,10 +26,10 @@ class SeveralIdentitiesSource:
         self.header, *others = self.sources
         self.other_headers = frozenset(others)
 
-    def shared_audience(self, audience: str) -> str:
-        """Return the audience that stands for all which get the same tokens, if the sources agree on one."""
-        shared = {shared_audience(source, audience) for source in self.sources.values()}
-        return shared.pop() if len(shared) == 1 else audience
+    def cache_key(self, audience: str) -> CacheKey:
+        """Return the key of the tokens: for many audiences if the sources agree on which."""
+        shared = {cache_key(source, audience).audience for source in self.sources.values()}
+        return CacheKey(self, shared.pop() if len(shared) == 1 else audience)
 
     async def load(self, request: TokenRequest) -> None:
         """Let each source read its files.
@@ -51,17 +47,14 @@ class SeveralIdentitiesSource:
         return combined(dict(zip(self.sources, tokens, strict=True)))
 
     def __repr__(self) -> str:
-        return f"<several identities: {self.sources!r}>"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("A token source is not pickled: it would put its secrets into the pickle.")
+        return f"<several tokens: {self.sources!r}>"
 
 
 async def all_of(coroutines: Sequence[Coroutine[None, None, T]]) -> list[T]:
     """Await all of them at the same time; the first failure cancels the others and is raised as it is."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(coroutine, name="aio_authgrpc identity") for coroutine in coroutines]
+            tasks = [group.create_task(coroutine, name="aio_authgrpc token") for coroutine in coroutines]
     except BaseExceptionGroup as failures:
         error = failures.exceptions[0]
     else:

@@ -8,7 +8,7 @@ from typing import Any
 import google.auth.credentials
 from google.auth import jwt
 
-from aio_authgrpc._http.request import ThreadRequest
+from aio_authgrpc._http.bridge import ThreadRequest
 from aio_authgrpc.errors import TokenRefusedError
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import google.auth.credentials
+import google.auth.environment_vars
 import google.auth.transport.grpc
 import google.auth.transport.requests
 import grpc
@@ -33,9 +34,9 @@ from .normalization import normalized_value
 
 METHOD = "/aio_authgrpc.testing.Echo/UnaryUnary"
 
-# What is not google-auth's: gRPC's name and version.
+# Not google-auth's: gRPC's name and version.
 IGNORED_METADATA = {"user-agent"}
-# google-auth could not always be told to keep its metrics to itself; then google-api-core's users sent them.
+# Older google-auth cannot switch its metrics off, so google-api-core's users sent them.
 SUPPRESSED = {"suppress_metrics_header": True}
 if (
     "suppress_metrics_header"
@@ -80,14 +81,14 @@ async def called_with_us(
 
 
 def normalized_metadata(call: RecordedCall) -> list[tuple[str, Any]]:
-    """Return what came, each key as often as it came."""
+    """Return the received metadata, repeated keys included."""
     return sorted(
         (key, normalized_value(value)) for key, value in call.metadata if key not in IGNORED_METADATA
     )
 
 
 async def made(world: World, make: Callable[[World, Any], Any]) -> Any:
-    """Make a credential as a user does, who may block."""
+    """Make a credential in a thread: its construction may block."""
     with requests.Session() as session:
         return await asyncio.to_thread(make, world, google.auth.transport.requests.Request(session))
 
@@ -95,7 +96,7 @@ async def made(world: World, make: Callable[[World, Any], Any]) -> Any:
 async def test_every_type_puts_on_the_wire_what_google_auths_plugin_does(
     world: World, http: AiohttpRequest, echo_server: EchoServer, each_configuration: Configuration
 ) -> None:
-    """No header more and no header less, each once."""
+    """The same headers, each once."""
     await called_with_google_auth(await made(world, each_configuration.make), echo_server)
     await called_with_us(await made(world, each_configuration.make), http, echo_server)
     theirs, ours = echo_server.calls
@@ -131,6 +132,12 @@ KNOWS_BOUNDARIES = pytest.mark.skipif(
     not hasattr(google.auth.credentials, "CredentialsWithRegionalAccessBoundary"),
     reason="this google-auth does not know of regional access boundaries",
 )
+# Since 2.63 google-auth looks boundaries up where this variable is true alone; before, always.
+BOUNDARY_SWITCH = "GOOGLE_SDK_EXPERIMENTAL_PYTHON_REGIONAL_ACCESS_BOUNDARY_LOOKUP_ENABLED"
+HAS_BOUNDARY_SWITCH = pytest.mark.skipif(
+    not hasattr(google.auth.environment_vars, BOUNDARY_SWITCH),
+    reason="this google-auth looks boundaries up always, or never",
+)
 BOUNDED: list[Make] = [
     service_account_grant,
     compute_engine_access_token,
@@ -140,7 +147,14 @@ BOUNDED: list[Make] = [
 ]
 
 
+@pytest.fixture
+def boundaries_are_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let google-auth look boundaries up."""
+    monkeypatch.setenv(BOUNDARY_SWITCH, "true")
+
+
 @KNOWS_BOUNDARIES
+@pytest.mark.usefixtures("boundaries_are_on")
 @pytest.mark.parametrize("make", BOUNDED, ids=lambda make: make.__name__)
 async def test_a_regional_access_boundary_goes_to_googles_apis_with_the_first_call(
     make: Make, world: World, http: AiohttpRequest, echo_server: EchoServer
@@ -156,8 +170,9 @@ async def test_a_regional_access_boundary_goes_to_googles_apis_with_the_first_ca
 
 
 @KNOWS_BOUNDARIES
+@pytest.mark.usefixtures("boundaries_are_on")
 @pytest.mark.parametrize("audience", [None, "https://bookstore.a.run.app", "https://us.rep.googleapis.com"])
-async def test_a_regional_access_boundary_goes_to_nobody_else(
+async def test_a_regional_access_boundary_goes_to_no_other_host(
     audience: str | None, world: World, http: AiohttpRequest, echo_server: EchoServer
 ) -> None:
     """It says nothing to them, and google-auth's look-up for them is a request for nothing."""
@@ -169,6 +184,7 @@ async def test_a_regional_access_boundary_goes_to_nobody_else(
 
 
 @KNOWS_BOUNDARIES
+@pytest.mark.usefixtures("boundaries_are_on")
 async def test_a_boundary_that_cannot_be_looked_up_harms_no_call(
     world: World, http: AiohttpRequest, echo_server: EchoServer
 ) -> None:
@@ -178,6 +194,21 @@ async def test_a_boundary_that_cannot_be_looked_up_harms_no_call(
     await called_with_us(credentials, http, echo_server, audience=audience)
     assert echo_server.calls[0].values("x-allowed-locations") == ()
     assert [request for request in world.cloud.requests if "allowedLocations" in request.path]
+
+
+@HAS_BOUNDARY_SWITCH
+@pytest.mark.parametrize("make", BOUNDED, ids=lambda make: make.__name__)
+async def test_a_boundary_that_is_switched_off_costs_no_request(
+    make: Make, world: World, http: AiohttpRequest, echo_server: EchoServer
+) -> None:
+    """Neither the look-up nor the question for the universe that comes before it."""
+    world.cloud.apis.encoded_locations = "0xA30"
+    credentials = await made(world, make)
+    world.cloud.requests.clear()
+    await called_with_us(credentials, http, echo_server, audience="https://library.googleapis.com")
+    assert echo_server.calls[0].values("x-allowed-locations") == ()
+    asked = [request.path for request in world.cloud.requests]
+    assert not [path for path in asked if "allowedLocations" in path or "universe" in path]
 
 
 def audience_of(call: RecordedCall) -> str:

@@ -22,7 +22,7 @@ import grpc
 import pytest
 import trustme
 
-from aio_authgrpc.errors import redacted
+from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc.testing import Authority, BookstoreServer
 
 EMAIL = "client@my-project.iam.gserviceaccount.com"

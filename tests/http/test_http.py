@@ -17,7 +17,8 @@ import pytest
 from google.auth.exceptions import TransportError
 
 from aio_authgrpc import AiohttpRequest
-from aio_authgrpc._http.request import ThreadRequest, bridge_to_thread, import_off_loop, run_in_thread
+from aio_authgrpc._http.bridge import ThreadRequest, bridge_to_thread
+from aio_authgrpc._loop.threads import import_off_loop, run_in_thread
 from aio_authgrpc.testing import TOKEN_PATH, Authority
 
 
@@ -287,7 +288,8 @@ async def test_a_refresh_that_nobody_waits_for_sends_nothing_more(
     leave.set()
     while not outcomes:  # noqa: ASYNC110 - the thread is nobody's any more
         await asyncio.sleep(0)
-    assert (outcomes, authority.requests) == (["Nobody waits for this request any more."], [])
+    assert outcomes == ["The result of this request is no longer wanted."]
+    assert authority.requests == []
 
 
 async def test_after_aclose_nothing_is_sent(authority: Authority) -> None:

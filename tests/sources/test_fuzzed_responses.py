@@ -21,8 +21,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aio_authgrpc import AiohttpRequest, AuthRpcError, Token, TokenRequest
-from aio_authgrpc._sources import as_token_source
-from aio_authgrpc.errors import _chain, redacted
+from aio_authgrpc._checks.secrets import redacted
+from aio_authgrpc._http.token_errors import chain_of
+from aio_authgrpc._sources.credentials import as_token_source
 from aio_authgrpc.testing import Authority
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
@@ -244,7 +245,7 @@ def world(runner: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def check_error(error: AuthRpcError) -> None:
     """Fail where an error, or what it came from, shows a secret, or asks for a pause that is none."""
-    texts = [text for link in _chain(error) for text in (repr(link), str(link))]
+    texts = [text for link in chain_of(error) for text in (repr(link), str(link))]
     shown = "".join([*texts, error.message, error.hint, *traceback.format_exception(error)])
     assert [secret for secret in SECRETS if secret in shown] == []
     # The message has an end, which may come within "[redacted]".

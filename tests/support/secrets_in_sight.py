@@ -6,7 +6,8 @@ import gc
 import logging
 from collections.abc import Iterator
 
-from aio_authgrpc.errors import _chain, redacted
+from aio_authgrpc._checks.secrets import redacted
+from aio_authgrpc._http.token_errors import chain_of
 
 
 class Records(logging.Handler):
@@ -37,6 +38,6 @@ def secrets_in_sight(texts: list[str]) -> list[str]:
 def _shown_by(thing: object) -> Iterator[str]:
     module = str(type(thing).__module__)  # some extension types have a property there
     if module.startswith("aio_authgrpc") and not module.startswith("aio_authgrpc.testing"):
-        links = _chain(thing) if isinstance(thing, BaseException) else [thing]
+        links = chain_of(thing) if isinstance(thing, BaseException) else [thing]
         for link in links:
             yield from (repr(link), str(link))

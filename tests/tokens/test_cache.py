@@ -10,20 +10,17 @@ from collections.abc import Callable
 import grpc
 import pytest
 
-from aio_authgrpc import (
-    AuthRpcError,
+from aio_authgrpc import AuthRpcError, Token, TokenRequest
+from aio_authgrpc._tokens.freshness import backoff_window, limits
+from aio_authgrpc.errors import (
     ChannelClosedError,
-    Token,
-    TokenCache,
     TokenDeadlineExceededError,
     TokenRefusedError,
-    TokenRequest,
-    TokenState,
     TokenUnavailableError,
     WrongEventLoopError,
 )
-from aio_authgrpc._tokens.freshness import backoff_window, limits
 from aio_authgrpc.testing import FakeClock
+from aio_authgrpc.tokens import TokenCache, TokenState
 
 
 class Source:

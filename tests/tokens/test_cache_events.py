@@ -10,16 +10,7 @@ from typing import Any
 
 import pytest
 
-from aio_authgrpc import (
-    AiohttpRequest,
-    ChannelClosedError,
-    ConfigurationError,
-    Token,
-    TokenCache,
-    TokenRequest,
-    TokenState,
-    TokenUnavailableError,
-)
+from aio_authgrpc import AiohttpRequest, ConfigurationError, Token, TokenRequest
 from aio_authgrpc._tokens.events import (
     CallReplayed,
     RefreshFailed,
@@ -29,7 +20,9 @@ from aio_authgrpc._tokens.events import (
     TokenEvent,
     TokenRejected,
 )
+from aio_authgrpc.errors import ChannelClosedError, TokenUnavailableError
 from aio_authgrpc.testing import FakeClock
+from aio_authgrpc.tokens import TokenCache, TokenState
 
 
 class Scripted:

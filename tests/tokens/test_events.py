@@ -9,22 +9,19 @@ from typing import Any
 import grpc
 import pytest
 
-from aio_authgrpc import (
-    AuthorizedChannel,
+from aio_authgrpc import AuthorizedChannel, ConfigurationError, connect, static_token
+from aio_authgrpc.errors import TokenUnavailableError
+from aio_authgrpc.events import (
     CallReplayed,
-    ConfigurationError,
     RefreshFailed,
     RefreshStarted,
     RefreshSucceeded,
     StaleServed,
-    TokenCache,
     TokenEvent,
     TokenRejected,
-    TokenUnavailableError,
-    connect,
-    static_token,
 )
 from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock
+from aio_authgrpc.tokens import TokenCache
 
 
 @pytest.fixture

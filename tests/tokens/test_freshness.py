@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
-from aio_authgrpc import Token, TokenState
+from aio_authgrpc import Token
 from aio_authgrpc._tokens.freshness import CachedToken, backoff_window, limits, pause_window
 from aio_authgrpc.testing import FakeClock
+from aio_authgrpc.tokens import TokenState
 
 FRESH, STALE, EXPIRED = TokenState.FRESH, TokenState.STALE, TokenState.EXPIRED
 

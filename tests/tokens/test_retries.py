@@ -17,20 +17,12 @@ import grpc
 import grpc.aio
 import pytest
 
-from aio_authgrpc import (
-    AiohttpRequest,
-    AuthorizedChannel,
-    AuthRpcError,
-    Token,
-    TokenCache,
-    TokenRefusedError,
-    TokenState,
-    TokenUnavailableError,
-    service_account,
-)
+from aio_authgrpc import AiohttpRequest, AuthorizedChannel, AuthRpcError, Token, service_account
 from aio_authgrpc._tokens.events import RefreshFailed, RefreshStarted, TokenEvent
 from aio_authgrpc._tokens.freshness import backoff_window
+from aio_authgrpc.errors import TokenRefusedError, TokenUnavailableError
 from aio_authgrpc.testing import Authority, EchoServer, EchoStub, FakeClock
+from aio_authgrpc.tokens import TokenCache, TokenState
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 

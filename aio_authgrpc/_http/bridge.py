@@ -1,0 +1,152 @@
+"""google-auth's blocking functions in worker threads, with their HTTP on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import email.utils
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from typing import Self, TypeVar
+
+import google.auth.transport
+from google.auth.exceptions import TransportError
+
+from aio_authgrpc._http.request import AiohttpRequest, Headers, HttpResponse, ssl_context_of
+from aio_authgrpc._http.token_errors import is_retryable_status, token_error
+from aio_authgrpc._http.urls import place_of
+from aio_authgrpc._loop.threads import import_off_loop, run_in_thread
+from aio_authgrpc.errors import TokenRefusedError, TokenUnavailableError
+
+T = TypeVar("T")
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+# An endpoint's mistake should not lock a service out for hours.
+_LONGEST_RETRY_AFTER = 300.0
+
+
+class ThreadRequest(google.auth.transport.Request):
+    """The transport of one blocking function: it remembers the last status, and can be cut off.
+
+    google-auth's exceptions do not tell the status. And after a cancellation the function must not go on
+    sending: a thread cannot be stopped, but its requests can.
+
+    A failure that a later attempt may mend is raised as `TokenUnavailableError`, past google-auth, which
+    retries some of them after seconds in `time.sleep`, some not at all, and does not read `Retry-After`.
+    The token cache decides whether and when to try again.
+
+    Args:
+        request: Sends the requests, on the loop that it was bound to.
+    """
+
+    def __init__(self, request: AiohttpRequest) -> None:
+        self._request = request
+        self._sending: set[asyncio.Task[object]] = set()
+        self._cut_off = False
+        self.status: int | None = None
+
+    def __call__(
+        self,
+        url: str,
+        method: str = "GET",
+        body: bytes | str | None = None,
+        headers: Headers | None = None,
+        timeout: float | None = None,
+        verify: bool | str | None = None,
+        cert: str | tuple[str, str] | None = None,
+        **_: object,
+    ) -> HttpResponse:
+        """Send one request from the thread, blocking it; see `AiohttpRequest.__call__`."""
+        self.status = None  # a request without a response must not leave the one before it
+        context = ssl_context_of(verify, cert)
+        send = partial(self._request.send, url, method, body, headers, timeout, ssl_context=context)
+        try:
+            response = self._request.run_on_loop(partial(self._send, send))
+        except (asyncio.CancelledError, concurrent.futures.CancelledError):
+            # google-auth's own threads handle errors, but not a cancellation.
+            raise _cut_off_error() from None
+        except TransportError as error:
+            if self._cut_off:
+                raise
+            problem = token_error(error)
+        else:
+            return self._checked(response, url)
+        raise problem  # outside of the handler: aiohttp quotes what it could not read, maybe a token
+
+    async def _send(self, send: Callable[[], Coroutine[None, None, HttpResponse]]) -> HttpResponse:
+        """Await a request on the loop, where `cut_off` finds it."""
+        task = asyncio.current_task()
+        if self._cut_off or task is None:
+            raise _cut_off_error()
+        self._sending.add(task)
+        try:
+            return await send()
+        finally:
+            self._sending.discard(task)
+
+    def _checked(self, response: HttpResponse, url: str) -> HttpResponse:
+        """Return a response, or raise for one that google-auth would misread."""
+        self.status = response.status
+        if is_retryable_status(response.status):
+            raise _unavailable(response, url)
+        if response.status in _REDIRECTS:
+            raise TokenRefusedError(
+                f"No token could be fetched: {place_of(url)} answered {response.status}, a redirect.",
+                hint="Redirects are not followed, so that no secret goes elsewhere. Check the address.",
+            )
+        return response
+
+    def bind(self) -> None:
+        """See `AiohttpRequest.bind`."""
+        self._request.bind()
+
+    def cut_off(self) -> None:
+        """Cancel the request that is under way, and refuse any other. On the loop only."""
+        self._cut_off = True
+        for task in self._sending:
+            task.cancel()
+
+    def __deepcopy__(self, memo: object) -> Self:
+        # google-auth copies the request for look-ups in its own threads; a session cannot be copied.
+        return self
+
+
+def _cut_off_error() -> TransportError:
+    return TransportError("The result of this request is no longer wanted.")
+
+
+async def bridge_to_thread(function: Callable[[], T], request: ThreadRequest) -> T:
+    """Run a blocking function of google-auth's, which sends with `request`, in a worker thread.
+
+    Cancelling it returns at once: a request under way is cancelled and no other is sent. A
+    `time.sleep` or a subprocess inside google-auth ends by itself, its outcome dropped.
+    """
+    await import_off_loop("anyio.from_thread", "anyio._backends._asyncio")
+    request.bind()
+    try:
+        return await run_in_thread(function)
+    finally:
+        request.cut_off()
+
+
+def _unavailable(response: HttpResponse, url: str) -> TokenUnavailableError:
+    """Return the error for a response whose status asks for another attempt."""
+    text = response.data[:1_000].decode(errors="replace")
+    problem = TransportError(f"{place_of(url)} answered {response.status}: {text}")
+    translated = token_error(problem, http_status=response.status)
+    return TokenUnavailableError(
+        translated.message, hint=translated.hint, retry_after=_retry_after(response.headers)
+    )
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds of a `Retry-After` header, which holds a number or a date (RFC 9110, 10.2.3)."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value[:9]), _LONGEST_RETRY_AFTER)
+    try:
+        # Both dates are the server's.
+        until = email.utils.parsedate_to_datetime(value) - email.utils.parsedate_to_datetime(headers["Date"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return min(max(0.0, until.total_seconds()), _LONGEST_RETRY_AFTER)

@@ -1,0 +1,110 @@
+"""What a token source raised, translated to an error of this package."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import aiohttp
+import google.auth.exceptions
+
+from aio_authgrpc._checks.secrets import redacted
+from aio_authgrpc.errors import AuthRpcError, ConfigurationError, TokenRefusedError, TokenUnavailableError
+
+# The beginning of a server's error page is enough for a message, and searching more of it for secrets would
+# hold the loop.
+_MAX_DESCRIPTION = 500
+_MAX_SEARCHED = 4_000
+
+_HINTS = {
+    "invalid_grant": "The assertion or the refresh token was refused: check that the key or the grant was "
+    "not revoked, that the account exists, and that this machine's clock is right.",
+    "invalid_scope": "Ask for scopes that exist, such as https://www.googleapis.com/auth/cloud-platform.",
+    "unauthorized_client": "The account may not act for this subject or client: check the delegation.",
+    "invalid_client": "The client id or its secret was refused: create the credentials anew.",
+}
+
+
+def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcError:
+    """Return the error of this package for what a token source raised; an `AuthRpcError` as it is.
+
+    Args:
+        error: What `TokenSource.fetch` raised. It becomes the `__cause__`.
+        http_status: The status of the token endpoint's last response, if any.
+    """
+    if isinstance(error, AuthRpcError):
+        return error
+    description = _describe(error)
+    hint = _hint(f"{description} {_oauth_error(error)}")
+    if http_status is None:
+        retryable = _is_retryable(error)
+    elif http_status == 200:
+        # OK without a token: an error page of a proxy, or half an answer. But a refusal may come with 200.
+        retryable = not hint and not isinstance(error, ConfigurationError)
+    else:
+        retryable = is_retryable_status(http_status)
+    if retryable:
+        translated: AuthRpcError = TokenUnavailableError(
+            f"No token could be fetched: {description}",
+            hint="The token endpoint is out of reach or overloaded; a later call tries again.",
+        )
+    else:
+        translated = TokenRefusedError(f"No token could be fetched: {description}", hint=hint)
+    translated.__cause__ = _without_secrets(error, description)
+    return translated
+
+
+def is_retryable_status(status: int) -> bool:
+    """Return whether an HTTP status asks for another attempt: time-out, too many requests, server error."""
+    return status in (408, 429) or status >= 500
+
+
+def _is_retryable(error: Exception) -> bool:
+    """Decide without a response. google-auth wraps transport errors, so the causes count too."""
+    network = (google.auth.exceptions.TransportError, aiohttp.ClientError, OSError, TimeoutError)
+    for link in chain_of(error):
+        if isinstance(link, ConfigurationError):
+            return False
+        if isinstance(link, network) or (
+            isinstance(link, google.auth.exceptions.GoogleAuthError) and link.retryable
+        ):
+            return True
+    return False
+
+
+def chain_of(error: BaseException) -> list[BaseException]:
+    """Return the error and its causes, each once: `raise error from error` makes a ring."""
+    links: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in links:
+        links.append(link)
+        link = link.__cause__ or link.__context__
+    return links
+
+
+def _describe(error: Exception) -> str:
+    """Describe an error: google-auth's first argument is the message, the second the whole response."""
+    message = str(error.args[0])[:_MAX_SEARCHED] if error.args else ""
+    named = message if isinstance(error, google.auth.exceptions.GoogleAuthError) and message else None
+    text = named or f"{type(error).__name__}: {message}".rstrip(": ")
+    return redacted(" ".join(text.split()))[:_MAX_DESCRIPTION]
+
+
+def _oauth_error(error: Exception) -> str:
+    """Return the OAuth error code of the response that google-auth's errors carry; "" without one."""
+    response = error.args[1] if len(error.args) > 1 else None
+    code: object = cast("dict[str, object]", response).get("error") if isinstance(response, dict) else None
+    return code if isinstance(code, str) else ""
+
+
+def _hint(description: str) -> str:
+    return next((hint for code, hint in _HINTS.items() if code in description), "")
+
+
+def _without_secrets(error: Exception, description: str) -> BaseException:
+    """Return the error itself as a cause, or a copy of its text where it, or its cause, shows a secret."""
+    for link in chain_of(error):
+        shown = repr(link) + str(link)
+        holds_more = isinstance(link, UnicodeError)  # all of what could not be converted
+        if holds_more or len(shown) > _MAX_SEARCHED or redacted(shown) != shown:
+            return google.auth.exceptions.GoogleAuthError(f"{type(error).__name__}: {description}")
+    return error

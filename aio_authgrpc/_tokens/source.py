@@ -1,0 +1,158 @@
+"""`TokenSource`: where tokens come from, and what a source is told when a token is needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from aio_authgrpc._http.request import AiohttpRequest
+from aio_authgrpc._loop.clock import SystemClock
+from aio_authgrpc._tokens.metadata import checked_header
+from aio_authgrpc._tokens.token import Token
+from aio_authgrpc.errors import ConfigurationError
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TokenRequest:
+    """What a source is told when a token is needed.
+
+    Attributes:
+        http: google-auth's `Request` over aiohttp, for a source that asks an endpoint. It stays the cache's.
+        audience: The audience of the token: `https://<host>` of the target, unless the user named another.
+        time: The wall time in seconds since the epoch, for a source that signs.
+        unwanted: The token to be replaced: the last one fetched, which is stale, expired or refused. None
+            before the first one; then a source may return a token that it already has.
+    """
+
+    http: AiohttpRequest
+    audience: str
+    time: float
+    unwanted: Token | None = None
+
+
+@runtime_checkable
+class TokenSource(Protocol):
+    """Where tokens come from: any object with a coroutine method `fetch`.
+
+    A token cache calls `fetch` from a task of its own, once at a time, in an empty context. Two caches with
+    different audiences may call it at the same time.
+
+    Three more attributes are optional: `header: str`, the metadata key that the tokens go to instead of
+    `authorization`; `load`, see `LoadableTokenSource`; `cache_key`, see `KeyedTokenSource`.
+    """
+
+    async def fetch(self, request: TokenRequest) -> Token:
+        """Return a token that can be used now.
+
+        Cancelling it must end it soon. What it raises becomes the error of the waiting calls. A
+        `TokenUnavailableError`, an `OSError` and the transport errors of aiohttp and google-auth are tried
+        again; others are not.
+
+        Raises:
+            TokenUnavailableError: There is no token now, and there may be one later.
+            TokenRefusedError: There will be no token, however often it is asked.
+        """
+        ...
+
+
+@runtime_checkable
+class LoadableTokenSource(TokenSource, Protocol):
+    """A source that reads files or the environment before its first token."""
+
+    async def load(self, request: TokenRequest) -> None:
+        """Read them, off the loop, and only once; later calls return at once.
+
+        Called when a channel is opened, so that a mistake shows there. Cancelling it must leave the source as
+        it was.
+
+        Raises:
+            ConfigurationError: A file or the environment cannot be used.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CacheKey:
+    """Identifies tokens: where the keys of two sources have equal fields, their channels share one cache.
+
+    Attributes:
+        owner: The object that the tokens depend on, such as google-auth's credential; compared by identity.
+        audience: The audience that `fetch` is asked for; "" where the tokens are the same for every audience.
+    """
+
+    owner: object
+    audience: str
+
+
+@runtime_checkable
+class KeyedTokenSource(TokenSource, Protocol):
+    """A source that says for which audiences, and with which other sources, it shares its tokens."""
+
+    def cache_key(self, audience: str) -> CacheKey:
+        """Return the key of the tokens for `audience`. Called after `load`."""
+        ...
+
+
+def check_source(source: object) -> None:
+    """Check that an argument `source` is a token source.
+
+    Raises:
+        ConfigurationError: It has no method `fetch`.
+    """
+    if not isinstance(source, TokenSource):
+        raise ConfigurationError(
+            f"expected a TokenSource, not {type(source).__name__}.",
+            field="source",
+            hint="connect() and the channel factories also take google-auth's credentials.",
+        )
+
+
+def cache_key(source: TokenSource, audience: str) -> CacheKey:
+    """Return the key of a source's tokens: the source's own, or the source itself and the audience."""
+    return source.cache_key(audience) if isinstance(source, KeyedTokenSource) else CacheKey(source, audience)
+
+
+def header_of(source: TokenSource, header: str | None) -> str | None:
+    """Return the metadata key that a source's tokens go to, in lower case.
+
+    Args:
+        source: Its attribute `header`, where it has one, is the key.
+        header: The key that the user named; None if none was named.
+
+    Returns:
+        The key, or None where neither the source nor the user names one.
+
+    Raises:
+        ConfigurationError: The key cannot carry text, or the user named another one than the source.
+    """
+    own: str | None = getattr(source, "header", None)
+    fixed = None if own is None else checked_header(own)
+    named = None if header is None else checked_header(header)
+    if fixed is not None and named is not None and fixed != named:
+        raise ConfigurationError(
+            f"these credentials send {fixed!r}, not {named!r}.",
+            field="header",
+            hint="Leave header= out, or name the header where the credentials are made.",
+        )
+    return named if fixed is None else fixed
+
+
+async def load(source: TokenSource, audience: str, request: AiohttpRequest | None) -> None:
+    """Let a source read its files, so that a mistake in them shows before the first RPC.
+
+    Args:
+        source: One without `load` has nothing to read.
+        audience: The audience of its tokens.
+        request: The HTTP transport; None makes one that is closed again.
+
+    Raises:
+        ConfigurationError, TokenUnavailableError: The source cannot be used.
+    """
+    if not isinstance(source, LoadableTokenSource):
+        return
+    http = AiohttpRequest() if request is None else request
+    try:
+        await source.load(TokenRequest(http=http, audience=audience, time=SystemClock.time()))
+    finally:
+        if request is None:
+            await http.aclose()
