@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -345,6 +346,7 @@ class CacheMachine(RuleBasedStateMachine):
             self.loop.close()
 
 
+@pytest.mark.hypothesis  # it has no time limit inside an example
 def test_the_cache_keeps_its_promises_whatever_happens() -> None:
     """One fetch at a time, nobody left behind, no usable token withheld, no expired one handed out."""
     run_state_machine_as_test(
