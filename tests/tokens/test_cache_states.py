@@ -1,0 +1,101 @@
+"""A cache serves a fresh token, a stale one while it refreshes, and no expired one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from aio_authgrpc import TokenCache, TokenState, TokenUnavailableError
+from aio_authgrpc.testing import FakeClock
+
+from .gated_source import GatedSource, fill, settle
+
+
+async def test_a_fresh_token_is_served_and_nothing_is_asked(
+    gated_cache: TokenCache, source: GatedSource
+) -> None:
+    """One request, however often the token is used."""
+    token = await fill(gated_cache, source)
+    assert all([await gated_cache.get() is token, gated_cache.current() is token])
+    assert len(source.requests) == 1
+    assert gated_cache.status().state is TokenState.FRESH
+
+
+async def test_just_before_the_window_nothing_is_asked(
+    gated_cache: TokenCache, source: GatedSource, clock: FakeClock
+) -> None:
+    """The window begins 225 s before the end at the earliest."""
+    token = await fill(gated_cache, source)
+    clock.advance(3600 - 225.1)
+    assert gated_cache.current() is token
+    await settle()
+    assert len(source.requests) == 1
+
+
+async def test_a_stale_token_is_served_while_refreshing(
+    gated_cache: TokenCache, source: GatedSource, clock: FakeClock
+) -> None:
+    """Nobody waits, and the refresh runs once."""
+    old = await fill(gated_cache, source)
+    clock.advance(3600 - 100)
+    assert [gated_cache.current() for _ in range(5)] == [old] * 5
+    await source.asked()
+    assert gated_cache.status().state is TokenState.STALE
+    source.answer("two")
+    await settle()
+    assert gated_cache.current() is not old
+    assert len(source.requests) == 2
+
+
+async def test_an_expired_token_waits(gated_cache: TokenCache, source: GatedSource, clock: FakeClock) -> None:
+    """The last 30 s are not served."""
+    await fill(gated_cache, source)
+    clock.advance(3600 - 30)
+    assert gated_cache.current() is None
+    assert (await fill(gated_cache, source, "two")).value == "two"
+
+
+async def test_a_token_without_an_expiry_stays_fresh(clock: FakeClock) -> None:
+    """Until a server refuses it."""
+    source = GatedSource(clock, lifetime=None)
+    async with TokenCache(source, clock=clock) as cache:
+        token = await fill(cache, source)
+        clock.advance(10 * 365 * 86_400)
+        assert (cache.current(), cache.status().expires_at) == (token, None)
+
+
+async def test_a_suspended_machine_notices_that_its_token_has_expired(
+    gated_cache: TokenCache, source: GatedSource, clock: FakeClock
+) -> None:
+    """Wall time went on while monotonic time stood still."""
+    await fill(gated_cache, source)
+    clock.jump(7_200)
+    assert gated_cache.current() is None
+
+
+async def test_a_token_that_has_expired_already_is_an_error(
+    gated_cache: TokenCache, source: GatedSource
+) -> None:
+    """It is not served, and the hint is about clocks."""
+    with pytest.raises(TokenUnavailableError, match="expired already") as caught:
+        await fill(gated_cache, source, lifetime=-5)
+    assert "clock" in caught.value.hint
+
+
+async def test_the_source_is_told_for_whom_and_when(
+    gated_cache: TokenCache, source: GatedSource, clock: FakeClock
+) -> None:
+    """The audience and the injected time reach the source."""
+    await fill(gated_cache, source)
+    assert (source.requests[0].audience, source.requests[0].time) == ("https://host", clock.time())
+
+
+@pytest.mark.parametrize("show", [repr, str])
+async def test_a_cache_shows_its_state_and_no_secret(
+    gated_cache: TokenCache, source: GatedSource, show: Callable[[object], str]
+) -> None:
+    """For people who print it."""
+    await fill(gated_cache, source, "s3cr3t")
+    assert "fresh" in show(gated_cache).lower()
+    assert "s3cr3t" not in show(gated_cache)
