@@ -19,8 +19,8 @@ from aio_authgrpc.testing import FakeClock
 from .gated_source import GatedSource, fill, settle
 
 
-async def test_closing_wakes_all_who_wait(source: GatedSource, clock: FakeClock) -> None:
-    """With an error that says so; the refresh is cancelled."""
+async def test_closing_wakes_all_waiting_callers(source: GatedSource, clock: FakeClock) -> None:
+    """They raise ChannelClosedError; the refresh is cancelled."""
     cache = TokenCache(source, clock=clock)
     waiting = [asyncio.create_task(cache.get()) for _ in range(3)]
     await source.asked()
@@ -30,7 +30,7 @@ async def test_closing_wakes_all_who_wait(source: GatedSource, clock: FakeClock)
 
 
 async def test_closing_twice_does_nothing(gated_cache: TokenCache, source: GatedSource) -> None:
-    """Idempotent."""
+    """The cache stays closed."""
     await fill(gated_cache, source)
     await gated_cache.aclose()
     await gated_cache.aclose()
@@ -39,7 +39,7 @@ async def test_closing_twice_does_nothing(gated_cache: TokenCache, source: Gated
 
 
 async def test_closing_is_bounded_by_a_source_that_ignores_cancellation(clock: FakeClock) -> None:
-    """A refresh that will not end does not hold the application's end."""
+    """`close_timeout` bounds the wait; a token that comes later is not kept."""
     held, asked = asyncio.Event(), asyncio.Event()
 
     class Stubborn:
@@ -63,10 +63,10 @@ async def test_closing_is_bounded_by_a_source_that_ignores_cancellation(clock: F
     await settle()
 
 
-async def test_a_refresh_cancelled_from_outside_is_an_error_that_may_be_retried(
+async def test_a_refresh_cancelled_from_outside_is_a_retryable_error(
     gated_cache: TokenCache, source: GatedSource
 ) -> None:
-    """Nobody hangs, and nobody who was not cancelled sees CancelledError."""
+    """A waiting caller that was not cancelled sees no CancelledError."""
     waiting = asyncio.create_task(gated_cache.get())
     await source.asked()
     for task in asyncio.all_tasks():
@@ -77,7 +77,7 @@ async def test_a_refresh_cancelled_from_outside_is_an_error_that_may_be_retried(
 
 
 def test_another_loop_is_one_clear_error(clock: FakeClock) -> None:
-    """A cache made in one thread's loop and used in another's."""
+    """A cache that was first used on one thread's loop is used on another's."""
     errors: list[BaseException] = []
 
     async def use(cache: TokenCache) -> None:
@@ -101,7 +101,7 @@ def test_another_loop_is_one_clear_error(clock: FakeClock) -> None:
 
 
 async def test_a_cache_closed_while_it_loads_starts_no_timer(clock: FakeClock) -> None:
-    """keep_warm on a closed cache would spin."""
+    """A timer on a closed cache would never end."""
     loading, release = asyncio.Event(), asyncio.Event()
 
     class Slow(GatedSource):

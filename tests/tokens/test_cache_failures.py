@@ -18,16 +18,16 @@ from aio_authgrpc import (
 )
 from aio_authgrpc.testing import FakeClock
 
-from .gated_source import GatedSource, fill, settle
+from .gated_source import GatedSource, failed, fill, settle
 
 
-async def test_a_failed_refresh_reaches_each_waiter_as_an_exception_of_its_own(
+async def test_a_failed_refresh_raises_another_exception_in_each_waiting_caller(
     gated_cache: TokenCache, source: GatedSource
 ) -> None:
-    """Same text, same cause, different objects."""
+    """They have the same text and cause, and are different objects."""
     waiting = [asyncio.create_task(gated_cache.get()) for _ in range(3)]
     await source.asked()
-    cause = ConnectionRefusedError("nobody there")
+    cause = ConnectionRefusedError("refused")
     source.fail(cause)
     errors = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(error) for error in errors] == [TokenUnavailableError] * 3
@@ -38,7 +38,7 @@ async def test_a_failed_refresh_reaches_each_waiter_as_an_exception_of_its_own(
 async def test_within_the_backoff_callers_get_the_recorded_error_at_once(
     gated_cache: TokenCache, source: GatedSource
 ) -> None:
-    """However many call, the endpoint is left alone."""
+    """The token endpoint is left alone, however many callers come."""
     waiting = asyncio.create_task(gated_cache.get())
     await source.asked()
     source.fail(OSError("down"))
@@ -53,21 +53,19 @@ async def test_within_the_backoff_callers_get_the_recorded_error_at_once(
 async def test_after_the_backoff_the_failure_is_forgotten(
     gated_cache: TokenCache, source: GatedSource, clock: FakeClock
 ) -> None:
-    """The next caller tries again, and a success clears the record."""
-    waiting = asyncio.create_task(gated_cache.get())
-    await source.asked()
-    source.fail(OSError("down"))
-    await asyncio.wait({waiting})
+    """The next caller starts a refresh, and its success clears the status."""
+    error = await failed(gated_cache, source, OSError("down"))
     clock.advance(1.0)
     assert (await fill(gated_cache, source)).value == "one"
-    assert (gated_cache.status().last_error, gated_cache.status().next_attempt_at) == (None, None)
-    assert waiting.exception() is not None
+    assert gated_cache.status().last_error is None
+    assert gated_cache.status().next_attempt_at is None
+    assert isinstance(error, TokenUnavailableError)
 
 
 async def test_a_failed_refresh_leaves_a_usable_token_alone(
     gated_cache: TokenCache, source: GatedSource, clock: FakeClock
 ) -> None:
-    """Until its very end, with attempts spaced by the back-off."""
+    """It is served until it expires, and refreshes are spaced by the back-off."""
     token = await fill(gated_cache, source)
     clock.advance(3600 - 150)
     assert gated_cache.current() is token
@@ -88,7 +86,7 @@ async def test_a_failed_refresh_leaves_a_usable_token_alone(
 async def test_the_back_off_ends_with_the_token_that_is_served(
     gated_cache: TokenCache, source: GatedSource, clock: FakeClock
 ) -> None:
-    """Else calls would fail for trouble that was over while there still was a token."""
+    """A longer back-off would fail calls although the endpoint had recovered while there was a token."""
     await fill(gated_cache, source, lifetime=3)
     clock.advance(2.8)
     assert gated_cache.current() is not None
@@ -101,17 +99,14 @@ async def test_the_back_off_ends_with_the_token_that_is_served(
     assert (await fill(gated_cache, source, "two")).value == "two"
 
 
-async def test_the_back_off_without_a_token_is_whole(
+async def test_an_expired_token_does_not_shorten_the_back_off(
     gated_cache: TokenCache, source: GatedSource, clock: FakeClock
 ) -> None:
-    """A token that has expired shortens nothing: the endpoint is left alone."""
+    """The endpoint is left alone for all of it."""
     await fill(gated_cache, source, lifetime=3)
     clock.advance(2.9)
-    waiting = asyncio.create_task(gated_cache.get())
-    await source.asked()
-    source.fail(OSError("down"))
-    await asyncio.wait({waiting})
-    assert isinstance(waiting.exception(), TokenUnavailableError)
+    error = await failed(gated_cache, source, OSError("down"))
+    assert isinstance(error, TokenUnavailableError)
     status = gated_cache.status()
     assert status.next_attempt_at is not None
     assert status.next_attempt_at - clock.time() > 0.1
@@ -120,30 +115,25 @@ async def test_the_back_off_without_a_token_is_whole(
 async def test_failures_in_a_row_are_logged_once(
     gated_cache: TokenCache, source: GatedSource, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A token endpoint that is down for an hour does not fill the log; its return is told too."""
+    """A token endpoint that is down for an hour does not fill the log; its recovery is logged too."""
     with caplog.at_level(logging.INFO, logger="aio_authgrpc"):
         for _ in range(3):
-            waiting = asyncio.create_task(gated_cache.get())
-            await source.asked()
-            source.fail(OSError("down"))
-            await asyncio.wait({waiting})
-            assert waiting.exception() is not None
+            error = await failed(gated_cache, source, OSError("down"))
+            assert isinstance(error, TokenUnavailableError)
             clock.advance(60)
         await fill(gated_cache, source)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
-async def test_the_status_tells_when_the_next_attempt_may_be_made(
+async def test_the_status_says_when_the_next_refresh_may_start(
     gated_cache: TokenCache, source: GatedSource, clock: FakeClock
 ) -> None:
-    """In wall time, within the first window."""
-    waiting = asyncio.create_task(gated_cache.get())
-    await source.asked()
-    source.fail(OSError("down"))
-    await asyncio.wait({waiting})
+    """In wall time, within the first back-off window of 1 s."""
+    error = await failed(gated_cache, source, OSError("down"))
     status = gated_cache.status()
-    assert waiting.exception() is not None
-    assert (status.state, status.generation) == (TokenState.EXPIRED, 0)
+    assert isinstance(error, TokenUnavailableError)
+    assert status.state is TokenState.EXPIRED
+    assert status.generation == 0
     assert status.next_attempt_at is not None
     assert clock.time() < status.next_attempt_at <= clock.time() + 1.0
 
@@ -156,10 +146,10 @@ async def test_the_status_tells_when_the_next_attempt_may_be_made(
         (TokenRefusedError("said by the source"), TokenRefusedError),
     ],
 )
-async def test_whatever_a_source_raises_becomes_an_rpc_error(
+async def test_any_error_of_a_source_becomes_an_rpc_error(
     gated_cache: TokenCache, source: GatedSource, error: Exception, kind: type[AuthRpcError]
 ) -> None:
-    """A source is users' code."""
+    """A source is users' code and may raise anything."""
     waiting = asyncio.create_task(gated_cache.get())
     await source.asked()
     source.fail(error)
@@ -167,8 +157,8 @@ async def test_whatever_a_source_raises_becomes_an_rpc_error(
         await waiting
 
 
-async def test_a_source_that_returns_no_token_is_told_so(clock: FakeClock) -> None:
-    """A str where a Token belongs is a mistake that names both."""
+async def test_a_source_that_returns_a_str_is_refused(clock: FakeClock) -> None:
+    """The error names both types."""
 
     class Mistaken:
         async def fetch(self, request: TokenRequest) -> Token:
@@ -179,21 +169,21 @@ async def test_a_source_that_returns_no_token_is_told_so(clock: FakeClock) -> No
             await cache.get()
 
 
-async def test_a_refresh_has_an_end_whatever_the_source_does(clock: FakeClock) -> None:
-    """A source that never answers is cut off by the refresh's own budget."""
+async def test_a_source_that_never_answers_is_cut_off(clock: FakeClock) -> None:
+    """By `refresh_timeout`, here one that is over at once."""
     source = GatedSource(clock)
-    async with TokenCache(source, clock=clock, refresh_timeout=0.0) as cache:
-        with pytest.raises(TokenUnavailableError, match="0 s were not enough"):
+    async with TokenCache(source, clock=clock, refresh_timeout=1e-9) as cache:
+        with pytest.raises(TokenUnavailableError, match="no token within 1e-09 s"):
             await cache.get()
 
 
-async def test_a_source_that_raises_cancelled_error_has_failed(
+async def test_a_cancelled_error_of_the_source_is_a_failure(
     gated_cache: TokenCache, source: GatedSource
 ) -> None:
-    """Nobody cancelled the refresh: the back-off holds, and nobody sees CancelledError."""
+    """The refresh was not cancelled: callers see an RPC error, and the back-off holds."""
     waiting = asyncio.create_task(gated_cache.get())
     await source.asked()
-    source.fail(asyncio.CancelledError())  # type: ignore[arg-type]  # the mistake
+    source.fail(asyncio.CancelledError())
     with pytest.raises(TokenUnavailableError, match="from inside"):
         await waiting
     with pytest.raises(TokenUnavailableError, match="from inside"):
@@ -205,7 +195,7 @@ async def test_a_source_that_raises_cancelled_error_has_failed(
 async def test_an_error_that_is_its_own_cause_is_an_error(
     gated_cache: TokenCache, source: GatedSource, kind: type[Exception]
 ) -> None:
-    """`raise error from error` makes a ring, which must not be walked for ever."""
+    """`raise error from error` makes a ring; following the causes must end."""
     error = kind("ring")
     error.__cause__ = error
     waiting = asyncio.create_task(gated_cache.get())

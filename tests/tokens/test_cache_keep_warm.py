@@ -11,7 +11,7 @@ from .gated_source import GatedSource, fill, settle
 
 
 async def test_keep_warm_refreshes_without_a_caller(source: GatedSource, clock: FakeClock) -> None:
-    """By a timer that follows the token's limits."""
+    """A timer follows the token's limits."""
     async with TokenCache(source, clock=clock, keep_warm=True, rng=random.Random(1)) as cache:
         await source.asked()
         source.answer("one")
@@ -29,15 +29,16 @@ async def test_keep_warm_refreshes_without_a_caller(source: GatedSource, clock: 
 async def test_without_keep_warm_an_idle_cache_asks_for_nothing(
     gated_cache: TokenCache, source: GatedSource, clock: FakeClock
 ) -> None:
-    """No timer, no task."""
+    """It has no timer."""
     await fill(gated_cache, source)
     clock.advance(7_200)
     await settle()
-    assert (clock.sleepers, len(source.requests)) == (0, 1)
+    assert clock.sleepers == 0
+    assert len(source.requests) == 1
 
 
 async def test_keep_warm_works_from_the_first_get(source: GatedSource, clock: FakeClock) -> None:
-    """Also where nobody called load()."""
+    """`load()` need not be called."""
     cache = TokenCache(source, clock=clock, keep_warm=True)
     await fill(cache, source)
     await clock.wait_for_sleepers()

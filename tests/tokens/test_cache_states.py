@@ -15,9 +15,10 @@ from .gated_source import GatedSource, fill, settle
 async def test_a_fresh_token_is_served_and_nothing_is_asked(
     gated_cache: TokenCache, source: GatedSource
 ) -> None:
-    """One request, however often the token is used."""
+    """The source is asked once, however often the token is used."""
     token = await fill(gated_cache, source)
-    assert all([await gated_cache.get() is token, gated_cache.current() is token])
+    assert await gated_cache.get() is token
+    assert gated_cache.current() is token
     assert len(source.requests) == 1
     assert gated_cache.status().state is TokenState.FRESH
 
@@ -25,7 +26,7 @@ async def test_a_fresh_token_is_served_and_nothing_is_asked(
 async def test_just_before_the_window_nothing_is_asked(
     gated_cache: TokenCache, source: GatedSource, clock: FakeClock
 ) -> None:
-    """The window begins 225 s before the end at the earliest."""
+    """The stale window begins 225 s before the token's end, at the earliest."""
     token = await fill(gated_cache, source)
     clock.advance(3600 - 225.1)
     assert gated_cache.current() is token
@@ -36,7 +37,7 @@ async def test_just_before_the_window_nothing_is_asked(
 async def test_a_stale_token_is_served_while_refreshing(
     gated_cache: TokenCache, source: GatedSource, clock: FakeClock
 ) -> None:
-    """Nobody waits, and the refresh runs once."""
+    """No caller waits, and one refresh runs."""
     old = await fill(gated_cache, source)
     clock.advance(3600 - 100)
     assert [gated_cache.current() for _ in range(5)] == [old] * 5
@@ -49,7 +50,7 @@ async def test_a_stale_token_is_served_while_refreshing(
 
 
 async def test_an_expired_token_waits(gated_cache: TokenCache, source: GatedSource, clock: FakeClock) -> None:
-    """The last 30 s are not served."""
+    """A token is not served in the last 30 s of its life."""
     await fill(gated_cache, source)
     clock.advance(3600 - 30)
     assert gated_cache.current() is None
@@ -57,12 +58,13 @@ async def test_an_expired_token_waits(gated_cache: TokenCache, source: GatedSour
 
 
 async def test_a_token_without_an_expiry_stays_fresh(clock: FakeClock) -> None:
-    """Until a server refuses it."""
+    """It is served until a server refuses it."""
     source = GatedSource(clock, lifetime=None)
     async with TokenCache(source, clock=clock) as cache:
         token = await fill(cache, source)
         clock.advance(10 * 365 * 86_400)
-        assert (cache.current(), cache.status().expires_at) == (token, None)
+        assert cache.current() is token
+        assert cache.status().expires_at is None
 
 
 async def test_a_suspended_machine_notices_that_its_token_has_expired(
@@ -74,28 +76,27 @@ async def test_a_suspended_machine_notices_that_its_token_has_expired(
     assert gated_cache.current() is None
 
 
-async def test_a_token_that_has_expired_already_is_an_error(
-    gated_cache: TokenCache, source: GatedSource
-) -> None:
-    """It is not served, and the hint is about clocks."""
+async def test_a_token_that_comes_expired_is_an_error(gated_cache: TokenCache, source: GatedSource) -> None:
+    """It is not served, and the hint says to compare the clocks."""
     with pytest.raises(TokenUnavailableError, match="expired already") as caught:
         await fill(gated_cache, source, lifetime=-5)
     assert "clock" in caught.value.hint
 
 
-async def test_the_source_is_told_for_whom_and_when(
+async def test_the_source_is_told_the_audience_and_the_time(
     gated_cache: TokenCache, source: GatedSource, clock: FakeClock
 ) -> None:
-    """The audience and the injected time reach the source."""
+    """The time is the injected clock's."""
     await fill(gated_cache, source)
-    assert (source.requests[0].audience, source.requests[0].time) == ("https://host", clock.time())
+    assert source.requests[0].audience == "https://host"
+    assert source.requests[0].time == clock.time()
 
 
 @pytest.mark.parametrize("show", [repr, str])
 async def test_a_cache_shows_its_state_and_no_secret(
     gated_cache: TokenCache, source: GatedSource, show: Callable[[object], str]
 ) -> None:
-    """For people who print it."""
+    """`print(cache)` is safe."""
     await fill(gated_cache, source, "s3cr3t")
     assert "fresh" in show(gated_cache).lower()
     assert "s3cr3t" not in show(gated_cache)

@@ -12,8 +12,10 @@ from aio_authgrpc import AuthRpcError, TokenCache, TokenDeadlineExceededError
 from .gated_source import GatedSource, settle
 
 
-async def test_a_thousand_who_wait_make_one_request(gated_cache: TokenCache, source: GatedSource) -> None:
-    """Single flight."""
+async def test_a_thousand_waiting_callers_make_one_request(
+    gated_cache: TokenCache, source: GatedSource
+) -> None:
+    """All get the token of one fetch."""
     waiting = [asyncio.create_task(gated_cache.get()) for _ in range(1_000)]
     await source.asked()
     source.answer("one")
@@ -21,10 +23,10 @@ async def test_a_thousand_who_wait_make_one_request(gated_cache: TokenCache, sou
     assert len(source.requests) == 1
 
 
-async def test_the_first_who_is_cancelled_costs_the_others_nothing(
+async def test_a_cancelled_first_caller_costs_the_others_nothing(
     gated_cache: TokenCache, source: GatedSource
 ) -> None:
-    """Also the first, who started the refresh."""
+    """The refresh that the first caller started goes on."""
     first, *others = [asyncio.create_task(gated_cache.get()) for _ in range(10)]
     await source.asked()
     first.cancel()
@@ -34,10 +36,10 @@ async def test_the_first_who_is_cancelled_costs_the_others_nothing(
     assert first.cancelled()
 
 
-async def test_all_are_cancelled_and_the_next_one_uses_the_refresh(
+async def test_when_all_callers_are_cancelled_the_next_one_uses_the_refresh(
     gated_cache: TokenCache, source: GatedSource
 ) -> None:
-    """What was started is not thrown away."""
+    """A refresh without waiting callers goes on."""
     waiting = [asyncio.create_task(gated_cache.get()) for _ in range(3)]
     await source.asked()
     for task in waiting:
@@ -50,10 +52,10 @@ async def test_all_are_cancelled_and_the_next_one_uses_the_refresh(
     assert len(source.requests) == 1
 
 
-async def test_a_wait_that_is_out_of_time_says_that_it_was_the_token(
+async def test_a_wait_that_is_out_of_time_names_the_token(
     gated_cache: TokenCache, source: GatedSource
 ) -> None:
-    """DEADLINE_EXCEEDED, and the refresh goes on."""
+    """The code is DEADLINE_EXCEEDED, and the refresh goes on."""
     with pytest.raises(TokenDeadlineExceededError, match="waited for an access token") as caught:
         await gated_cache.get(timeout=0.0)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -64,7 +66,7 @@ async def test_a_wait_that_is_out_of_time_says_that_it_was_the_token(
 
 
 async def test_cancelled_by_asyncio_timeout_surfaces_as_timeout_error(gated_cache: TokenCache) -> None:
-    """A scope around the wait keeps its own exception."""
+    """`asyncio.timeout` around the wait raises its own exception, not one of the package."""
     with pytest.raises(TimeoutError) as caught:
         async with asyncio.timeout(0):
             await gated_cache.get()
@@ -74,7 +76,7 @@ async def test_cancelled_by_asyncio_timeout_surfaces_as_timeout_error(gated_cach
 async def test_cancelled_by_task_cancel_the_task_is_cancelled(
     gated_cache: TokenCache, source: GatedSource
 ) -> None:
-    """Cancellation is never converted."""
+    """Cancellation is never turned into another error."""
     task = asyncio.create_task(gated_cache.get(timeout=60))
     await source.asked()
     task.cancel()
