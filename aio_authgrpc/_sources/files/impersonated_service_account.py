@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from aio_authgrpc._sources.files import (
-    authorized_user,
-    external_account_authorized_user,
-    fields,
-    service_account,
-)
+from aio_authgrpc._sources.files import fields
+from aio_authgrpc._sources.files.authorized_user import authorized_user
 from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
+from aio_authgrpc._sources.files.external_account_authorized_user import external_account_authorized_user
 from aio_authgrpc._sources.files.fields import ANY, impersonated_email, impersonation_url
 from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, checked_info
+from aio_authgrpc._sources.files.service_account import service_account
 from aio_authgrpc._sources.files.source import CredentialFileSource
 from aio_authgrpc._sources.options import CredentialOptions, checked_options
 
