@@ -22,14 +22,13 @@ if TYPE_CHECKING:
     from aio_authgrpc._calls.identity import identity
     from aio_authgrpc._client.google_auth import insecure_authorized_channel, secure_authorized_channel
     from aio_authgrpc._http.request import AiohttpRequest
-    from aio_authgrpc._sources.api_key import api_key
+    from aio_authgrpc._sources.compute_engine import compute_engine
     from aio_authgrpc._sources.default import default
-    from aio_authgrpc._sources.files.functions import authorized_user
+    from aio_authgrpc._sources.files.authorized_user import authorized_user
     from aio_authgrpc._sources.files.service_account import service_account
     from aio_authgrpc._sources.id_token import id_token
-    from aio_authgrpc._sources.metadata_server import compute_engine
     from aio_authgrpc._sources.signed_jwt import service_account_jwt
-    from aio_authgrpc._sources.static import anonymous, static_token, token_source
+    from aio_authgrpc._sources.static import anonymous, api_key, static_token, token_source
     from aio_authgrpc._tls.credentials import SslCredentials
     from aio_authgrpc._tls.files import client_certificate_files
     from aio_authgrpc._tokens.source import TokenRequest, TokenSource
@@ -84,10 +83,10 @@ _MODULES = {
     "TokenRequest": "_tokens.source",
     "TokenSource": "_tokens.source",
     "anonymous": "_sources.static",
-    "api_key": "_sources.api_key",
-    "authorized_user": "_sources.files.functions",
+    "api_key": "_sources.static",
+    "authorized_user": "_sources.files.authorized_user",
     "client_certificate_files": "_tls.files",
-    "compute_engine": "_sources.metadata_server",
+    "compute_engine": "_sources.compute_engine",
     "credentials": "",
     "default": "_sources.default",
     "errors": "",

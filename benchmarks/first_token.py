@@ -20,7 +20,7 @@ from typing import Any
 from first_call import IDLE, TICK, StallWatch
 
 import aio_authgrpc
-from aio_authgrpc._sources import as_token_source
+from aio_authgrpc._sources.credentials import as_token_source
 
 IDLING, BUSY = "idle", "becoming somebody"
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]

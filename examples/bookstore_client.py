@@ -2,8 +2,8 @@
 
     python bookstore_client.py --host HOST --port 443 --use_tls --auth_token "$JWT_TOKEN"
 
-It calls a server that runs elsewhere. Other users of the machine can read a command line; a program of
-your own gets its token from `service_account_jwt()` instead (`endpoints_jwt.py`).
+The server runs elsewhere. Other users of the machine can read the token on the command line; in your own
+program, use `service_account_jwt()` instead (`endpoints_jwt.py`).
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Mutual TLS with certificates in files, which are exchanged while calls go on; none of them fails."""
+"""Exchange the certificate files of a mutual TLS connection during calls; none of the calls fails."""
 
 import asyncio
 import tempfile
@@ -9,14 +9,14 @@ from aio_authgrpc.testing import EchoServer, EchoStub
 
 
 def write_certificate(server: EchoServer, directory: Path, name: str) -> None:
-    """Do what cert-manager, SPIFFE's helpers or an administrator would do."""
+    """Write a new certificate, as cert-manager, a SPIFFE helper or an administrator does."""
     chain, key = server.issue_client_certificate(name)
     (directory / "client.pem").write_bytes(chain)
     (directory / "client.key").write_bytes(key)
 
 
 async def exchange(server: EchoServer, directory: Path) -> None:
-    """Call all the time, until the server has seen the second certificate."""
+    """Call continuously until the server has seen the second certificate."""
     (directory / "ca.pem").write_bytes(server.ca_pem)
     write_certificate(server, directory, "first@example.com")
     async with connect(

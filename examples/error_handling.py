@@ -12,7 +12,7 @@ from aio_authgrpc.testing import Authority, BookstoreServer
 
 
 async def meet(calling: Awaitable[object]) -> None:
-    """Wait for what is going to fail, and print what to do."""
+    """Await a call that fails, and print what to do about it."""
     try:
         await calling
     except auth.ConfigurationError as error:
@@ -20,7 +20,7 @@ async def meet(calling: Awaitable[object]) -> None:
     except auth.errors.TokenUnavailableError as error:
         print(f"Retry later (retryable is {error.retryable}): {error.message}")
     except auth.errors.TokenRefusedError as error:
-        print(f"Do not retry, somebody has to act: {error.hint}")
+        print(f"Do not retry, an operator has to act: {error.hint}")
     except auth.errors.TokenDeadlineExceededError as error:
         print(f"Give it more time; the RPC was not sent: {error.message}")
     except auth.errors.ConnectionNotReadyError as error:
@@ -40,7 +40,7 @@ async def call(connection: auth.Connection[BookstoreStub], shelf: int = 1, timeo
 
 
 async def list_shelves(bookstore: BookstoreStub) -> object:
-    """Make a call with a stub, on whatever loop this runs."""
+    """Make a call on the current event loop."""
     return await bookstore.ListShelves(Empty())
 
 
@@ -61,8 +61,8 @@ async def main() -> None:
         authority.behave()
         with authority.hold():
             await meet(call(connect(credentials=account()), timeout=0.2))
-        nobody_there = auth.connect("localhost:1", BookstoreStub, credentials=account(), ready_timeout=0.5)
-        await meet(call(nobody_there))
+        unreachable = auth.connect("localhost:1", BookstoreStub, credentials=account(), ready_timeout=0.5)
+        await meet(call(unreachable))
         async with connect(credentials=account()) as bookstore:
             await meet(asyncio.to_thread(lambda: asyncio.run(list_shelves(bookstore))))
         await meet(list_shelves(bookstore))

@@ -1,6 +1,6 @@
-"""The four ways to TLS that google-auth's `secure_authorized_channel` has, against servers of this machine.
+"""Choose TLS in the four ways of google-auth's `secure_authorized_channel`, against servers of this machine.
 
-On Google Cloud leave out the certificate authorities, and what makes this machine a workload.
+On Google Cloud, leave out the certificate authorities and `become_a_workload()`.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ CREDENTIALS = static_token("a-token")  # or any credential of google-auth
 async def call(
     option: str, opening: AbstractAsyncContextManager[AuthorizedChannel], server: EchoServer
 ) -> None:
-    """Open the channel, call, and say whose certificate the server saw."""
+    """Open the channel, call, and print the client certificate that the server saw."""
     async with opening as channel:
         await EchoStub(channel).UnaryUnary(b"hello", timeout=10)
     print(f"{option}: {', '.join(server.calls[-1].client_names) or 'no client certificate'}")

@@ -1,4 +1,4 @@
-"""Bring tokens from elsewhere: a coroutine function, and a class that asks an endpoint over HTTP."""
+"""Bring your own tokens: a coroutine function, and a class that asks an endpoint over HTTP."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from aio_authgrpc.testing import Authority, BookstoreServer
 
 
 class RefreshTokenSource:
-    """A `TokenSource`: whatever has a coroutine method `fetch` is one."""
+    """A `TokenSource`: any object with a coroutine method `fetch` is one."""
 
     def __init__(self, info: dict[str, str]) -> None:
         self._token_uri = info["token_uri"]

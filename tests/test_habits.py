@@ -46,6 +46,15 @@ def test_the_workflow_runs_each_environment_of_tox() -> None:
     assert [set(names.split(", ")) for names in named] == [others]
 
 
+def test_the_classifiers_are_the_pythons_of_tox() -> None:
+    """The workflow's matrix is made of them; free-threaded Pythons have no classifier of their own."""
+    minors = re.findall(r"Python :: 3\.(\d+)", "\n".join(pyproject()["project"]["classifiers"]))
+    pythons = {
+        environment.removesuffix("t") for environment in tox_environments() if is_a_python(environment)
+    }
+    assert {f"py3{minor}" for minor in minors} == pythons
+
+
 def test_the_lowest_classifier_is_the_lowest_python_that_is_required() -> None:
     """The workflow's matrix is made of the classifiers."""
     project = pyproject()["project"]

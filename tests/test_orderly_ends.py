@@ -127,17 +127,11 @@ def test_closing_during_a_refresh_says_nothing() -> None:
 def test_a_refresh_that_fails_behind_its_callers_is_logged_once_and_no_more() -> None:
     """Also where nobody waits for it: "Task exception was never retrieved" is for bugs."""
     script = Script("""
-        class Source:
-            fetched = 0
-            async def fetch(self, request):
-                self.fetched += 1
-                if self.fetched > 1:
-                    raise OSError("down")
-                return aio_authgrpc.Token("abc", expires_at=time.time() + 3600)
         async def main():
-            clock = aio_authgrpc.testing.FakeClock(time.time())
-            async with aio_authgrpc.tokens.TokenCache(Source(), clock=clock, attempts=1) as tokens:
+            clock, source = aio_authgrpc.testing.FakeClock(), aio_authgrpc.testing.ScriptedTokens()
+            async with aio_authgrpc.tokens.TokenCache(source, clock=clock, attempts=1) as tokens:
                 await tokens.get()
+                source.fail(OSError("down"))
                 clock.advance(3500)
                 async with tokens.events() as events:
                     await tokens.get()

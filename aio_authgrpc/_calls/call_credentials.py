@@ -21,7 +21,7 @@ from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._http.request import AiohttpRequest, own_request
 from aio_authgrpc._loop.clock import SystemClock
 from aio_authgrpc._loop.loop_watch import LoopWatch
-from aio_authgrpc._sources import CredentialsType, as_token_source
+from aio_authgrpc._sources.credentials import CredentialsType, as_token_source
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc._tokens.metadata import checked_header
 from aio_authgrpc._tokens.source import LoadableTokenSource, TokenRequest

@@ -8,14 +8,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from aio_authgrpc._checks.pickling import NotPickled
-from aio_authgrpc._sources import as_token_source
-from aio_authgrpc._sources.several import SeveralIdentitiesSource
+from aio_authgrpc._sources.credentials import as_token_source
+from aio_authgrpc._sources.several import SeveralTokensSource
 from aio_authgrpc._tokens.metadata import checked_header
 from aio_authgrpc._tokens.source import TokenSource, cache_key
 from aio_authgrpc.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from aio_authgrpc._sources import CredentialsType
+    from aio_authgrpc._sources.credentials import CredentialsType
 
 current_identities: ContextVar[tuple[Identity, ...]] = ContextVar("aio_authgrpc identities", default=())
 """The identities of this context, the innermost last."""
@@ -86,7 +86,7 @@ def identity(credentials: CredentialsType, *, header: str | None = None) -> Iden
     """
     source = as_token_source(credentials)
     key = chosen_header(source, header)
-    if isinstance(source, SeveralIdentitiesSource):
+    if isinstance(source, SeveralTokensSource):
         return Identity(source.sources.items())
     return Identity([(key, source)])
 

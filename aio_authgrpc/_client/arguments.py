@@ -12,11 +12,11 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.identity import chosen_header
-from aio_authgrpc._checks.arguments import check_seconds, check_type, listed, pairs
+from aio_authgrpc._checks.arguments import as_list, check_count, check_seconds, check_type, checked_pairs
 from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._client.target import Target, parse_target
 from aio_authgrpc._http.request import AiohttpRequest
-from aio_authgrpc._sources import CredentialsType, as_token_source
+from aio_authgrpc._sources.credentials import CredentialsType, as_token_source
 from aio_authgrpc._sources.static import AnonymousTokenSource, anonymous
 from aio_authgrpc._tls.channel_credentials import check_channel_credentials, is_local_credentials
 from aio_authgrpc._tls.credentials import SslCredentials
@@ -132,7 +132,9 @@ class ChannelSettings(NotPickled):
                 field="plaintext",
                 hint="Leave out one of them.",
             )
-        self.options: Options = pairs("options", given.get("options"), "[('grpc.keepalive_time_ms', 30_000)]")
+        self.options: Options = checked_pairs(
+            "options", given.get("options"), "[('grpc.keepalive_time_ms', 30_000)]"
+        )
         if self.target.is_local or is_local_credentials(self.ssl_credentials):
             self.options = _past_the_proxy(self.options)
         authority = _of("authority", given.get("authority"), str, type(None))
@@ -141,14 +143,12 @@ class ChannelSettings(NotPickled):
             self.options = (*self.options, ("grpc.default_authority", authority))
         self.compression = _of("compression", given.get("compression"), grpc.Compression, type(None))
         interceptors = given.get("interceptors")
-        self.interceptors: list[grpc.aio.ClientInterceptor] = listed(
-            () if interceptors is None else interceptors
-        )
-        if not all(isinstance(item, grpc.aio.ClientInterceptor) for item in self.interceptors):
+        listed = as_list(() if interceptors is None else interceptors)
+        if listed is None or not all(isinstance(item, grpc.aio.ClientInterceptor) for item in listed):
             raise ConfigurationError("expected a list of grpc.aio client interceptors.", field="interceptors")
-        self.pool_size = _of("pool_size", given.get("pool_size", 1), int)
-        if self.pool_size < 1:
-            raise ConfigurationError(f"{self.pool_size!r} is less than 1.", field="pool_size")
+        self.interceptors: list[grpc.aio.ClientInterceptor] = listed
+        self.pool_size = given.get("pool_size", 1)
+        check_count("pool_size", self.pool_size)
 
 
 def check_keywords(function: str, given: Mapping[str, object], allowed: type) -> None:

@@ -13,7 +13,7 @@ from aio_authgrpc._client.arguments import ChannelArguments, ChannelSettings, ch
 from aio_authgrpc._client.connect import Connection
 from aio_authgrpc._client.opening import open_channel
 from aio_authgrpc._http.request import own_request
-from aio_authgrpc._sources import CredentialsType
+from aio_authgrpc._sources.credentials import CredentialsType
 from aio_authgrpc._tls.credentials import SslCredentials, check_client_certificate
 from aio_authgrpc._tls.settings import ClientCertificate
 from aio_authgrpc.errors import ConfigurationError, TlsArgumentsError

@@ -11,7 +11,7 @@ from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._client.arguments import ChannelSettings, Options
 from aio_authgrpc._tls.credentials import SslCredentials, tls_source
 from aio_authgrpc._tls.settings import TlsSettings
-from aio_authgrpc._tokens.shared import open_shared_cache
+from aio_authgrpc._tokens.shared import lease_cache
 
 
 async def open_channel(settings: ChannelSettings) -> AuthorizedChannel:
@@ -23,20 +23,20 @@ async def open_channel(settings: ChannelSettings) -> AuthorizedChannel:
         ConfigurationError: A file or the environment cannot be used.
         ClientCertificateError: The client certificate cannot be used.
     """
-    auth, close_auth = await open_shared_cache(
+    lease = await lease_cache(
         settings.source, audience=settings.audience, request=settings.request, keep_warm=settings.keep_warm
     )
-    stop_events = None if settings.on_event is None else auth.subscribe(settings.on_event)
+    stop_events = None if settings.on_event is None else lease.cache.subscribe(settings.on_event)
 
     async def close() -> None:
         if stop_events is not None:
             stop_events()
-        await close_auth()
+        await lease.give_back()
 
     try:
         return AuthorizedChannel(
             await _channel_below(settings),
-            auth,
+            lease.cache,
             header=settings.header,
             metadata=settings.metadata,
             audience=settings.audience,

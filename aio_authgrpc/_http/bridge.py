@@ -28,12 +28,12 @@ _LONGEST_RETRY_AFTER = 300.0
 class ThreadRequest(google.auth.transport.Request):
     """The transport of one blocking function: it remembers the last status, and can be cut off.
 
-    google-auth's exceptions do not tell the status. And a function whose result is no longer wanted must not
-    go on sending: a thread cannot be stopped, but its requests can.
+    google-auth's exceptions do not tell the status. And after a cancellation the function must not go on
+    sending: a thread cannot be stopped, but its requests can.
 
-    What may be tried again is raised here, as `TokenUnavailableError`, past google-auth: google-auth retries
-    some of it after seconds in `time.sleep`, some of it not at all, and does not read `Retry-After`. The
-    token cache decides whether and when to try again.
+    A failure that a later attempt may mend is raised as `TokenUnavailableError`, past google-auth, which
+    retries some of them after seconds in `time.sleep`, some not at all, and does not read `Retry-After`.
+    The token cache decides whether and when to try again.
 
     Args:
         request: Sends the requests, on the loop that it was bound to.
@@ -57,13 +57,13 @@ class ThreadRequest(google.auth.transport.Request):
         **_: object,
     ) -> HttpResponse:
         """Send one request from the thread, blocking it; see `AiohttpRequest.__call__`."""
-        self.status = None  # no response is no status, whatever came before
+        self.status = None  # a request without a response must not leave the one before it
         context = ssl_context_of(verify, cert)
         send = partial(self._request.send, url, method, body, headers, timeout, ssl_context=context)
         try:
             response = self._request.run_on_loop(partial(self._send, send))
         except (asyncio.CancelledError, concurrent.futures.CancelledError):
-            # google-auth's own threads handle errors, but no cancellation.
+            # google-auth's own threads handle errors, but not a cancellation.
             raise _cut_off_error() from None
         except TransportError as error:
             if self._cut_off:
@@ -85,14 +85,14 @@ class ThreadRequest(google.auth.transport.Request):
             self._sending.discard(task)
 
     def _checked(self, response: HttpResponse, url: str) -> HttpResponse:
-        """Return a response that google-auth can make something of."""
+        """Return a response, or raise for one that google-auth would misread."""
         self.status = response.status
         if is_retryable_status(response.status):
             raise _unavailable(response, url)
-        if response.status in _REDIRECTS:  # of which google-auth would say nothing
+        if response.status in _REDIRECTS:
             raise TokenRefusedError(
                 f"No token could be fetched: {place_of(url)} answered {response.status}, a redirect.",
-                hint="It is not followed, or the credential would go elsewhere. Check the address.",
+                hint="Redirects are not followed, so that no secret goes elsewhere. Check the address.",
             )
         return response
 
@@ -101,13 +101,13 @@ class ThreadRequest(google.auth.transport.Request):
         self._request.bind()
 
     def cut_off(self) -> None:
-        """End the request that is under way, and refuse any other. On the loop only."""
+        """Cancel the request that is under way, and refuse any other. On the loop only."""
         self._cut_off = True
         for task in self._sending:
             task.cancel()
 
     def __deepcopy__(self, memo: object) -> Self:
-        # google-auth copies the request for look-ups in its own threads; a session has no copy.
+        # google-auth copies the request for look-ups in its own threads; a session cannot be copied.
         return self
 
 
@@ -119,7 +119,7 @@ async def bridge_to_thread(function: Callable[[], T], request: ThreadRequest) ->
     """Run a blocking function of google-auth's, which sends with `request`, in a worker thread.
 
     Cancelling it returns at once: a request under way is cancelled and no other is sent. A
-    `time.sleep` or a subprocess inside google-auth is left to end by itself, its outcome dropped.
+    `time.sleep` or a subprocess inside google-auth ends by itself, its outcome dropped.
     """
     await import_off_loop("anyio.from_thread", "anyio._backends._asyncio")
     request.bind()
@@ -130,7 +130,7 @@ async def bridge_to_thread(function: Callable[[], T], request: ThreadRequest) ->
 
 
 def _unavailable(response: HttpResponse, url: str) -> TokenUnavailableError:
-    """Return the error for a response that asks to be tried again."""
+    """Return the error for a response whose status asks for another attempt."""
     text = response.data[:1_000].decode(errors="replace")
     problem = TransportError(f"{place_of(url)} answered {response.status}: {text}")
     translated = token_error(problem, http_status=response.status)

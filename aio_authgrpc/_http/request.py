@@ -1,8 +1,8 @@
 """google-auth's `Request`, carried by one aiohttp session on the loop.
 
 google-auth is written for threads: a credential calls `request(url=..., method=..., ...)` and blocks
-until the response is there. `AiohttpRequest` is such a callable. Called in a worker thread it sends
-the request on the event loop and blocks that thread alone.
+until the response is there. `AiohttpRequest` is such a callable: called in a worker thread, it sends
+the request on the event loop and blocks only that thread.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -29,38 +30,19 @@ if TYPE_CHECKING:
 Headers = Mapping[str, str | bytes]
 """Request headers; values may be bytes, as some of google-auth's are."""
 
-# A token response has a few hundred bytes, a JWKS a few thousand. More is not what was asked for.
+# A token response has a few hundred bytes, a JWKS a few thousand.
 _MAX_RESPONSE_BYTES = 1024 * 1024
 
 
-class HttpResponse(google.auth.transport.Response):
-    """A response with its body read, as google-auth's `transport.Response`.
+# Registered, not inherited: google-auth's class has abstract properties, which fields cannot implement.
+@google.auth.transport.Response.register
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """A response with its whole body read; its headers are found without regard to case."""
 
-    Args:
-        status: The HTTP status.
-        headers: Its headers, found without regard to case.
-        data: The whole body.
-    """
-
-    def __init__(self, status: int, headers: Mapping[str, str], data: bytes) -> None:
-        self._status = status
-        self._headers = headers
-        self._data = data
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-        return self._status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The headers, found without regard to case."""
-        return self._headers
-
-    @property
-    def data(self) -> bytes:
-        """The whole body."""
-        return self._data
+    status: int
+    headers: Mapping[str, str]
+    data: bytes = field(repr=False)
 
 
 class AiohttpRequest(google.auth.transport.Request):
@@ -71,7 +53,7 @@ class AiohttpRequest(google.auth.transport.Request):
     takes proxies from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, but no password from a netrc file.
 
     Args:
-        session: The session to use. It stays the caller's, who closes it. None makes one at the first
+        session: The session to use; closing it stays with the caller. None makes one at the first
             request, which `aclose()` closes.
         timeout: Seconds that one request may take in all, also where google-auth would allow more.
     """
@@ -101,7 +83,7 @@ class AiohttpRequest(google.auth.transport.Request):
         Cancelling it ends the request.
 
         Args:
-            url: Sent as it is: what is quoted stays quoted.
+            url: Sent unchanged: quoted characters stay quoted.
             method: `"GET"`, `"POST"`, …
             body: Text is sent as UTF-8.
             headers: Values may be bytes, as some of google-auth's are.
@@ -132,7 +114,7 @@ class AiohttpRequest(google.auth.transport.Request):
         except TimeoutError as error:
             raise TransportError(f"{place_of(url)} did not answer within {total:g} s.") from error
         except aiohttp.InvalidURL:
-            raise TransportError(f"{place_of(url)} is no URL.") from None  # aiohttp's text has its query
+            raise TransportError(f"{place_of(url)} is not a URL.") from None  # aiohttp's text has its query
         except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
             raise TransportError(f"{place_of(url)}: {type(error).__name__}: {error}") from error
 
@@ -160,7 +142,7 @@ class AiohttpRequest(google.auth.transport.Request):
         return self._closed or (self._session is not None and self._session.closed)
 
     def bind(self) -> None:
-        """Remember the running loop, so that threads which google-auth starts itself find it."""
+        """Remember the running loop, so that threads that google-auth itself starts find it."""
         from anyio.lowlevel import current_token  # noqa: PLC0415 - loads anyio's backend, 25 ms
 
         self._loop_token = current_token()
@@ -176,16 +158,10 @@ class AiohttpRequest(google.auth.transport.Request):
         cert: str | tuple[str, str] | None = None,
         **_: object,
     ) -> HttpResponse:
-        """Send one request from a worker thread, blocking it: what google-auth calls.
+        """Send one request from a worker thread, blocking it, as google-auth calls it.
 
-        Args:
-            url: See `send`.
-            method: See `send`.
-            body: See `send`.
-            headers: See `send`.
-            timeout: See `send`.
-            verify: As in requests: a CA bundle's path, or False.
-            cert: As in requests: the path of a client certificate with its key, or both paths.
+        `verify` and `cert` are as in requests: a CA bundle's path, or False; the path of a client
+        certificate with its key, or both paths. The other arguments are those of `send`.
 
         Raises:
             google.auth.exceptions.TransportError: No response.
@@ -195,11 +171,7 @@ class AiohttpRequest(google.auth.transport.Request):
         return self.run_on_loop(partial(self.send, url, method, body, headers, timeout, ssl_context=context))
 
     def run_on_loop(self, send: Callable[[], Coroutine[None, None, HttpResponse]]) -> HttpResponse:
-        """Await `send()` on the loop that this object is bound to, blocking the calling thread.
-
-        Raises:
-            RuntimeError: Called on the loop's own thread, where it would wait for itself.
-        """
+        """Await `send()` on the loop that this object is bound to, blocking the calling thread."""
         from anyio import from_thread  # noqa: PLC0415 - see bind()
 
         if _loop_is_running_here():
@@ -210,7 +182,7 @@ class AiohttpRequest(google.auth.transport.Request):
         return from_thread.run(send, token=self._loop_token)
 
     async def aclose(self) -> None:
-        """Close the session if it was made here. Calling it again does nothing."""
+        """Close the session, unless the caller passed it. Calling it again does nothing."""
         session, self._closed = self._session, True
         if self._owns_session and session is not None:
             self._session = None
@@ -227,17 +199,14 @@ class AiohttpRequest(google.auth.transport.Request):
         await self.aclose()
 
     def __deepcopy__(self, memo: object) -> Self:
-        # google-auth copies the request for look-ups in its own threads; a session has no copy.
+        # google-auth copies the request for look-ups in its own threads; a session cannot be copied.
         return self
 
 
 def own_request(request: google.auth.transport.Request | None) -> AiohttpRequest | None:
-    """Return a request that works on the loop; None, for one to be made, in place of google-auth's others.
+    """Return a request that works on the loop, or None in place of another of google-auth's.
 
-    They block, and what they were made with (a session of requests, say) means nothing to aiohttp.
-
-    Raises:
-        ConfigurationError: It is no google-auth request at all.
+    Those block, and their settings (a session of requests, say) mean nothing to aiohttp.
     """
     if isinstance(request, AiohttpRequest):
         return request

@@ -10,8 +10,8 @@ import google.auth.exceptions
 from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc.errors import AuthRpcError, ConfigurationError, TokenRefusedError, TokenUnavailableError
 
-# A message is for people: of what a server sends as an error page the beginning is enough, and more
-# would hold the loop while it is searched for secrets.
+# The beginning of a server's error page is enough for a message, and searching more of it for secrets would
+# hold the loop.
 _MAX_DESCRIPTION = 500
 _MAX_SEARCHED = 4_000
 
@@ -25,14 +25,11 @@ _HINTS = {
 
 
 def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcError:
-    """Translate what a token source raised; the one place where that is decided.
+    """Return the error of this package for what a token source raised; an `AuthRpcError` as it is.
 
     Args:
         error: What `TokenSource.fetch` raised. It becomes the `__cause__`.
-        http_status: The status of the last response of the token endpoint, where one came.
-
-    Returns:
-        An error of this module, to be raised by the caller. An `AuthRpcError` is returned as it is.
+        http_status: The status of the token endpoint's last response, if any.
     """
     if isinstance(error, AuthRpcError):
         return error
@@ -41,14 +38,14 @@ def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcE
     if http_status is None:
         retryable = _is_retryable(error)
     elif http_status == 200:
-        # It said OK and gave no token: an error page of a proxy, half an answer. But a refusal is one.
+        # OK without a token: an error page of a proxy, or half an answer. But a refusal may come with 200.
         retryable = not hint and not isinstance(error, ConfigurationError)
     else:
         retryable = is_retryable_status(http_status)
     if retryable:
         translated: AuthRpcError = TokenUnavailableError(
             f"No token could be fetched: {description}",
-            hint="The token endpoint is out of reach or overloaded; a later call tries again by itself.",
+            hint="The token endpoint is out of reach or overloaded; a later call tries again.",
         )
     else:
         translated = TokenRefusedError(f"No token could be fetched: {description}", hint=hint)
@@ -57,12 +54,12 @@ def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcE
 
 
 def is_retryable_status(status: int) -> bool:
-    """Return whether an HTTP status asks to try again: time-out, too many requests, the server's trouble."""
+    """Return whether an HTTP status asks for another attempt: time-out, too many requests, server error."""
     return status in (408, 429) or status >= 500
 
 
 def _is_retryable(error: Exception) -> bool:
-    """Decide without a response. google-auth wraps transport errors, so the causes are asked too."""
+    """Decide without a response. google-auth wraps transport errors, so the causes count too."""
     network = (google.auth.exceptions.TransportError, aiohttp.ClientError, OSError, TimeoutError)
     for link in chain_of(error):
         if isinstance(link, ConfigurationError):
@@ -75,7 +72,7 @@ def _is_retryable(error: Exception) -> bool:
 
 
 def chain_of(error: BaseException) -> list[BaseException]:
-    """Return the error and what it came from, each once: `raise error from error` makes a ring."""
+    """Return the error and its causes, each once: `raise error from error` makes a ring."""
     links: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in links:
@@ -85,7 +82,7 @@ def chain_of(error: BaseException) -> list[BaseException]:
 
 
 def _describe(error: Exception) -> str:
-    """Say what happened: google-auth's first argument is the message, the second the whole response."""
+    """Describe an error: google-auth's first argument is the message, the second the whole response."""
     message = str(error.args[0])[:_MAX_SEARCHED] if error.args else ""
     named = message if isinstance(error, google.auth.exceptions.GoogleAuthError) and message else None
     text = named or f"{type(error).__name__}: {message}".rstrip(": ")

@@ -1,4 +1,4 @@
-"""URLs and hosts: what is sent, what is shown, which proxy is used, what is this machine."""
+"""URLs: what is sent, what is shown, and which proxy and which host they mean."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from google.auth.exceptions import TransportError
 
 
 def with_path(url: str) -> str:
-    """Return the URL with the path that it means: a proxy is sent all of it (RFC 9112, 3.2.2)."""
+    """Return the URL with an explicit path: a proxy is sent the whole URL (RFC 9112, 3.2.2)."""
     try:
         parts = urllib.parse.urlsplit(url)
     except ValueError:
@@ -20,7 +20,7 @@ def with_path(url: str) -> str:
 
 
 def place_of(url: str) -> str:
-    """Return the URL without its query, which may hold what is nobody's business."""
+    """Return the URL without its query and its password, for messages."""
     try:
         parts = urllib.parse.urlsplit(url)
     except ValueError:
@@ -29,15 +29,11 @@ def place_of(url: str) -> str:
 
 
 def proxy_for(url: str) -> tuple[str | None, dict[str, str]]:
-    """Return the proxy that the environment names for this URL, and the header with its password.
-
-    Raises:
-        google.auth.exceptions.TransportError: What it names is no proxy.
-    """
+    """Return the proxy that the environment names for this URL, and the header with its password."""
     try:
         parts = urllib.parse.urlsplit(url)
     except ValueError:
-        return None, {}  # what is no URL is told so by whoever sends
+        return None, {}  # sending it raises
     proxy = urllib.request.getproxies().get(parts.scheme)
     if not proxy or urllib.request.proxy_bypass(parts.hostname or ""):
         return None, {}
@@ -47,18 +43,18 @@ def proxy_for(url: str) -> tuple[str | None, dict[str, str]]:
     except ValueError:
         named, host, port = parts, "", None
     if not host.isprintable() or not host or " " in host:
-        raise TransportError(f"{parts.scheme.upper()}_PROXY names no proxy such as 'http://host:3128'.")
+        raise TransportError(f"{parts.scheme.upper()}_PROXY must name a proxy such as 'http://host:3128'.")
     place = f"[{host}]" if ":" in host else host
     address = f"{named.scheme}://{place}" + ("" if port is None else f":{port}")
     if named.username is None:
         return address, {}
-    # In the URL, the password would stand in aiohttp's errors.
+    # Not in the URL: aiohttp's errors would show the password.
     user = urllib.parse.unquote(f"{named.username}:{named.password or ''}")
     return address, {"Proxy-Authorization": "Basic " + base64.b64encode(user.encode()).decode()}
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host name or an address, in brackets or not, is this machine."""
+    """Return whether a host name or an address, in brackets or not, means this machine."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

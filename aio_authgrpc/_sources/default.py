@@ -5,36 +5,28 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aio_authgrpc._checks.arguments import check_type
-from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._checks.arguments import check_seconds
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._loop.clock import Clock, SystemClock
-from aio_authgrpc._loop.threads import import_off_loop, run_in_thread
-from aio_authgrpc._sources.files.content import (
-    CREDENTIAL_TYPES,
-    CredentialInfo,
-    InfoLoader,
-    is_content,
-)
-from aio_authgrpc._sources.files.kind import import_type, make_credentials
-from aio_authgrpc._sources.google_auth import (
-    GoogleCredentialsSource,
-    checked_quota_project,
-    checked_scopes,
-)
-from aio_authgrpc._sources.lazy import LoadedCredentialsSource
+from aio_authgrpc._loop.threads import run_in_thread
+from aio_authgrpc._sources.compute_engine import compute_engine_credentials
+from aio_authgrpc._sources.files.content import InfoLoader, is_content
+from aio_authgrpc._sources.files.kind import CredentialInfo
+from aio_authgrpc._sources.files.registry import credential_kinds
+from aio_authgrpc._sources.google_auth import GoogleCredentialsSource
+from aio_authgrpc._sources.lazy import LazyCredentialsSource
 from aio_authgrpc._sources.metadata_server import (
     google_cloud_marker,
     is_disabled,
     metadata_server_url,
     wait_for_metadata_server,
 )
-from aio_authgrpc._tokens.source import CacheKey, TokenRequest
-from aio_authgrpc._tokens.token import Token
+from aio_authgrpc._sources.options import CredentialOptions, checked_options
+from aio_authgrpc._tokens.source import TokenRequest
 from aio_authgrpc.errors import ConfigurationError, TokenUnavailableError
 
 if TYPE_CHECKING:
@@ -71,12 +63,11 @@ class DefaultCredentialsExplanation:
         return "; ".join(lines) if lines else "nothing was looked up yet"
 
 
-class DefaultCredentialsSource(NotPickled):
+class DefaultCredentialsSource(LazyCredentialsSource):
     """What `default()` returns.
 
     Args:
-        scopes: See `default`.
-        quota_project_id: See `default`.
+        options: Scopes and quota project.
         timeout: See `default`.
         patience: Seconds to wait for a metadata server that a marker of Google Cloud promises.
         clock: Sleeps between attempts to reach it.
@@ -84,47 +75,30 @@ class DefaultCredentialsSource(NotPickled):
 
     def __init__(
         self,
-        scopes: tuple[str, ...],
-        quota_project_id: str | None,
+        options: CredentialOptions,
         *,
         timeout: float | None = None,
         patience: float = PATIENCE,
         clock: Clock | None = None,
     ) -> None:
-        self._patience = patience
-        self._scopes = scopes
-        self._quota_project_id = quota_project_id
+        super().__init__()
+        self._options = options
         self._timeout = timeout
+        self._patience = patience
         self._clock: Clock = SystemClock() if clock is None else clock
         self._explanation = DefaultCredentialsExplanation()
-        self._loaded = LoadedCredentialsSource("default()", self._look_up)
-
-    def cache_key(self, audience: str) -> CacheKey:
-        """Return the key of the tokens; the audience that counts is known after the look-up."""
-        return CacheKey(self, self._loaded.cache_key(audience).audience)
 
     def explain(self) -> DefaultCredentialsExplanation:
         """Return what the last look-up tried and found. Holds no secret."""
         return self._explanation
 
-    async def google_credentials(self, request: TokenRequest) -> Credentials:
-        """Return google-auth's credential; see `load`."""
-        return await self._loaded.google_credentials(request)
-
-    async def load(self, request: TokenRequest) -> None:
-        """Look the credentials up, once however many wait. Cancelling it leaves nothing behind.
+    async def make(self, request: TokenRequest) -> GoogleCredentialsSource:
+        """Look the credentials up.
 
         Raises:
             ConfigurationError: None were found in time, or what was found cannot be used.
             TokenUnavailableError: This is Google Cloud, but its metadata server did not come in time.
         """
-        await self._loaded.load(request)
-
-    async def fetch(self, request: TokenRequest) -> Token:
-        """Return a token of the credentials that were found."""
-        return await self._loaded.fetch(request)
-
-    async def _look_up(self, request: TokenRequest) -> GoogleCredentialsSource:
         tried: list[tuple[str, str]] = []
         found: str | None = None
         started = self._clock.monotonic()
@@ -132,9 +106,9 @@ class DefaultCredentialsSource(NotPickled):
             info = await self._look_for_file(tried)
             if info is None:
                 await self._look_for_metadata_server(request.http, tried, started)
-            source = await self._source_of(info)
-            found = "compute_engine" if info is None else info.kind
-            return source
+            credentials = await run_in_thread(lambda: _credentials_of(info, self._options))
+            found = "compute_engine" if info is None else info.kind.name
+            return GoogleCredentialsSource(credentials)
         finally:
             self._explanation = DefaultCredentialsExplanation(found=found, tried=tuple(tried))
 
@@ -148,26 +122,10 @@ class DefaultCredentialsSource(NotPickled):
             tried.append((place, f"was not read within {budget:g} s"))
         raise _nothing_found(tried)
 
-    async def _source_of(self, info: CredentialInfo | None) -> GoogleCredentialsSource:
-        quota = self._quota_project_id or os.environ.get(_QUOTA_PROJECT_VARIABLE)
-        if info is not None:
-            await import_type(info.kind)
-            return await run_in_thread(
-                lambda: GoogleCredentialsSource(make_credentials(info, self._scopes, quota))
-            )
-        await import_off_loop("google.auth.compute_engine")
-        from google.auth.compute_engine import Credentials  # noqa: PLC0415 - loaded off the loop
-
-        return GoogleCredentialsSource(Credentials(scopes=self._scopes or None, quota_project_id=quota))
-
     async def _look_for_metadata_server(
         self, http: AiohttpRequest, tried: list[tuple[str, str]], started: float
     ) -> None:
-        """Return once it answers.
-
-        Raises:
-            ConfigurationError, TokenUnavailableError: See `load`.
-        """
+        """Return once it answers, or raise what `make` does."""
         if is_disabled():
             tried.append(("metadata server", "NO_GCE_CHECK is true"))
             raise _nothing_found(tried)
@@ -229,12 +187,18 @@ def _look_for_file(tried: list[tuple[str, str]]) -> CredentialInfo | None:
 def _read(path: str, place: str, tried: list[tuple[str, str]]) -> CredentialInfo:
     tried.append((place, "is being read"))
     try:
-        info = InfoLoader(Path(path), CREDENTIAL_TYPES).read()
+        info = InfoLoader(Path(path), credential_kinds()).read()
     except ConfigurationError as error:
         tried[-1] = (place, f"cannot be used ({error.field})")
         raise
-    tried[-1] = (place, info.kind)
+    tried[-1] = (place, info.kind.name)
     return info
+
+
+def _credentials_of(info: CredentialInfo | None, options: CredentialOptions) -> Credentials:
+    if options.quota_project_id is None:
+        options = replace(options, quota_project_id=os.environ.get(_QUOTA_PROJECT_VARIABLE) or None)
+    return compute_engine_credentials(options) if info is None else info.credentials(options)
 
 
 def default(
@@ -262,8 +226,7 @@ def default(
     Raises:
         ConfigurationError: An argument has the wrong type.
     """
-    checked_quota_project(quota_project_id)
-    check_type("timeout", timeout, int, float, type(None))
-    if timeout is not None and not timeout > 0:
-        raise ConfigurationError(f"{timeout!r} is not a positive number of seconds.", field="timeout")
-    return DefaultCredentialsSource(checked_scopes(scopes), quota_project_id, timeout=timeout)
+    if timeout is not None:
+        check_seconds("timeout", timeout)
+    options = checked_options(scopes, quota_project_id, by_default=True)
+    return DefaultCredentialsSource(options, timeout=timeout)

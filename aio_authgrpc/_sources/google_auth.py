@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import datetime
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._checks.pickling import NotPickled
-from aio_authgrpc._http.bridge import bridge_to_thread
+from aio_authgrpc._http.bridge import ThreadRequest, bridge_to_thread
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._http.token_errors import token_error
 from aio_authgrpc._loop.threads import import_off_loop
-from aio_authgrpc._sources import google_auth_gaps as corrections
-from aio_authgrpc._tokens.metadata import is_metadata_text
+from aio_authgrpc._sources.google_auth_gaps import (
+    GOOGLE_APIS,
+    for_audience,
+    is_google_api,
+    look_up_allowed_locations,
+    needs_audience,
+    refresh,
+    thread_request,
+)
+from aio_authgrpc._sources.options import check_audience
 from aio_authgrpc._tokens.source import CacheKey, TokenRequest
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError
@@ -22,6 +29,8 @@ from aio_authgrpc.errors import ConfigurationError
 if TYPE_CHECKING:
     import google.auth.aio.credentials
     import google.auth.credentials
+
+T = TypeVar("T")
 
 
 class GoogleCredentialsSource(NotPickled):
@@ -41,13 +50,13 @@ class GoogleCredentialsSource(NotPickled):
         self, credentials: google.auth.credentials.Credentials, *, sign_without_scopes: bool = True
     ) -> None:
         self.credentials = credentials
-        self._is_for_one = sign_without_scopes and corrections.needs_audience(credentials)
+        self._is_for_one = sign_without_scopes and needs_audience(credentials)
         self._of_audience: dict[str, google.auth.credentials.Credentials] = {}
 
     def cache_key(self, audience: str) -> CacheKey:
         """Return the key of the tokens: the credential's, for one audience or for many."""
         if not self._is_for_one:
-            audience = corrections.GOOGLE_APIS if corrections.is_google_api(audience) else ""
+            audience = GOOGLE_APIS if is_google_api(audience) else ""
         return CacheKey(self.credentials, audience)
 
     async def load(self, request: TokenRequest) -> None:
@@ -68,7 +77,7 @@ class GoogleCredentialsSource(NotPickled):
 
     def _copy_for(self, audience: str) -> google.auth.credentials.Credentials:
         if audience not in self._of_audience:
-            made = corrections.for_audience(self.credentials, audience)
+            made = for_audience(self.credentials, audience)
             assert made is not None, "__init__ found that there is one"
             self._of_audience[audience] = made
         return self._of_audience[audience]
@@ -94,11 +103,7 @@ class GoogleAioCredentialsSource(NotPickled):
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return the credential's token, refreshed if it has none that was not used yet."""
-        from google.auth.aio.credentials import AnonymousCredentials  # noqa: PLC0415 - it is loaded
-
         credentials = self.credentials
-        if isinstance(credentials, AnonymousCredentials):
-            return Token("")
         expiry = self._expiry()
         outdated = expiry is not None and _timestamp(expiry) <= request.time
         unwanted = None if request.unwanted is None else request.unwanted.value
@@ -126,81 +131,66 @@ class GoogleAioCredentialsSource(NotPickled):
         return f"<GoogleAioCredentialsSource of {type(self.credentials).__name__}>"
 
 
-def is_google_credentials(given: object, module: str = "google.auth.credentials") -> bool:
-    """Whether it is a `Credentials` of the module; whoever has one has imported that."""
-    return module in sys.modules and isinstance(given, sys.modules[module].Credentials)
+def is_google_credentials(given: object) -> bool:
+    """Return whether it is a `google.auth.credentials.Credentials`."""
+    return _is_of(given, "google.auth.credentials", "Credentials")
 
 
-def checked_scopes(scopes: Sequence[str] | None) -> tuple[str, ...]:
-    """Return scopes as a tuple.
-
-    Raises:
-        ConfigurationError: They are one str, which would be taken letter by letter, or no str at all.
-    """
-    given: object = scopes
-    if isinstance(given, str):
-        raise ConfigurationError(
-            "expected a list of str, not one str.", field="scopes", hint=f"Write [{given!r}]."
-        )
-    if not isinstance(given, Sequence | None) or not all(isinstance(scope, str) for scope in given or ()):
-        raise ConfigurationError("expected a list of str.", field="scopes")
-    return tuple(scopes or ())
+def is_google_aio_credentials(given: object) -> bool:
+    """Return whether it is a `google.auth.aio.credentials.Credentials`."""
+    return _is_of(given, "google.auth.aio.credentials", "Credentials")
 
 
-def checked_quota_project(quota_project_id: str | None) -> str | None:
-    """Return a quota project.
-
-    Raises:
-        ConfigurationError: It is no text that metadata can carry.
-    """
-    check_type("quota_project_id", quota_project_id, str, type(None))
-    if quota_project_id is not None and (not quota_project_id or not is_metadata_text(quota_project_id)):
-        raise ConfigurationError("it is empty, or not printable ASCII text.", field="quota_project_id")
-    return quota_project_id
+def is_google_anonymous(given: object) -> bool:
+    """Return whether it is google-auth's `AnonymousCredentials`, also of google.auth.aio."""
+    modules = ("google.auth.credentials", "google.auth.aio.credentials")
+    return any(_is_of(given, module, "AnonymousCredentials") for module in modules)
 
 
-def check_audience(audience: str) -> None:
-    """Refuse to make a token for nobody.
-
-    Raises:
-        ConfigurationError: There is no audience: the target has no host name.
-    """
-    if not audience:
-        raise ConfigurationError(
-            "the target has no host to make one from.", field="audience", hint="Pass audience='https://...'."
-        )
+def _is_of(given: object, module: str, name: str) -> bool:
+    # An instance exists only where its module was imported.
+    return module in sys.modules and isinstance(given, getattr(sys.modules[module], name))
 
 
 async def obtain_token(credentials: google.auth.credentials.Credentials, request: TokenRequest) -> Token:
-    """Return the token that a credential has, if it is good and not the one to replace, or a new one.
+    """Return the token that a credential has, if it is good and not the one to replace, or a new one."""
+    http = await thread_request(credentials, request.http)
+    return await over_bridge(lambda: blocking_token(credentials, request, http), http)
 
-    All of it happens in a worker thread, the HTTP on the loop. Cancelling it abandons the thread.
+
+async def over_bridge(function: Callable[[], T], http: ThreadRequest) -> T:
+    """Run a blocking function of google-auth's in a worker thread, its HTTP on the loop.
+
+    Cancelling it abandons the thread.
 
     Raises:
-        AuthRpcError: What google-auth raised, translated with the endpoint's last status in view.
+        ConfigurationError: Raised by the function.
+        AuthRpcError: Anything else that it raised, translated with the endpoint's last status in view.
     """
-    sender = await corrections.thread_request(credentials, request.http)
-
-    def obtain() -> Token:
-        if _needs_refresh(credentials, request.unwanted):
-            corrections.refresh(credentials, sender)
-        corrections.look_up_allowed_locations(credentials, sender, request.audience)
-        headers: dict[str, str] = {}
-        credentials.apply(headers)
-        return _token_from(headers, credentials.expiry)
-
     try:
-        return await bridge_to_thread(obtain, sender)
+        return await bridge_to_thread(function, http)
+    except ConfigurationError:
+        raise
     except Exception as error:  # noqa: BLE001 - third parties' credentials raise anything
-        translated = token_error(error, http_status=sender.status)
+        translated = token_error(error, http_status=http.status)
     raise translated  # outside of the handler: the original, which may show a secret, is no context
 
 
-def _needs_refresh(credentials: Any, unwanted: Token | None) -> bool:
-    from google.auth.credentials import AnonymousCredentials, TokenState  # noqa: PLC0415 - it is loaded
+def blocking_token(
+    credentials: google.auth.credentials.Credentials, request: TokenRequest, http: ThreadRequest
+) -> Token:
+    """Do what `obtain_token` does, in a worker thread."""
+    if _needs_refresh(credentials, request.unwanted):
+        refresh(credentials, http)
+    look_up_allowed_locations(credentials, http, request.audience)
+    headers: dict[str, str] = {}
+    credentials.apply(headers)
+    return _token_from(headers, credentials.expiry)
 
-    if isinstance(credentials, AnonymousCredentials):
-        return False
+
+def _needs_refresh(credentials: Any, unwanted: Token | None) -> bool:
+    from google.auth.credentials import TokenState  # noqa: PLC0415 - it is loaded
+
     if credentials.token is None or (unwanted is not None and _text(credentials.token) == unwanted.value):
         return True
     # A user's with_quota_project() keeps the token and drops its expiry: it may be over.

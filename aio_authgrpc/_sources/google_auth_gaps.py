@@ -184,13 +184,20 @@ def look_up_allowed_locations(credentials: Any, request: ThreadRequest, audience
 
     google-auth does this in threads of its own, after the first RPC, and for any host. Here it is done
     with the refresh, so that the first RPC has it, and for Google's APIs alone, which read it. A look-up
-    takes 3 s at most and raises nothing; one that failed is not repeated for 15 min.
+    takes 3 s at most and raises nothing; a failed one is repeated after 15 min at the earliest.
     """
     credentials = getattr(credentials, "_impersonated_credentials", None) or credentials
     manager = getattr(credentials, "_rab_manager", None)
     is_required = getattr(credentials, "_is_regional_access_boundary_lookup_required", None)
-    if not is_google_api(audience) or manager is None or is_required is None:
+    if not is_google_api(audience) or manager is None or is_required is None or not _looks_boundaries_up():
         return
     resolve_universe(credentials, request)
     if is_required() and manager._should_refresh():  # no public name
         manager.start_blocking_refresh(credentials, request)
+
+
+def _looks_boundaries_up() -> bool:
+    """Return whether google-auth's switch is on, which 2.63 introduced; older versions have none."""
+    utilities = sys.modules.get("google.auth._regional_access_boundary_utils")
+    is_enabled = getattr(utilities, "is_regional_access_boundary_lookup_enabled", None)
+    return is_enabled is None or bool(is_enabled())

@@ -14,18 +14,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from google.auth.exceptions import TransportError
-
 from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._checks.pickling import NotPickled
-from aio_authgrpc._http.bridge import ThreadRequest, bridge_to_thread
-from aio_authgrpc._http.token_errors import token_error
-from aio_authgrpc._loop.threads import import_off_loop
-from aio_authgrpc._sources.default import DefaultCredentialsSource, default
-from aio_authgrpc._sources.google_auth import check_audience, is_google_credentials, obtain_token
-from aio_authgrpc._sources.google_auth_gaps import resolve_universe
-from aio_authgrpc._sources.id_token_credentials import id_token_credentials, impersonated, self_signed
-from aio_authgrpc._sources.lazy import LoadedCredentialsSource
+from aio_authgrpc._http.bridge import ThreadRequest
+from aio_authgrpc._sources.default import default
+from aio_authgrpc._sources.google_auth import blocking_token, is_google_credentials, over_bridge
+from aio_authgrpc._sources.id_token_credentials import (
+    IdTokenRequest,
+    id_token_credentials,
+    principals_id_token,
+    self_signed_id_token,
+)
+from aio_authgrpc._sources.lazy import LazyCredentialsSource
+from aio_authgrpc._sources.options import check_audience
 from aio_authgrpc._tokens.source import CacheKey, TokenRequest
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError
@@ -33,7 +34,7 @@ from aio_authgrpc.errors import ConfigurationError
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
-    IdTokenCredentials = Credentials | LoadedCredentialsSource | DefaultCredentialsSource | None
+    IdTokenCredentials = Credentials | LazyCredentialsSource | None
     """What `id_token(credentials=)` takes: google-auth's, a source of this package for one, or None."""
 else:
     IdTokenCredentials = object
@@ -45,7 +46,7 @@ class IdTokenSource(NotPickled):
     def __init__(
         self,
         audience: str | None,
-        credentials: IdTokenCredentials,
+        credentials: Credentials | LazyCredentialsSource,
         target_principal: str | None,
         delegates: tuple[str, ...],
         *,
@@ -70,53 +71,42 @@ class IdTokenSource(NotPickled):
                 the environment cannot be used.
             TokenUnavailableError: See `default()`.
         """
-        await self._credentials_for(request)
+        wanted = self._wanted(request)
+        if wanted.audience not in self._of_audience:
+            own = await self._own_credentials(request)
+            await over_bridge(lambda: self._id_token_credentials(own, wanted), wanted.http)
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return an ID token, which is good until its own `exp`. Cancelling it abandons the thread."""
-        return await obtain_token(await self._credentials_for(request), request)
+        wanted, own = self._wanted(request), await self._own_credentials(request)
 
-    def _audience_for(self, request: TokenRequest) -> str:
+        def obtain() -> Token:
+            return blocking_token(self._id_token_credentials(own, wanted), request, wanted.http)
+
+        return await over_bridge(obtain, wanted.http)
+
+    def _wanted(self, request: TokenRequest) -> IdTokenRequest:
         audience = request.audience if self._audience is None else self._audience
         check_audience(audience)
-        return audience
+        is_given, http = self._audience is not None, ThreadRequest(request.http)
+        return IdTokenRequest(audience=audience, audience_is_given=is_given, http=http)
 
-    async def _credentials_for(self, request: TokenRequest) -> Credentials:
-        audience = self._audience_for(request)
-        if audience not in self._of_audience:
-            given = self._credentials
-            own = (
-                await given.google_credentials(request)
-                if isinstance(given, LoadedCredentialsSource | DefaultCredentialsSource)
-                else given
-            )
-            assert own is not None, "id_token() replaces None"
-            await import_off_loop("google.auth.jwt", "google.auth.impersonated_credentials")
-            made = await self._made_in_thread(own, audience, request)
-            self._of_audience.setdefault(audience, made)
-        return self._of_audience[audience]
+    async def _own_credentials(self, request: TokenRequest) -> Credentials:
+        given = self._credentials
+        return await given.google_credentials(request) if isinstance(given, LazyCredentialsSource) else given
 
-    async def _made_in_thread(self, own: Credentials, audience: str, request: TokenRequest) -> Credentials:
-        sender = ThreadRequest(request.http)
-
-        def make() -> Credentials:
-            if self._target_principal is not None:
-                # google-auth's constructor would ask for it, with a transport of its own.
-                resolve_universe(own, sender)
-            return self._make(own, audience, sender)
-
-        try:
-            return await bridge_to_thread(make, sender)
-        except TransportError as error:
-            raise token_error(error) from None
-
-    def _make(self, own: Credentials, audience: str, request: ThreadRequest) -> Credentials:
+    def _id_token_credentials(self, own: Credentials, wanted: IdTokenRequest) -> Credentials:
+        """Return the credential of an audience, in a worker thread; made once."""
+        made = self._of_audience.get(wanted.audience)
+        if made is not None:
+            return made
         if self._target_principal is not None:
-            return impersonated(own, self._target_principal, self._delegates, audience)
-        if self._self_signed:
-            return self_signed(own, audience)
-        is_given = self._audience is not None
-        return id_token_credentials(own, audience, request, audience_is_given=is_given)
+            made = principals_id_token(own, wanted, self._target_principal, self._delegates)
+        elif self._self_signed:
+            made = self_signed_id_token(own, wanted)
+        else:
+            made = id_token_credentials(own, wanted)
+        return self._of_audience.setdefault(wanted.audience, made)  # a thread that was abandoned may be first
 
     def __repr__(self) -> str:
         return f"id_token({'' if self._audience is None else repr(self._audience)})"
@@ -158,8 +148,7 @@ def id_token(
     check_type("self_signed", self_signed, bool)
     check_type("delegates", delegates, list, tuple)
     given: object = default() if credentials is None else credentials
-    is_source = isinstance(given, LoadedCredentialsSource | DefaultCredentialsSource)
-    if not is_source and not is_google_credentials(given):
+    if not isinstance(given, LazyCredentialsSource) and not is_google_credentials(given):
         raise ConfigurationError(
             f"expected a google-auth credential or a source for one, not {type(given).__name__}.",
             field="credentials",
@@ -169,5 +158,5 @@ def id_token(
         raise ConfigurationError("it excludes target_principal.", field="self_signed")
     if delegates and target_principal is None:
         raise ConfigurationError("they lead to a target_principal, which is missing.", field="delegates")
-    whose = cast("IdTokenCredentials", given)
+    whose = cast("Credentials | LazyCredentialsSource", given)
     return IdTokenSource(audience, whose, target_principal, tuple(delegates), self_signed=self_signed)

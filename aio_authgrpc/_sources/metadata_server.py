@@ -1,19 +1,15 @@
-"""The metadata server of Compute Engine, Cloud Run, GKE, …: is there one, and the identity that it gives."""
+"""The metadata server of Compute Engine, Cloud Run, GKE, …: whether there is one."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from google.auth.exceptions import TransportError
 
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._loop.clock import Clock
-from aio_authgrpc._loop.threads import import_off_loop
-from aio_authgrpc._sources.google_auth import GoogleCredentialsSource, checked_quota_project, checked_scopes
-from aio_authgrpc._sources.lazy import LoadedCredentialsSource
-from aio_authgrpc._tokens.source import TokenRequest
 
 # An address, not a name: resolving an unknown name can take 20 s.
 _ADDRESS = "169.254.169.254"
@@ -92,32 +88,3 @@ async def _ask(http: AiohttpRequest) -> str:
     if response.headers.get("Metadata-Flavor") == "Google":
         return "" if response.status == 200 else f"it answered {response.status}"
     return "what answered there is no metadata server"
-
-
-def compute_engine(
-    *,
-    scopes: Sequence[str] | None = None,
-    quota_project_id: str | None = None,
-) -> LoadedCredentialsSource:
-    """Act as the default service account of this machine, or Cloud Run service, or GKE workload (seed 003).
-
-    The metadata server gives the tokens. That there is one is not looked up: `default()` does that.
-
-    Args:
-        scopes: OAuth 2.0 scopes, where the platform lets one choose them (Cloud Run does).
-        quota_project_id: The project that pays, sent as `x-goog-user-project`.
-
-    Raises:
-        ConfigurationError: An argument has the wrong type.
-    """
-    checked_quota_project(quota_project_id)
-    asked_scopes = checked_scopes(scopes)
-
-    async def make(_: TokenRequest) -> GoogleCredentialsSource:
-        await import_off_loop("google.auth.compute_engine")
-        from google.auth.compute_engine import Credentials  # noqa: PLC0415 - loaded off the loop
-
-        credentials = Credentials(scopes=asked_scopes or None, quota_project_id=quota_project_id)
-        return GoogleCredentialsSource(credentials)
-
-    return LoadedCredentialsSource("compute_engine()", make)

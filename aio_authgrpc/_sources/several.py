@@ -14,7 +14,7 @@ from aio_authgrpc._tokens.token import Token
 T = TypeVar("T")
 
 
-class SeveralIdentitiesSource(NotPickled):
+class SeveralTokensSource(NotPickled):
     """Fetches a token for each header, all at the same time, and makes one of them.
 
     Args:
@@ -47,14 +47,14 @@ class SeveralIdentitiesSource(NotPickled):
         return combined(dict(zip(self.sources, tokens, strict=True)))
 
     def __repr__(self) -> str:
-        return f"<several identities: {self.sources!r}>"
+        return f"<several tokens: {self.sources!r}>"
 
 
 async def all_of(coroutines: Sequence[Coroutine[None, None, T]]) -> list[T]:
     """Await all of them at the same time; the first failure cancels the others and is raised as it is."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(coroutine, name="aio_authgrpc identity") for coroutine in coroutines]
+            tasks = [group.create_task(coroutine, name="aio_authgrpc token") for coroutine in coroutines]
     except BaseExceptionGroup as failures:
         error = failures.exceptions[0]
     else:

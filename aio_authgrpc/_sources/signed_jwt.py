@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
 from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
-from aio_authgrpc._sources.files.private_key import KeyLoader
-from aio_authgrpc._sources.google_auth import check_audience
+from aio_authgrpc._sources.files.kind import CredentialInfo
+from aio_authgrpc._sources.files.private_key import signer_of
+from aio_authgrpc._sources.files.service_account import KIND
+from aio_authgrpc._sources.options import check_audience
 from aio_authgrpc._tokens.source import TokenRequest
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError
@@ -14,12 +22,12 @@ from aio_authgrpc.errors import ConfigurationError
 _MAX_LIFETIME = 3600
 
 
-class ServiceAccountJwtSource:
+class ServiceAccountJwtSource(NotPickled):
     """What `service_account_jwt()` returns."""
 
     def __init__(
         self,
-        loader: KeyLoader,
+        loader: InfoLoader,
         *,
         issuer: str | None,
         audience: str | None,
@@ -28,44 +36,51 @@ class ServiceAccountJwtSource:
         lifetime: int,
     ) -> None:
         self._loader = loader
-        self._issuer = issuer
+        self._claims = {"iss": issuer, "sub": subject, "email": email}
         self._audience = audience
-        self._subject = subject
-        self._email = email
         self._lifetime = lifetime
+        self._key: _Key | None = None
 
     async def load(self, request: TokenRequest) -> None:
-        """Read and check the key.
+        """Read and check the key, once. Cancelling it leaves nothing behind.
 
         Raises:
             ConfigurationError: The file cannot be used; it names the path and the field. Or there is no
                 audience, for a target without a host.
         """
-        check_audience(self._audience_for(request))
-        await self._loader.load()
+        await self._loaded(request)
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Sign a JWT; no request is made. Signing takes 0.3 ms, less than handing it to a thread."""
-        await self.load(request)
-        key = await self._loader.load()
-        from google.auth import jwt  # noqa: PLC0415 - loaded off the loop, with the key
-
+        key = await self._loaded(request)
         issued_at = int(request.time)
-        payload = {
-            "iat": issued_at,
-            "exp": issued_at + self._lifetime,
-            "aud": self._audience_for(request),
-            "iss": key.email if self._issuer is None else self._issuer,
-            "sub": key.email if self._subject is None else self._subject,
-            "email": key.email if self._email is None else self._email,
-        }
-        return Token(jwt.encode(key.signer, payload).decode(), expires_at=issued_at + self._lifetime)
+        expires_at = issued_at + self._lifetime
+        times = {"iat": issued_at, "exp": expires_at, "aud": self._audience_for(request)}
+        claims = {name: key.email if value is None else value for name, value in self._claims.items()}
+        return Token(key.sign({**times, **claims}).decode(), expires_at=expires_at)
+
+    async def _loaded(self, request: TokenRequest) -> _Key:
+        check_audience(self._audience_for(request))
+        if self._key is None:
+            self._key = await run_in_thread(lambda: _key_of(self._loader.read()))
+        return self._key
 
     def _audience_for(self, request: TokenRequest) -> str:
         return request.audience if self._audience is None else self._audience
 
     def __repr__(self) -> str:
         return f"service_account_jwt({self._loader!r})"
+
+
+class _Key(NamedTuple):
+    email: str
+    sign: Callable[[dict[str, object]], bytes]
+
+
+def _key_of(info: CredentialInfo) -> _Key:
+    from google.auth import jwt  # noqa: PLC0415 - 25 ms, in a worker thread
+
+    return _Key(info.fields["client_email"], partial(jwt.encode, signer_of(info)))
 
 
 def service_account_jwt(
@@ -103,7 +118,7 @@ def service_account_jwt(
             f"{lifetime!r} is not within 1 and {_MAX_LIFETIME} seconds.", field="lifetime"
         )
     return ServiceAccountJwtSource(
-        KeyLoader(InfoLoader(file_or_info, ["service_account"])),
+        InfoLoader(file_or_info, [KIND]),
         issuer=issuer,
         audience=audience,
         subject=subject,

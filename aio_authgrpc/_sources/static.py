@@ -5,20 +5,41 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 
+from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._tokens.metadata import checked_header
 from aio_authgrpc._tokens.source import TokenRequest, TokenSource
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError
 
 
-class _StaticTokenSource:
-    def __init__(self, token: Token) -> None:
+class FixedTokenSource:
+    """A source that has one token for ever."""
+
+    def __init__(self, token: Token, name: str) -> None:
         self._token = token
+        self._name = name
 
     async def fetch(self, request: TokenRequest) -> Token:
+        """Return the token. Never waits."""
         return self._token
 
     def __repr__(self) -> str:
-        return "static_token(...)"
+        return self._name
+
+
+class AnonymousTokenSource(FixedTokenSource):
+    """What `anonymous()` returns: its token puts nothing into the metadata."""
+
+    def __init__(self) -> None:
+        super().__init__(Token(""), "anonymous()")
+
+
+class ApiKeySource(FixedTokenSource):
+    """What `api_key()` returns: a source whose `header` is where the key goes."""
+
+    def __init__(self, key: str, header: str) -> None:
+        super().__init__(Token(key, scheme=""), f"api_key(..., header={header!r})")
+        self.header = header
 
 
 class _CallableTokenSource:
@@ -34,17 +55,6 @@ class _CallableTokenSource:
 
     def __repr__(self) -> str:
         return f"token_source({getattr(self._function, '__qualname__', type(self._function).__name__)})"
-
-
-class AnonymousTokenSource:
-    """What `anonymous()` returns."""
-
-    async def fetch(self, request: TokenRequest) -> Token:
-        """Return a token that puts nothing into the metadata."""
-        return Token("")
-
-    def __repr__(self) -> str:
-        return "anonymous()"
 
 
 def anonymous() -> TokenSource:
@@ -68,7 +78,7 @@ def static_token(token: str | Token) -> TokenSource:
     made = token if isinstance(token, Token) else Token(token)
     if not made.value:
         raise ConfigurationError("it is empty.", field="token")
-    return _StaticTokenSource(made)
+    return FixedTokenSource(made, "static_token(...)")
 
 
 def token_source(async_callable: Callable[[], Awaitable[str | Token]]) -> TokenSource:
@@ -99,3 +109,21 @@ def token_source(async_callable: Callable[[], Awaitable[str | Token]]) -> TokenS
             hint="Write 'async def', and await asyncio.to_thread(...) in it for what blocks.",
         )
     return _CallableTokenSource(async_callable)
+
+
+def api_key(key: str, *, header: str = "x-api-key") -> ApiKeySource:
+    """Authenticate with an API key alone (seed 001's `--api_key`).
+
+    For a key *beside* a token pass `api_key="..."` to `connect`.
+
+    Args:
+        key: The key.
+        header: `x-api-key` for Cloud Endpoints, `x-goog-api-key` for Google's own APIs.
+
+    Raises:
+        ConfigurationError: The key is empty or not printable, or the header is no metadata key.
+    """
+    check_type("api_key", key, str)
+    if not key:
+        raise ConfigurationError("it is empty.", field="api_key")
+    return ApiKeySource(key, checked_header(header))

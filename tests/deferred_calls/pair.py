@@ -11,8 +11,8 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from aio_authgrpc import AuthorizedChannel, Token, TokenRequest
-from aio_authgrpc.testing import EchoServer, EchoStub, Gate
+from aio_authgrpc import AuthorizedChannel
+from aio_authgrpc.testing import EchoServer, EchoStub, ScriptedTokens
 from aio_authgrpc.tokens import TokenCache
 
 from .held_connection import HeldConnection
@@ -76,17 +76,6 @@ class MetadataEchoServer(EchoServer):
         return refusal
 
 
-class GatedToken:
-    """A source whose one token comes when the gate is released."""
-
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
-
-    async def fetch(self, request: TokenRequest) -> Token:
-        await self._gate.pass_through()
-        return Token("a-token", expires_at=request.time + 3600)
-
-
 class Pair:
     """The two calls; `play` leads them through a script and returns what each showed.
 
@@ -115,8 +104,9 @@ class Pair:
         self._server.calls.clear()
         async with AsyncExitStack() as opened:
             self._connection = await opened.enter_async_context(HeldConnection(self._server.port))
-            self._token = Gate()
-            cache = await opened.enter_async_context(TokenCache(GatedToken(self._token)))
+            source = ScriptedTokens()
+            self._token = source.hold()
+            cache = await opened.enter_async_context(TokenCache(source))
             inner = grpc.aio.insecure_channel(f"127.0.0.1:{self._server.port}")
             channel = await opened.enter_async_context(AuthorizedChannel(inner, cache))
             plain = await opened.enter_async_context(grpc.aio.insecure_channel(self._connection.target))

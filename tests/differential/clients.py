@@ -15,7 +15,7 @@ import google.auth.transport.requests
 import requests
 
 from aio_authgrpc import AiohttpRequest, TokenRequest
-from aio_authgrpc._sources import as_token_source
+from aio_authgrpc._sources.credentials import as_token_source
 
 from .audit import Trail, watch
 from .configurations import Configuration, World

@@ -19,6 +19,7 @@ from google.auth.credentials import with_scopes_if_required
 
 import aio_authgrpc
 from aio_authgrpc import AiohttpRequest, TokenRequest, TokenSource
+from aio_authgrpc._sources.credentials import as_token_source
 
 from .clients import recorded
 from .configurations import SCOPES, SERVICE, World
@@ -154,7 +155,5 @@ async def test_a_login_whose_expiry_google_auth_dropped_is_refreshed(
     """Its token may have expired, though google-auth considers it fresh for ever."""
     login = google.oauth2.credentials.Credentials.from_authorized_user_info(world.infos["authorized_user"])
     login.token = "outdated"
-    requested, _ = await by_us(
-        world, aio_authgrpc._sources.as_token_source(login.with_quota_project("p")), http
-    )
+    requested, _ = await by_us(world, as_token_source(login.with_quota_project("p")), http)
     assert [request["line"][1] for request in requested] == ["/token"]

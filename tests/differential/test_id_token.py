@@ -225,7 +225,7 @@ async def test_no_audience_is_refused(world: World, http: AiohttpRequest) -> Non
 WRONG: dict[str, tuple[Make, str]] = {
     "another account of the machine": (
         lambda _: google.auth.compute_engine.Credentials("other@project.iam.gserviceaccount.com"),
-        "default account alone",
+        "default account only",
     ),
     "a user that a service account acts for": (
         lambda world: service_account_of(world, scopes=SCOPES, subject="boss@example.com"),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import google.auth.credentials
+import google.auth.environment_vars
 import google.auth.transport.grpc
 import google.auth.transport.requests
 import grpc
@@ -131,6 +132,12 @@ KNOWS_BOUNDARIES = pytest.mark.skipif(
     not hasattr(google.auth.credentials, "CredentialsWithRegionalAccessBoundary"),
     reason="this google-auth does not know of regional access boundaries",
 )
+# Since 2.63 google-auth looks boundaries up where this variable is true alone; before, always.
+BOUNDARY_SWITCH = "GOOGLE_SDK_EXPERIMENTAL_PYTHON_REGIONAL_ACCESS_BOUNDARY_LOOKUP_ENABLED"
+HAS_BOUNDARY_SWITCH = pytest.mark.skipif(
+    not hasattr(google.auth.environment_vars, BOUNDARY_SWITCH),
+    reason="this google-auth looks boundaries up always, or never",
+)
 BOUNDED: list[Make] = [
     service_account_grant,
     compute_engine_access_token,
@@ -140,7 +147,14 @@ BOUNDED: list[Make] = [
 ]
 
 
+@pytest.fixture
+def boundaries_are_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let google-auth look boundaries up."""
+    monkeypatch.setenv(BOUNDARY_SWITCH, "true")
+
+
 @KNOWS_BOUNDARIES
+@pytest.mark.usefixtures("boundaries_are_on")
 @pytest.mark.parametrize("make", BOUNDED, ids=lambda make: make.__name__)
 async def test_a_regional_access_boundary_goes_to_googles_apis_with_the_first_call(
     make: Make, world: World, http: AiohttpRequest, echo_server: EchoServer
@@ -156,6 +170,7 @@ async def test_a_regional_access_boundary_goes_to_googles_apis_with_the_first_ca
 
 
 @KNOWS_BOUNDARIES
+@pytest.mark.usefixtures("boundaries_are_on")
 @pytest.mark.parametrize("audience", [None, "https://bookstore.a.run.app", "https://us.rep.googleapis.com"])
 async def test_a_regional_access_boundary_goes_to_no_other_host(
     audience: str | None, world: World, http: AiohttpRequest, echo_server: EchoServer
@@ -169,6 +184,7 @@ async def test_a_regional_access_boundary_goes_to_no_other_host(
 
 
 @KNOWS_BOUNDARIES
+@pytest.mark.usefixtures("boundaries_are_on")
 async def test_a_boundary_that_cannot_be_looked_up_harms_no_call(
     world: World, http: AiohttpRequest, echo_server: EchoServer
 ) -> None:
@@ -178,6 +194,21 @@ async def test_a_boundary_that_cannot_be_looked_up_harms_no_call(
     await called_with_us(credentials, http, echo_server, audience=audience)
     assert echo_server.calls[0].values("x-allowed-locations") == ()
     assert [request for request in world.cloud.requests if "allowedLocations" in request.path]
+
+
+@HAS_BOUNDARY_SWITCH
+@pytest.mark.parametrize("make", BOUNDED, ids=lambda make: make.__name__)
+async def test_a_boundary_that_is_switched_off_costs_no_request(
+    make: Make, world: World, http: AiohttpRequest, echo_server: EchoServer
+) -> None:
+    """Neither the look-up nor the question for the universe that comes before it."""
+    world.cloud.apis.encoded_locations = "0xA30"
+    credentials = await made(world, make)
+    world.cloud.requests.clear()
+    await called_with_us(credentials, http, echo_server, audience="https://library.googleapis.com")
+    assert echo_server.calls[0].values("x-allowed-locations") == ()
+    asked = [request.path for request in world.cloud.requests]
+    assert not [path for path in asked if "allowedLocations" in path or "universe" in path]
 
 
 def audience_of(call: RecordedCall) -> str:

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 import aio_authgrpc
 from aio_authgrpc import AiohttpRequest, AuthGrpcError, ConfigurationError, TokenRequest, TokenSource
-from aio_authgrpc._sources.files.content import CREDENTIAL_TYPES, InfoLoader
-from aio_authgrpc._sources.files.kind import make_credentials
+from aio_authgrpc._sources.files.content import InfoLoader
+from aio_authgrpc._sources.files.registry import CREDENTIAL_TYPES, credential_kinds
+from aio_authgrpc._sources.options import CredentialOptions
 
 USER = {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r"}
 IMPERSONATION_URL = "https://iam.example.com/v1/projects/-/serviceAccounts/a@b:generateAccessToken"
@@ -161,7 +162,7 @@ async def test_a_file_that_is_no_credential_is_one_clear_error(
 def test_a_file_of_another_type_is_not_taken(kind: str) -> None:
     """Whoever asks for one type gets that type, or an error that names the one that is there."""
     other = "service_account" if kind != "service_account" else "authorized_user"
-    with pytest.raises(ConfigurationError, match=f'has "{other}"; "{kind}" is what is read here') as caught:
+    with pytest.raises(ConfigurationError, match=f'has "{other}"; expected "{kind}"') as caught:
         LOADERS[kind](GOOD[other])
     assert caught.value.field == "type"
 
@@ -175,7 +176,7 @@ def test_a_file_of_another_type_is_not_taken(kind: str) -> None:
 )
 def test_a_secret_is_sent_nowhere_in_the_clear(kind: str, name: str, url: str) -> None:
     """Http is for this machine alone."""
-    with pytest.raises(ConfigurationError, match="no https URL") as caught:
+    with pytest.raises(ConfigurationError, match="needs an https URL") as caught:
         LOADERS[kind](GOOD[kind] | {name: url})
     assert caught.value.field == name
 
@@ -259,7 +260,7 @@ def test_a_byte_order_mark_before_the_brace_does_no_harm() -> None:
 
 def test_half_a_character_is_no_text() -> None:
     """JSON can hold it, a request cannot; and a UnicodeError would hold the whole secret."""
-    with pytest.raises(ConfigurationError, match="no text") as caught:
+    with pytest.raises(ConfigurationError, match="half a surrogate pair") as caught:
         aio_authgrpc.authorized_user(json.dumps(USER | {"refresh_token": "secret\ud800"}))
     assert caught.value.field == "refresh_token"
 
@@ -272,7 +273,7 @@ async def test_a_working_directory_that_is_gone_is_no_other_error(
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    with pytest.raises(ConfigurationError, match="a directory that is no more"):
+    with pytest.raises(ConfigurationError, match="a working directory that was removed"):
         await aio_authgrpc.service_account("key.json").load(token_request)
 
 
@@ -363,7 +364,8 @@ def mutated_info(draw: st.DrawFn) -> Any:
 def outcome(info: Any) -> object:
     """Return the credential that is made of it, or our own error."""
     try:
-        return make_credentials(InfoLoader(json.dumps(info), CREDENTIAL_TYPES).read(), ["scope"])
+        loaded = InfoLoader(json.dumps(info), credential_kinds()).read()
+        return loaded.credentials(CredentialOptions(scopes=("scope",), by_default=True))
     except AuthGrpcError as error:
         return error
 

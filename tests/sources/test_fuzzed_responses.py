@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from aio_authgrpc import AiohttpRequest, AuthRpcError, Token, TokenRequest
 from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc._http.token_errors import chain_of
-from aio_authgrpc._sources import as_token_source
+from aio_authgrpc._sources.credentials import as_token_source
 from aio_authgrpc.testing import Authority
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]

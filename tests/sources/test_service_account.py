@@ -177,7 +177,9 @@ BROKEN: list[Any] = [
         lambda info: {**info, "type": "authorized_user"}, "type", "authorized_user", id="another-type"
     ),
     pytest.param(lambda info: {**info, "type": None}, "type", "lacks it", id="no-type"),
-    pytest.param(lambda info: {**info, "type": {}}, "type", "no text", id="a-type-that-is-a-dict"),
+    pytest.param(
+        lambda info: {**info, "type": {}}, "type", "not the name of a type", id="a-type-that-is-a-dict"
+    ),
     *[
         pytest.param(
             lambda info, name=name: {k: v for k, v in info.items() if k != name},
@@ -351,6 +353,6 @@ async def test_a_file_that_is_not_text_does_not_show_itself(
 def test_an_assertion_does_not_cross_the_network_in_the_clear(url: str) -> None:
     """Http is for this machine alone."""
     info = {"type": "service_account", "client_email": "e", "private_key": "k", "token_uri": url}
-    with pytest.raises(ConfigurationError, match="no https URL") as caught:
+    with pytest.raises(ConfigurationError, match="needs an https URL") as caught:
         service_account(info)
     assert caught.value.field == "token_uri"

@@ -29,7 +29,7 @@ from aio_authgrpc import (
     static_token,
     token_source,
 )
-from aio_authgrpc._sources import as_token_source
+from aio_authgrpc._sources.credentials import as_token_source
 from aio_authgrpc.errors import TokenRefusedError, TokenUnavailableError
 from aio_authgrpc.testing import Authority, FakeClock
 

@@ -1,180 +1,149 @@
-"""From a checked credential file to google-auth's credential, one function for each type. For worker threads.
-
-google-auth's own loaders that find out the type by themselves are deprecated, because they make whatever
-a file says. These make what was asked for.
-"""
+"""`CredentialKind`: a type of credential file, from its fields to google-auth's credential."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._checks.secrets import redacted
-from aio_authgrpc._loop.threads import import_off_loop
-from aio_authgrpc._sources.files.content import CredentialInfo, checked_info
-from aio_authgrpc._sources.files.private_key import HEAVY_MODULES, ServiceAccountKey
+from aio_authgrpc._sources.files.fields import Fields
+from aio_authgrpc._sources.options import CredentialOptions
 from aio_authgrpc.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
-_AWS_TOKEN_TYPE = "urn:ietf:params:aws:token-type:aws4_request"  # noqa: S105 - the name of a kind
-# What google-auth takes as the first identity of an impersonation.
-_IMPERSONATORS = ("authorized_user", "service_account", "external_account_authorized_user")
-_MODULES = {
-    "service_account": HEAVY_MODULES,
-    "authorized_user": ("google.oauth2.credentials",),
-    "external_account": ("google.auth.aws", "google.auth.identity_pool", "google.auth.pluggable"),
-    "external_account_authorized_user": ("google.auth.external_account_authorized_user",),
-    "impersonated_service_account": (
-        *HEAVY_MODULES,
-        "google.auth.impersonated_credentials",
-        "google.auth.external_account_authorized_user",
-        "google.oauth2.credentials",
-    ),
-    "gdch_service_account": ("google.oauth2.gdch_credentials", "google.auth.transport.requests"),
-}
+    from aio_authgrpc._sources.id_token_credentials import IdTokenRequest
 
 
-async def import_type(kind: str) -> None:
-    """Import what a type of credential needs, off the loop."""
-    await import_off_loop(*_MODULES[kind])
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class CredentialKind:
+    """A type of credential file. The functions import what they need: they run in worker threads.
+
+    Attributes:
+        name: The `type` in the JSON.
+        required: The fields that have to be there, each with its check. A name such as
+            `credential_source.file` means a field of an object in the file.
+        optional: Those that may be there. Any other is left to google-auth, or is a comment.
+        hint: How to get a new file.
+        make: Makes google-auth's credential.
+        google_auth_module: The module that google-auth's class of it, or its base class, is in.
+        make_id_token: From that credential, makes the one for its ID tokens; None where it has none.
+        refused_field: The field to name where google-auth refuses the content.
+    """
+
+    name: str
+    required: Fields
+    optional: Fields
+    hint: str
+    make: Callable[[CredentialInfo, CredentialOptions], Credentials]
+    google_auth_module: str
+    make_id_token: Callable[[Any, IdTokenRequest], Credentials] | None = None
+    refused_field: str = "file_or_info"
+
+    def __repr__(self) -> str:
+        # Not all of it: names of fields beside values look like secrets to those who search for them.
+        return f"<CredentialKind {self.name}>"
 
 
-def make_credentials(
-    info: CredentialInfo,
-    scopes: Sequence[str] | None = None,
-    quota_project_id: str | None = None,
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class CredentialInfo(NotPickled):
+    """The checked content of a credential file. Its `repr` shows no secret.
+
+    Attributes:
+        kind: Its type.
+        origin: The path, or that it was given; for messages.
+        fields: What the JSON object holds.
+        prefix: Stands before the names of fields in messages, for an object inside of another.
+    """
+
+    kind: CredentialKind
+    origin: str
+    fields: Mapping[str, Any]
+    prefix: str = ""
+
+    def text(self, name: str) -> str | None:
+        """Return an optional field that holds text."""
+        value = self.fields.get(name)
+        return value if isinstance(value, str) else None
+
+    def fields_with(self, options: CredentialOptions) -> dict[str, Any]:
+        """Return the fields with the quota project that was chosen.
+
+        Not google-auth's with_quota_project(): a user's copy keeps its token and loses its expiry.
+        """
+        chosen = options.quota_project_id
+        return {**self.fields, **({} if chosen is None else {"quota_project_id": chosen})}
+
+    def error(self, problem: str, *, field: str) -> ConfigurationError:
+        """Return the error for a field of this file."""
+        return ConfigurationError(f"{self.origin} {problem}.", field=self.prefix + field, hint=self.kind.hint)
+
+    def credentials(self, options: CredentialOptions) -> Credentials:
+        """Return google-auth's credential, in a worker thread; a ConfigurationError where it refuses."""
+        try:
+            return self.kind.make(self, options)
+        except ConfigurationError:
+            raise
+        except Exception as error:  # noqa: BLE001 - on malformed content google-auth raises anything
+            known = isinstance(error, ValueError) and len(error.args) == 1
+            problem = redacted(str(error))[:200].rstrip(".") if known else type(error).__name__
+        # Outside of the handler: that error can hold the content.
+        raise self.error(f"is refused by google-auth: {problem}", field=self.kind.refused_field)
+
+
+def checked_info(
+    fields: Mapping[str, Any],
+    origin: str,
+    kinds: Sequence[CredentialKind],
     *,
-    always_scoped: bool = False,
-) -> Credentials:
-    """Return google-auth's credential for a checked file, in a worker thread.
+    untyped: CredentialKind | None = None,
+    prefix: str = "",
+) -> CredentialInfo:
+    """Check a JSON object against the type that it names, which has to be one of `kinds`.
 
     Args:
-        info: The file.
-        scopes: OAuth 2.0 scopes; where the type has them fixed (users), only with `always_scoped`.
-        quota_project_id: The project that pays; None leaves the file's.
-        always_scoped: Whether scopes are for users too. Application Default Credentials leave those as
-            they are, as google-auth does.
+        fields: The object.
+        origin: See `CredentialInfo`.
+        kinds: The types that may be named.
+        untyped: The type of an object that names none.
+        prefix: See `CredentialInfo`.
 
     Raises:
-        ConfigurationError: google-auth refuses the content.
+        ConfigurationError: The type is another, or a field is missing or has a wrong value.
     """
-    fields = dict(info.fields)
-    if quota_project_id is not None:
-        # Not with_quota_project(): a user's copy keeps its token and loses its expiry.
-        fields["quota_project_id"] = quota_project_id
-    elif info.kind == "service_account":
-        fields.pop("quota_project_id", None)  # google-auth does not read it there
-    if info.kind == "impersonated_service_account" and fields.get("scopes") and not always_scoped:
-        scopes = None  # the file's are kept, as by google-auth's default()
-    granted = (
-        list(scopes) if scopes and (always_scoped or not info.kind.endswith("authorized_user")) else None
-    )
-    try:
-        return _MAKERS[info.kind](dataclasses.replace(info, fields=fields), granted)
-    except ConfigurationError:
-        raise
-    except Exception as error:  # noqa: BLE001 - on malformed content google-auth raises anything
-        known = isinstance(error, ValueError) and len(error.args) == 1
-        problem = redacted(str(error))[:200].rstrip(".") if known else type(error).__name__
-    # Outside of the handler: that error can hold the content.
-    field = "credential_source" if info.kind == "external_account" else "file_or_info"
-    raise info.error(f"is refused by google-auth: {problem}", field=field)
+    name = fields.get("type", None if untyped is None else untyped.name)
+    kind = next((kind for kind in kinds if kind.name == name), None)
+    if kind is None:
+        expected = " or ".join(f'"{kind.name}"' for kind in kinds)
+        raise ConfigurationError(
+            f"{origin} {_shown(name)}; expected {expected}.",
+            field=f"{prefix}type",
+            hint="Each type has a function of its own; default() takes every type.",
+        )
+    info = CredentialInfo(kind=kind, origin=origin, fields=fields, prefix=prefix)
+    for name, check in {**kind.required, **kind.optional}.items():
+        value = _value(fields, name)
+        if name not in kind.required and (value is None or (value == "" and "." not in name)):
+            continue  # gcloud writes `"account": ""`
+        lacking = "lacks it" if value is None else "has it empty" if value in ("", {}, []) else ""
+        if problem := (lacking if name in kind.required else "") or check(value):
+            raise info.error(problem, field=name)
+    return info
 
 
-def _service_account(info: CredentialInfo, scopes: list[str] | None) -> Credentials:
-    return service_account_credentials(
-        ServiceAccountKey(info), scopes=scopes, quota_project_id=info.text("quota_project_id")
-    )
+def _value(fields: Any, name: str) -> Any:
+    for part in name.split("."):
+        fields = fields.get(part) if isinstance(fields, dict) else None  # pyright: ignore[reportUnknownVariableType] - JSON
+    return fields  # pyright: ignore[reportUnknownVariableType] - JSON
 
 
-def service_account_credentials(
-    key: ServiceAccountKey,
-    *,
-    scopes: Sequence[str] | None = None,
-    subject: str | None = None,
-    quota_project_id: str | None = None,
-    self_signed: bool = False,
-) -> Credentials:
-    """Return a service account's credential, made of a key that was parsed already."""
-    from google.oauth2 import service_account  # noqa: PLC0415 - loaded off the loop, with the key
-
-    made: Credentials = service_account.Credentials(
-        key.signer,
-        service_account_email=key.email,
-        token_uri=key.token_uri,
-        scopes=scopes,
-        subject=subject,
-        project_id=key.project_id,
-        quota_project_id=quota_project_id,
-        universe_domain=key.universe_domain,
-        always_use_jwt_access=self_signed,
-    )
-    return made
-
-
-def _authorized_user(info: CredentialInfo, scopes: list[str] | None) -> Credentials:
-    from google.oauth2 import credentials  # noqa: PLC0415 - loaded off the loop
-
-    made: Credentials = credentials.Credentials.from_authorized_user_info(info.fields, scopes)
-    return made
-
-
-def _external_account(info: CredentialInfo, scopes: list[str] | None) -> Credentials:
-    from google.auth import aws, identity_pool, pluggable  # noqa: PLC0415 - loaded off the loop
-
-    source: Any = info.fields["credential_source"]
-    kind: Any = identity_pool
-    if info.fields["subject_token_type"] == _AWS_TOKEN_TYPE:
-        kind = aws
-    elif source.get("executable") is not None:
-        kind = pluggable
-    made: Credentials = kind.Credentials.from_info(info.fields, scopes=scopes)
-    return made
-
-
-def _external_account_authorized_user(info: CredentialInfo, scopes: list[str] | None) -> Credentials:
-    from google.auth import external_account_authorized_user  # noqa: PLC0415 - loaded off the loop
-
-    fields: Any = info.fields if scopes is None else {**info.fields, "scopes": scopes}
-    made: Credentials = external_account_authorized_user.Credentials.from_info(fields)
-    return made
-
-
-def _impersonated_service_account(info: CredentialInfo, scopes: list[str] | None) -> Credentials:
-    from google.auth import impersonated_credentials  # noqa: PLC0415 - loaded off the loop
-
-    fields: Any = info.fields
-    source = checked_info(
-        fields["source_credentials"], info.origin, _IMPERSONATORS, prefix="source_credentials."
-    )
-    url = str(fields["service_account_impersonation_url"])
-    # Not from_impersonated_service_account_info(): it parses a key in the way that holds the GIL.
-    made: Credentials = impersonated_credentials.Credentials(
-        source_credentials=make_credentials(source),
-        target_principal=url.rpartition("/")[2].partition(":generateAccessToken")[0],
-        target_scopes=scopes or fields.get("scopes"),
-        delegates=fields.get("delegates"),
-        quota_project_id=info.text("quota_project_id"),
-    )
-    return made
-
-
-def _gdch_service_account(info: CredentialInfo, scopes: list[str] | None) -> Credentials:
-    from google.oauth2 import gdch_credentials  # noqa: PLC0415 - loaded off the loop
-
-    del scopes  # it has an audience instead
-    made: Credentials = gdch_credentials.ServiceAccountCredentials.from_service_account_info(info.fields)
-    return made
-
-
-_MAKERS: dict[str, Callable[[CredentialInfo, list[str] | None], Credentials]] = {
-    "service_account": _service_account,
-    "authorized_user": _authorized_user,
-    "external_account": _external_account,
-    "external_account_authorized_user": _external_account_authorized_user,
-    "impersonated_service_account": _impersonated_service_account,
-    "gdch_service_account": _gdch_service_account,
-}
+def _shown(kind: object) -> str:
+    """Say what stands in the place of a type, which may be a secret that slipped a line."""
+    if kind is None:
+        return "lacks it"
+    named = isinstance(kind, str) and kind.isidentifier() and len(kind) <= 40
+    return f"has {json.dumps(kind)}" if named else "has something that is not the name of a type"

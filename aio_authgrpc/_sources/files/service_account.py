@@ -1,21 +1,25 @@
-"""Service accounts from a key file or its content: the JWT-bearer exchange, and self-signed access."""
+"""Service accounts from a key file: the JWT-bearer exchange, and self-signed access."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
-from aio_authgrpc._sources.files.kind import service_account_credentials
-from aio_authgrpc._sources.files.private_key import KeyLoader
-from aio_authgrpc._sources.google_auth import (
-    GoogleCredentialsSource,
-    checked_quota_project,
-    checked_scopes,
-)
-from aio_authgrpc._sources.lazy import LoadedCredentialsSource
-from aio_authgrpc._tokens.source import TokenRequest
+from aio_authgrpc._sources.files.fields import ANY, secure_url, text
+from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind
+from aio_authgrpc._sources.files.private_key import signer_of
+from aio_authgrpc._sources.files.source import CredentialFileSource
+from aio_authgrpc._sources.options import CredentialOptions, checked_options
 from aio_authgrpc.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
+    from aio_authgrpc._sources.id_token_credentials import IdTokenRequest
 
 
 def service_account(
@@ -25,7 +29,7 @@ def service_account(
     subject: str | None = None,
     self_signed: bool | None = None,
     quota_project_id: str | None = None,
-) -> LoadedCredentialsSource:
+) -> CredentialFileSource:
     """Act as a service account, from its key file (seeds 001 and 003).
 
     With scopes, a signed assertion is exchanged for an access token at the file's `token_uri`
@@ -42,26 +46,57 @@ def service_account(
         quota_project_id: The project that pays, sent as `x-goog-user-project`.
 
     Raises:
-        ConfigurationError: The arguments, or what is in memory, cannot be used. What is wrong with a
-            file shows when the channel is opened. It is never replaced by another identity.
+        ConfigurationError: The arguments, or what is in memory, cannot be used. A mistake in a file
+            shows when the channel is opened. The file is never replaced by another identity.
     """
-    asked_scopes = checked_scopes(scopes)
-    checked_quota_project(quota_project_id)
+    options = checked_options(scopes, quota_project_id)
     check_type("subject", subject, str, type(None))
     check_type("self_signed", self_signed, bool, type(None))
-    signs = not asked_scopes and subject is None if self_signed is None else self_signed
+    signs = not options.scopes and subject is None if self_signed is None else self_signed
     if signs and subject is not None:
-        raise ConfigurationError("a self-signed JWT cannot act for another.", field="subject")
-    loader = KeyLoader(InfoLoader(file_or_info, ["service_account"]))
+        raise ConfigurationError("a self-signed JWT cannot act for another account.", field="subject")
+    kind = replace(KIND, make=partial(_credentials, subject=subject, self_signed=signs))
+    return CredentialFileSource(InfoLoader(file_or_info, [kind]), options, sign_without_scopes=signs)
 
-    async def make(_: TokenRequest) -> GoogleCredentialsSource:
-        credentials = service_account_credentials(
-            await loader.load(),
-            scopes=asked_scopes,
-            subject=subject,
-            quota_project_id=quota_project_id,
-            self_signed=signs,
-        )
-        return GoogleCredentialsSource(credentials, sign_without_scopes=signs)
 
-    return LoadedCredentialsSource(f"service_account({loader!r})", make)
+def _credentials(
+    info: CredentialInfo, options: CredentialOptions, *, subject: str | None = None, self_signed: bool = False
+) -> Credentials:
+    from google.oauth2 import service_account as google_auth  # noqa: PLC0415 - 25 ms, in a worker thread
+
+    made: Credentials = google_auth.Credentials(
+        signer_of(info),
+        service_account_email=info.fields["client_email"],
+        token_uri=info.fields["token_uri"],
+        scopes=options.scope_list,
+        subject=subject,
+        project_id=info.text("project_id"),
+        quota_project_id=options.quota_project_id,  # google-auth does not read the file's
+        universe_domain=info.text("universe_domain") or "googleapis.com",
+        always_use_jwt_access=self_signed,
+    )
+    return made
+
+
+def _id_token_credentials(own: Any, request: IdTokenRequest) -> Credentials:
+    from google.oauth2 import service_account as google_auth  # noqa: PLC0415 - the credential has loaded it
+
+    return google_auth.IDTokenCredentials(
+        own.signer,
+        service_account_email=own.service_account_email,
+        token_uri=own._token_uri,  # google-auth has no public name
+        target_audience=request.audience,
+        quota_project_id=own.quota_project_id,
+        universe_domain=own.universe_domain,
+    )
+
+
+KIND = CredentialKind(
+    name="service_account",
+    required={"client_email": text, "private_key": text, "token_uri": secure_url},
+    optional={**ANY, "private_key_id": text, "project_id": text},
+    hint="It must be the JSON key of a service account; create a new one if in doubt.",
+    make=_credentials,
+    google_auth_module="google.oauth2.service_account",
+    make_id_token=_id_token_credentials,
+)

@@ -1,0 +1,114 @@
+"""Federated identities: a token of AWS, Azure, Kubernetes, … exchanged for Google's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from aio_authgrpc._sources.files import fields
+from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
+from aio_authgrpc._sources.files.fields import ANY, CLIENT, impersonation_url, json_object, secure_url, text
+from aio_authgrpc._sources.files.impersonated_service_account import impersonated_id_token
+from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind
+from aio_authgrpc._sources.files.source import CredentialFileSource
+from aio_authgrpc._sources.options import CredentialOptions, checked_options
+from aio_authgrpc.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
+    from aio_authgrpc._sources.id_token_credentials import IdTokenRequest
+
+_AWS_TOKEN_TYPE = "urn:ietf:params:aws:token-type:aws4_request"  # noqa: S105 - the name of a type
+
+
+def external_account(
+    file_or_info: FileOrInfo, *, scopes: Sequence[str] | None = None, quota_project_id: str | None = None
+) -> CredentialFileSource:
+    """Act as a federated identity: a token of AWS, Azure, Kubernetes, … exchanged for Google's (AIP-4117).
+
+    The subject token comes from a file, a URL, an executable, AWS, or a client certificate, as the
+    configuration says. An executable is run only where the environment variable
+    `GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES` is `1`.
+
+    Args:
+        file_or_info: The path of the JSON configuration, its text, or its dict.
+        scopes: OAuth 2.0 scopes.
+        quota_project_id: The project that pays, sent as `x-goog-user-project`; the file's if None.
+
+    Raises:
+        ConfigurationError: As for `authorized_user`.
+    """
+    options = checked_options(scopes, quota_project_id)
+    return CredentialFileSource(InfoLoader(file_or_info, [KIND]), options)
+
+
+def _credentials(info: CredentialInfo, options: CredentialOptions) -> Credentials:
+    from google.auth import aws, identity_pool, pluggable  # noqa: PLC0415 - in a worker thread
+
+    kind: Any = identity_pool
+    if info.fields["subject_token_type"] == _AWS_TOKEN_TYPE:
+        kind = aws
+    elif info.fields["credential_source"].get("executable") is not None:
+        kind = pluggable
+    made: Credentials = kind.Credentials.from_info(info.fields_with(options), scopes=options.scope_list)
+    return made
+
+
+def _id_token_credentials(own: Any, request: IdTokenRequest) -> Credentials:
+    """Ask the impersonation inside of an external account for another kind of token."""
+    if not own.service_account_email:
+        raise ConfigurationError(
+            "an external account has no ID tokens unless it impersonates a service account.",
+            field="credentials",
+            hint="Its configuration needs a service_account_impersonation_url; or pass target_principal=.",
+        )
+    return impersonated_id_token(own._initialize_impersonated_credentials(), request)  # no public name
+
+
+# google-auth opens whatever stands in `file`: a number, too, as a descriptor of the process.
+_SOURCE: fields.Fields = {
+    "file": text,
+    "url": text,
+    "headers": fields.headers,
+    "environment_id": text,
+    "region_url": text,
+    "regional_cred_verification_url": text,
+    "imdsv2_session_token_url": text,
+    "format": json_object,
+    "format.type": text,
+    "format.subject_token_field_name": text,
+    "executable": json_object,
+    "executable.command": text,
+    "executable.timeout_millis": fields.positive,
+    "executable.interactive_timeout_millis": fields.positive,
+    "executable.output_file": text,
+    "certificate": json_object,
+    "certificate.certificate_config_location": text,
+    "certificate.use_default_certificate_config": fields.flag,
+    "certificate.trust_chain_path": text,
+}
+KIND = CredentialKind(
+    name="external_account",
+    required={
+        "audience": text,
+        "subject_token_type": text,
+        "token_url": secure_url,
+        "credential_source": json_object,
+    },
+    optional={
+        **ANY,
+        **CLIENT,
+        "token_info_url": secure_url,
+        "service_account_impersonation_url": impersonation_url,
+        "service_account_impersonation": json_object,
+        "service_account_impersonation.token_lifetime_seconds": fields.positive,
+        "workforce_pool_user_project": text,
+        **{f"credential_source.{name}": check for name, check in _SOURCE.items()},
+    },
+    hint="'gcloud iam workload-identity-pools create-cred-config' writes a new one.",
+    make=_credentials,
+    google_auth_module="google.auth.external_account",
+    make_id_token=_id_token_credentials,
+    refused_field="credential_source",
+)

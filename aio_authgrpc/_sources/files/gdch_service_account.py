@@ -1,0 +1,64 @@
+"""Service accounts of Google Distributed Cloud Hosted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
+from aio_authgrpc._sources.files.fields import secure_url, text
+from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind
+from aio_authgrpc._sources.files.source import CredentialFileSource
+from aio_authgrpc._sources.options import CredentialOptions
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
+
+def gdch_service_account(file_or_info: FileOrInfo, *, audience: str | None = None) -> CredentialFileSource:
+    """Act as a service account of Google Distributed Cloud Hosted.
+
+    Args:
+        file_or_info: The path of the JSON key file, its text, or its dict.
+        audience: For whom tokens are; `https://<host>` of the target if None.
+
+    Raises:
+        ConfigurationError: As for `authorized_user`.
+    """
+    check_type("audience", audience, str, type(None))
+    kind = replace(KIND, make=partial(_credentials, audience=audience))
+    return CredentialFileSource(InfoLoader(file_or_info, [kind]), CredentialOptions())
+
+
+def _credentials(
+    info: CredentialInfo, options: CredentialOptions, *, audience: str | None = None
+) -> Credentials:
+    from google.oauth2.gdch_credentials import ServiceAccountCredentials  # noqa: PLC0415 - in a worker thread
+
+    del options  # its tokens have an audience instead of scopes, and no quota project
+    made: Any = ServiceAccountCredentials.from_service_account_info(info.fields)
+    credentials: Credentials = made if audience is None else made.with_gdch_audience(audience)
+    return credentials
+
+
+def _format_version(value: object) -> str:
+    return "" if value == "1" else 'needs "1"'
+
+
+KIND = CredentialKind(
+    name="gdch_service_account",
+    required={
+        "format_version": _format_version,
+        "project": text,
+        "private_key_id": text,
+        "private_key": text,
+        "name": text,
+        "token_uri": secure_url,
+    },
+    optional={"ca_cert_path": text},
+    hint="It must be the JSON key of a service account; create a new one if in doubt.",
+    make=_credentials,
+    google_auth_module="google.oauth2.gdch_credentials",
+)
