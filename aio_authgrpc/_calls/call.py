@@ -40,13 +40,9 @@ CallArguments = tuple[Any, bool | None, grpc.Compression | None]
 class Connection(Protocol):
     """A connection that calls can be kept from until it is there."""
 
-    def get_state(self) -> grpc.ChannelConnectivity:
-        """See `grpc.aio.Channel.get_state`."""
-        ...
+    def get_state(self) -> grpc.ChannelConnectivity: ...
 
-    async def wait_until_ready(self) -> None:
-        """Wait for the state READY."""
-        ...
+    async def wait_until_ready(self) -> None: ...
 
 
 class Method(Protocol):
@@ -233,7 +229,6 @@ class AuthorizedCall(grpc.aio.Call):
     # grpc.aio.Call
 
     def cancel(self) -> bool:
-        """See `grpc.aio.Call.cancel`."""
         if self._call is not None:
             return bool(self._call.cancel())
         if self._end is not None:
@@ -243,7 +238,6 @@ class AuthorizedCall(grpc.aio.Call):
         return True
 
     def cancelled(self) -> bool:
-        """See `grpc.aio.Call.cancelled`."""
         if self._call is not None:
             return bool(self._call.cancelled())
         return isinstance(self._end, asyncio.CancelledError)
@@ -264,19 +258,15 @@ class AuthorizedCall(grpc.aio.Call):
             self._callbacks = (*self._callbacks, callback)
 
     async def initial_metadata(self) -> grpc.aio.Metadata:
-        """See `grpc.aio.Call.initial_metadata`."""
         return await self._ask(lambda call: call.initial_metadata(), lambda _: grpc.aio.Metadata())
 
     async def trailing_metadata(self) -> grpc.aio.Metadata:
-        """See `grpc.aio.Call.trailing_metadata`."""
         return await self._ask(lambda call: call.trailing_metadata(), lambda _: grpc.aio.Metadata())
 
     async def code(self) -> grpc.StatusCode:
-        """See `grpc.aio.Call.code`."""
         return await self._ask(lambda call: call.code(), lambda end: _status_of(end)[0])
 
     async def details(self) -> str:
-        """See `grpc.aio.Call.details`."""
         return await self._ask(lambda call: call.details(), lambda end: _status_of(end)[1])
 
     async def debug_error_string(self) -> str:

@@ -125,7 +125,7 @@ class AuthorizedChannel(ChannelLayer):
         if self._closed:
             return
         self._closed = True
-        self._open_calls.refuse_new_calls()
+        self._open_calls.close()
         try:
             await self._open_calls.finish(grace or 0.0)
         finally:  # also where the grace was cut short

@@ -44,10 +44,10 @@ class LoopBound:
         """
         try:
             running = get_running_loop()
+            if running is self.open_on:
+                return
         except RuntimeError:
             running = None
-        if self.open_on is running is not None:
-            return
         if self.open_on is None:
             raise ChannelClosedError(
                 f"The {self._name} was closed.",
