@@ -64,7 +64,9 @@ async def the_connection_has_its_channel(connection: aio_authgrpc.Connection[Ech
 
 
 async def the_seeds_factory_is_awaited_or_entered(credentials: google.oauth2.credentials.Credentials) -> None:
-    channel = await aio_authgrpc.secure_authorized_channel(credentials, None, "host")
+    opening = aio_authgrpc.secure_authorized_channel(credentials, None, "host")
+    assert_type(opening, aio_authgrpc.OpeningChannel)
+    channel = await opening
     assert_type(channel, aio_authgrpc.AuthorizedChannel)
     async with aio_authgrpc.secure_authorized_channel(
         credentials, aio_authgrpc.AiohttpRequest(), "host", options=[("grpc.keepalive_time_ms", 1)]
