@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from aio_authgrpc._checks.arguments import check_seconds
 from aio_authgrpc._http.request import AiohttpRequest
@@ -28,9 +28,6 @@ from aio_authgrpc._sources.metadata_server import (
 from aio_authgrpc._sources.options import CredentialOptions, checked_options
 from aio_authgrpc._tokens.source import TokenRequest
 from aio_authgrpc.errors import ConfigurationError, TokenUnavailableError
-
-if TYPE_CHECKING:
-    from google.auth.credentials import Credentials
 
 _FILE_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 _QUOTA_PROJECT_VARIABLE = "GOOGLE_CLOUD_QUOTA_PROJECT"
@@ -64,7 +61,19 @@ class DefaultCredentialsExplanation:
 
 
 class DefaultCredentialsSource(LazyCredentialsSource):
-    """What `default()` returns.
+    """What `default()` returns."""
+
+    def __init__(self, look_up: LookUp) -> None:
+        super().__init__("default()", look_up.run)
+        self._look_up = look_up
+
+    def explain(self) -> DefaultCredentialsExplanation:
+        """Return what the last look-up tried and found. Holds no secret."""
+        return self._look_up.explanation
+
+
+class LookUp:
+    """The look-up for `default()`.
 
     Args:
         options: Scopes and quota project.
@@ -81,18 +90,13 @@ class DefaultCredentialsSource(LazyCredentialsSource):
         patience: float = PATIENCE,
         clock: Clock | None = None,
     ) -> None:
-        super().__init__()
         self._options = options
         self._timeout = timeout
         self._patience = patience
         self._clock: Clock = SystemClock() if clock is None else clock
-        self._explanation = DefaultCredentialsExplanation()
+        self.explanation = DefaultCredentialsExplanation()
 
-    def explain(self) -> DefaultCredentialsExplanation:
-        """Return what the last look-up tried and found. Holds no secret."""
-        return self._explanation
-
-    async def make(self, request: TokenRequest) -> GoogleCredentialsSource:
+    async def run(self, request: TokenRequest) -> GoogleCredentialsSource:
         """Look the credentials up.
 
         Raises:
@@ -110,7 +114,7 @@ class DefaultCredentialsSource(LazyCredentialsSource):
             found = "compute_engine" if info is None else info.kind.name
             return GoogleCredentialsSource(credentials)
         finally:
-            self._explanation = DefaultCredentialsExplanation(found=found, tried=tuple(tried))
+            self.explanation = DefaultCredentialsExplanation(found=found, tried=tuple(tried))
 
     async def _look_for_file(self, tried: list[tuple[str, str]]) -> CredentialInfo | None:
         budget = LOOK_UP_TIMEOUT if self._timeout is None else self._timeout
@@ -125,7 +129,7 @@ class DefaultCredentialsSource(LazyCredentialsSource):
     async def _look_for_metadata_server(
         self, http: AiohttpRequest, tried: list[tuple[str, str]], started: float
     ) -> None:
-        """Return once it answers, or raise what `make` does."""
+        """Return once it answers, or raise what `run` does."""
         if is_disabled():
             tried.append(("metadata server", "NO_GCE_CHECK is true"))
             raise _nothing_found(tried)
@@ -146,9 +150,6 @@ class DefaultCredentialsSource(LazyCredentialsSource):
             )
         if problem:
             raise _nothing_found(tried)
-
-    def __repr__(self) -> str:
-        return "default()"
 
 
 def _nothing_found(tried: Sequence[tuple[str, str]]) -> ConfigurationError:
@@ -195,7 +196,7 @@ def _read(path: str, place: str, tried: list[tuple[str, str]]) -> CredentialInfo
     return info
 
 
-def _credentials_of(info: CredentialInfo | None, options: CredentialOptions) -> Credentials:
+def _credentials_of(info: CredentialInfo | None, options: CredentialOptions) -> Any:
     if options.quota_project_id is None:
         options = replace(options, quota_project_id=os.environ.get(_QUOTA_PROJECT_VARIABLE) or None)
     return compute_engine_credentials(options) if info is None else info.credentials(options)
@@ -229,4 +230,4 @@ def default(
     if timeout is not None:
         check_seconds("timeout", timeout)
     options = checked_options(scopes, quota_project_id, by_default=True)
-    return DefaultCredentialsSource(options, timeout=timeout)
+    return DefaultCredentialsSource(LookUp(options, timeout=timeout))

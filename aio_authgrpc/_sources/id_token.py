@@ -11,16 +11,17 @@ Cloud Run, Cloud Functions and IAP ask for these. Which identities can have one,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._http.bridge import ThreadRequest
 from aio_authgrpc._sources.default import default
+from aio_authgrpc._sources.files.kind import IdTokenRequest
 from aio_authgrpc._sources.google_auth import blocking_token, is_google_credentials, over_bridge
 from aio_authgrpc._sources.id_token_credentials import (
-    IdTokenRequest,
     id_token_credentials,
     principals_id_token,
     self_signed_id_token,
@@ -47,17 +48,12 @@ class IdTokenSource(NotPickled):
         self,
         audience: str | None,
         credentials: Credentials | LazyCredentialsSource,
-        target_principal: str | None,
-        delegates: tuple[str, ...],
-        *,
-        self_signed: bool,
+        make: Callable[[Any, IdTokenRequest], Any],
     ) -> None:
         self._audience = audience
         self._credentials = credentials
-        self._target_principal = target_principal
-        self._delegates = delegates
-        self._self_signed = self_signed
-        self._of_audience: dict[str, Credentials] = {}
+        self._make = make
+        self._of_audience: dict[str, Any] = {}
 
     def cache_key(self, audience: str) -> CacheKey:
         """Return the key of the tokens: where an audience was given, the target's does not matter."""
@@ -74,14 +70,14 @@ class IdTokenSource(NotPickled):
         wanted = self._wanted(request)
         if wanted.audience not in self._of_audience:
             own = await self._own_credentials(request)
-            await over_bridge(lambda: self._id_token_credentials(own, wanted), wanted.http)
+            await over_bridge(lambda: self._made(own, wanted), wanted.http)
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return an ID token, which is good until its own `exp`. Cancelling it abandons the thread."""
         wanted, own = self._wanted(request), await self._own_credentials(request)
 
         def obtain() -> Token:
-            return blocking_token(self._id_token_credentials(own, wanted), request, wanted.http)
+            return blocking_token(self._made(own, wanted), request, wanted.http)
 
         return await over_bridge(obtain, wanted.http)
 
@@ -95,18 +91,11 @@ class IdTokenSource(NotPickled):
         given = self._credentials
         return await given.google_credentials(request) if isinstance(given, LazyCredentialsSource) else given
 
-    def _id_token_credentials(self, own: Credentials, wanted: IdTokenRequest) -> Credentials:
+    def _made(self, own: Credentials, wanted: IdTokenRequest) -> Any:
         """Return the credential of an audience, in a worker thread; made once."""
-        made = self._of_audience.get(wanted.audience)
-        if made is not None:
-            return made
-        if self._target_principal is not None:
-            made = principals_id_token(own, wanted, self._target_principal, self._delegates)
-        elif self._self_signed:
-            made = self_signed_id_token(own, wanted)
-        else:
-            made = id_token_credentials(own, wanted)
-        return self._of_audience.setdefault(wanted.audience, made)  # a thread that was abandoned may be first
+        if wanted.audience not in self._of_audience:
+            self._of_audience[wanted.audience] = self._make(own, wanted)
+        return self._of_audience[wanted.audience]
 
     def __repr__(self) -> str:
         return f"id_token({'' if self._audience is None else repr(self._audience)})"
@@ -159,4 +148,7 @@ def id_token(
     if delegates and target_principal is None:
         raise ConfigurationError("they lead to a target_principal, which is missing.", field="delegates")
     whose = cast("Credentials | LazyCredentialsSource", given)
-    return IdTokenSource(audience, whose, target_principal, tuple(delegates), self_signed=self_signed)
+    make = self_signed_id_token if self_signed else id_token_credentials
+    if target_principal is not None:
+        make = partial(principals_id_token, principal=target_principal, delegates=tuple(delegates))
+    return IdTokenSource(audience, whose, make)

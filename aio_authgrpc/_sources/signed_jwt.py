@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -11,8 +11,7 @@ from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
 from aio_authgrpc._sources.files.kind import CredentialInfo
-from aio_authgrpc._sources.files.private_key import signer_of
-from aio_authgrpc._sources.files.service_account import KIND
+from aio_authgrpc._sources.files.service_account import KIND, signer_of
 from aio_authgrpc._sources.options import check_audience
 from aio_authgrpc._tokens.source import TokenRequest
 from aio_authgrpc._tokens.token import Token
@@ -26,17 +25,10 @@ class ServiceAccountJwtSource(NotPickled):
     """What `service_account_jwt()` returns."""
 
     def __init__(
-        self,
-        loader: InfoLoader,
-        *,
-        issuer: str | None,
-        audience: str | None,
-        subject: str | None,
-        email: str | None,
-        lifetime: int,
+        self, loader: InfoLoader, claims: Mapping[str, str | None], audience: str | None, lifetime: int
     ) -> None:
         self._loader = loader
-        self._claims = {"iss": issuer, "sub": subject, "email": email}
+        self._claims = claims
         self._audience = audience
         self._lifetime = lifetime
         self._key: _Key | None = None
@@ -117,11 +109,5 @@ def service_account_jwt(
         raise ConfigurationError(
             f"{lifetime!r} is not within 1 and {_MAX_LIFETIME} seconds.", field="lifetime"
         )
-    return ServiceAccountJwtSource(
-        InfoLoader(file_or_info, [KIND]),
-        issuer=issuer,
-        audience=audience,
-        subject=subject,
-        email=email,
-        lifetime=lifetime,
-    )
+    claims = {"iss": issuer, "sub": subject, "email": email}
+    return ServiceAccountJwtSource(InfoLoader(file_or_info, [KIND]), claims, audience, lifetime)

@@ -14,9 +14,22 @@ from aio_authgrpc._sources.options import CredentialOptions
 from aio_authgrpc.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from google.auth.credentials import Credentials
+    from aio_authgrpc._http.bridge import ThreadRequest
 
-    from aio_authgrpc._sources.id_token_credentials import IdTokenRequest
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdTokenRequest:
+    """Which ID tokens are wanted.
+
+    Attributes:
+        audience: For whom they are.
+        audience_is_given: Whether the user chose it; a login's ID token is for the login's client.
+        http: Sends what a constructor of google-auth's sends.
+    """
+
+    audience: str
+    audience_is_given: bool
+    http: ThreadRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -39,9 +52,9 @@ class CredentialKind:
     required: Fields
     optional: Fields
     hint: str
-    make: Callable[[CredentialInfo, CredentialOptions], Credentials]
+    make: Callable[[CredentialInfo, CredentialOptions], Any]
     google_auth_module: str
-    make_id_token: Callable[[Any, IdTokenRequest], Credentials] | None = None
+    make_id_token: Callable[[Any, IdTokenRequest], Any] | None = None
     refused_field: str = "file_or_info"
 
     def __repr__(self) -> str:
@@ -82,7 +95,7 @@ class CredentialInfo(NotPickled):
         """Return the error for a field of this file."""
         return ConfigurationError(f"{self.origin} {problem}.", field=self.prefix + field, hint=self.kind.hint)
 
-    def credentials(self, options: CredentialOptions) -> Credentials:
+    def credentials(self, options: CredentialOptions) -> Any:
         """Return google-auth's credential, in a worker thread; a ConfigurationError where it refuses."""
         try:
             return self.kind.make(self, options)
