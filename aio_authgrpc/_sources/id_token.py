@@ -1,12 +1,12 @@
 """ID tokens: who the caller is, signed by Google, for one audience (seed 002, AIP-4116).
 
-Cloud Run, Cloud Functions and IAP ask for these. Which identities can have one, and how:
+Cloud Run, Cloud Functions and IAP ask for these. Which credentials have one:
 
-- a service account: its assertion is exchanged, or it signs one itself for whoever trusts its key;
+- a service account: its assertion is exchanged, or it signs the token itself;
 - the machine's own: the metadata server makes it;
 - an impersonated service account, and an external account that impersonates one: IAM makes it;
-- a user: the one of the login, whose audience is the login's client and cannot be chosen; or that of a
-  service account which the user may impersonate.
+- a user: the login's, whose audience is always the login's client; or that of a service account that the
+  user may impersonate.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._http.bridge import ThreadRequest
 from aio_authgrpc._sources.default import default
 from aio_authgrpc._sources.files.kind import IdTokenRequest
-from aio_authgrpc._sources.google_auth import blocking_token, is_google_credentials, over_bridge
+from aio_authgrpc._sources.google_auth import GOOGLE_AUTH, blocking_token, is_of, over_bridge
 from aio_authgrpc._sources.id_token_credentials import (
     id_token_credentials,
     principals_id_token,
@@ -56,14 +56,14 @@ class IdTokenSource(NotPickled):
         self._of_audience: dict[str, Any] = {}
 
     def cache_key(self, audience: str) -> CacheKey:
-        """Return the key of the tokens: where an audience was given, the target's does not matter."""
+        """Return the key of the tokens: a given audience stands in place of the target's."""
         return CacheKey(self, audience if self._audience is None else "")
 
     async def load(self, request: TokenRequest) -> None:
-        """Find out whose token it is, and that it can be had. No token is asked for.
+        """Make the credential for the ID tokens. No token is asked for.
 
         Raises:
-            ConfigurationError: Such an identity has no ID tokens, or there is no audience, or a file or
+            ConfigurationError: The credential has no ID tokens, or the audience is missing, or a file or
                 the environment cannot be used.
             TokenUnavailableError: See `default()`.
         """
@@ -109,7 +109,7 @@ def id_token(
     delegates: Sequence[str] = (),
     self_signed: bool = False,
 ) -> IdTokenSource:
-    """Prove who the caller is, to Cloud Run, Cloud Functions, IAP and whoever takes Google's ID tokens.
+    """Prove who the caller is, to Cloud Run, Cloud Functions, IAP and others that take Google's ID tokens.
 
     Unlike google-auth's `fetch_id_token`, it also knows gcloud's login, external accounts and
     impersonation, and never becomes the machine's identity where another was meant.
@@ -133,20 +133,22 @@ def id_token(
     for field, value in (("audience", audience), ("target_principal", target_principal)):
         check_type(field, value, str, type(None))
         if value == "":
-            raise ConfigurationError("it is empty.", field=field, hint="None means the usual one.")
+            raise ConfigurationError(
+                "an empty str was given.", field=field, hint="Leave it out, or pass None."
+            )
     check_type("self_signed", self_signed, bool)
     check_type("delegates", delegates, list, tuple)
     given: object = default() if credentials is None else credentials
-    if not isinstance(given, LazyCredentialsSource) and not is_google_credentials(given):
+    if not isinstance(given, LazyCredentialsSource) and not is_of(given, GOOGLE_AUTH):
         raise ConfigurationError(
             f"expected a google-auth credential or a source for one, not {type(given).__name__}.",
             field="credentials",
-            hint="Such as service_account(...); None means the default ones.",
+            hint="Pass service_account(...), say; None means default().",
         )
     if self_signed and target_principal is not None:
-        raise ConfigurationError("it excludes target_principal.", field="self_signed")
+        raise ConfigurationError("it cannot be used with target_principal.", field="self_signed")
     if delegates and target_principal is None:
-        raise ConfigurationError("they lead to a target_principal, which is missing.", field="delegates")
+        raise ConfigurationError("they need a target_principal.", field="delegates")
     whose = cast("Credentials | LazyCredentialsSource", given)
     make = self_signed_id_token if self_signed else id_token_credentials
     if target_principal is not None:

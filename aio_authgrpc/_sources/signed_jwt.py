@@ -17,7 +17,7 @@ from aio_authgrpc._tokens.source import TokenRequest
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError
 
-# ESP, and Google's own endpoints, refuse a JWT that is good for more than an hour.
+# ESP, and Google's own endpoints, refuse a JWT with a longer lifetime.
 _MAX_LIFETIME = 3600
 
 
@@ -37,8 +37,8 @@ class ServiceAccountJwtSource(NotPickled):
         """Read and check the key, once. Cancelling it leaves nothing behind.
 
         Raises:
-            ConfigurationError: The file cannot be used; it names the path and the field. Or there is no
-                audience, for a target without a host.
+            ConfigurationError: The file cannot be used; the error names the path and the field. Or the
+                audience is missing, for a target without a host.
         """
         await self._loaded(request)
 
@@ -94,20 +94,20 @@ def service_account_jwt(
             channel is opened, off the loop; text and dict are checked at once.
         issuer: `iss`, as the service's configuration names it; the account's email if None.
         audience: `aud`; `https://<host of the target>` if None.
-        subject: `sub`, the user id that the service sees; the account's email if None.
+        subject: `sub`, the user id for the service; the account's email if None.
         email: `email`; the account's if None.
         lifetime: Seconds that each JWT is good for, 1 to 3600.
 
     Raises:
-        ConfigurationError: The arguments, or what is in memory, cannot be used. What is wrong with a
-            file shows when the channel is opened.
+        ConfigurationError: The arguments, or what is in memory, cannot be used. A mistake in a file
+            shows when the channel is opened.
     """
     check_type("lifetime", lifetime, int)
     for field, value in (("issuer", issuer), ("audience", audience), ("subject", subject), ("email", email)):
         check_type(field, value, str, type(None))
     if not 1 <= lifetime <= _MAX_LIFETIME:
         raise ConfigurationError(
-            f"{lifetime!r} is not within 1 and {_MAX_LIFETIME} seconds.", field="lifetime"
+            f"{lifetime!r} is not between 1 and {_MAX_LIFETIME} seconds.", field="lifetime"
         )
     claims = {"iss": issuer, "sub": subject, "email": email}
     return ServiceAccountJwtSource(InfoLoader(file_or_info, [KIND]), claims, audience, lifetime)

@@ -246,7 +246,7 @@ async def test_another_server_at_that_address_is_not_taken(
     """Other clouds have theirs there too."""
     monkeypatch.delenv("NO_GCE_CHECK")
     monkeypatch.setenv("GCE_METADATA_IP", authority.url.removeprefix("http://"))
-    with pytest.raises(ConfigurationError, match="is no metadata server"):
+    with pytest.raises(ConfigurationError, match="not a metadata server"):
         await default().load(token_request)
 
 

@@ -24,7 +24,7 @@ class IdTokenRequest:
     Attributes:
         audience: For whom they are.
         audience_is_given: Whether the user chose it; a login's ID token is for the login's client.
-        http: Sends what a constructor of google-auth's sends.
+        http: For constructors of google-auth's that send requests.
     """
 
     audience: str
@@ -40,7 +40,7 @@ class CredentialKind:
         name: The `type` in the JSON.
         required: The fields that have to be there, each with its check. A name such as
             `credential_source.file` means a field of an object in the file.
-        optional: Those that may be there. Any other is left to google-auth, or is a comment.
+        optional: Those that may be there. Any other field is left to google-auth.
         hint: How to get a new file.
         make: Makes google-auth's credential.
         google_auth_module: The module that google-auth's class of it, or its base class, is in.
@@ -66,11 +66,7 @@ class CredentialKind:
 class CredentialInfo(NotPickled):
     """The checked content of a credential file. Its `repr` shows no secret.
 
-    Attributes:
-        kind: Its type.
-        origin: The path, or that it was given; for messages.
-        fields: What the JSON object holds.
-        prefix: Stands before the names of fields in messages, for an object inside of another.
+    Messages name its `origin`, such as the path, and the field, after the `prefix` of an inner object.
     """
 
     kind: CredentialKind
@@ -116,17 +112,10 @@ def checked_info(
     untyped: CredentialKind | None = None,
     prefix: str = "",
 ) -> CredentialInfo:
-    """Check a JSON object against the type that it names, which has to be one of `kinds`.
-
-    Args:
-        fields: The object.
-        origin: See `CredentialInfo`.
-        kinds: The types that may be named.
-        untyped: The type of an object that names none.
-        prefix: See `CredentialInfo`.
+    """Check a JSON object by the type that it names, or by `untyped` where it names none.
 
     Raises:
-        ConfigurationError: The type is another, or a field is missing or has a wrong value.
+        ConfigurationError: The type is not one of `kinds`, or a field is missing or has a wrong value.
     """
     name = fields.get("type", None if untyped is None else untyped.name)
     kind = next((kind for kind in kinds if kind.name == name), None)
