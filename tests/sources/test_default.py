@@ -13,19 +13,13 @@ from typing import Any
 import jwt
 import pytest
 
-from aio_authgrpc import (
-    AiohttpRequest,
-    ConfigurationError,
-    DefaultCredentialsExplanation,
-    TokenRequest,
-    TokenUnavailableError,
-    connect,
-    default,
-)
+from aio_authgrpc import AiohttpRequest, ConfigurationError, TokenRequest, connect, default
 from aio_authgrpc._sources.default import LOOK_UP_TIMEOUT, PATIENCE, DefaultCredentialsSource, LookUp
 from aio_authgrpc._sources.metadata_server import google_cloud_marker
 from aio_authgrpc._sources.options import CredentialOptions
 from aio_authgrpc.bookstore import BookstoreStub, Empty
+from aio_authgrpc.credentials import DefaultCredentialsExplanation
+from aio_authgrpc.errors import TokenUnavailableError
 from aio_authgrpc.testing import Authority, BookstoreServer, MetadataServer
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
