@@ -345,7 +345,7 @@ async def test_fixed_metadata_may_not_stand_in_for_the_token(
 ) -> None:
     """The channel would send another identity than its cache's."""
     inner = grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials)
-    with pytest.raises(ConfigurationError, match="what the token goes to"):
+    with pytest.raises(ConfigurationError, match="the token itself goes to"):
         AuthorizedChannel(inner, cache, metadata=(("authorization", "Bearer OTHER"),))
     await inner.close()
 
