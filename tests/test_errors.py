@@ -53,7 +53,9 @@ def test_a_pickled_error_keeps_its_retry_after() -> None:
         assert str(again) == str(error)
 
 
-@pytest.mark.parametrize("kind", [aio_authgrpc.errors.TlsArgumentsError, aio_authgrpc.errors.ClientCertificateError])
+@pytest.mark.parametrize(
+    "kind", [aio_authgrpc.errors.TlsArgumentsError, aio_authgrpc.errors.ClientCertificateError]
+)
 def test_a_pickled_tls_error_keeps_its_type(kind: type[aio_authgrpc.ConfigurationError]) -> None:
     """It is one of google-auth's errors, too."""
     error = pickle.loads(pickle.dumps(kind("is odd.", field="client_cert_callback")))
