@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
-from aio_authgrpc._calls.call import AuthorizedCall, final_code
+from aio_authgrpc._calls.call import AuthorizedCall
+from aio_authgrpc._calls.call_status import final_code
 from aio_authgrpc._channels.connection_hints import explained
 
 Request = TypeVar("Request")
@@ -131,10 +132,9 @@ class StreamRequestCall(AuthorizedCall):
     async def done_writing(self) -> None:
         """Say that no request follows. Does nothing on a call that is done."""
         self._check_style()
-        while self._call is None and self._end is None:
-            await asyncio.wait({self.waiting_task})
-        if self._call is not None:
-            await self._call.done_writing()
+        call = await self._started()
+        if call is not None:
+            await call.done_writing()
 
 
 class UnaryUnaryCall(UnaryResponseCall, grpc.aio.UnaryUnaryCall[Request, Response]):

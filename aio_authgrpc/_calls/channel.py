@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.authorizer import Authorizer
-from aio_authgrpc._calls.call import Connection
+from aio_authgrpc._calls.connection import Connection
 from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
 from aio_authgrpc._calls.multi_callables import (
     AuthorizedMethod,

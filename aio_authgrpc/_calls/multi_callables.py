@@ -12,7 +12,9 @@ import grpc.aio
 
 from aio_authgrpc._calls.arities import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
 from aio_authgrpc._calls.authorizer import Authorizer, CallMetadata
-from aio_authgrpc._calls.call import AuthorizedCall, Connection, challenge_of, final_code
+from aio_authgrpc._calls.call import AuthorizedCall
+from aio_authgrpc._calls.call_status import challenge_of, final_code
+from aio_authgrpc._calls.connection import Connection
 from aio_authgrpc._calls.identity import current_identities
 from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
 from aio_authgrpc._calls.open_calls import OpenCalls

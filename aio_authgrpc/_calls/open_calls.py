@@ -10,7 +10,7 @@ from weakref import ref
 import grpc.aio
 
 from aio_authgrpc._loop.ownership import LoopBound
-from aio_authgrpc.errors import AuthRpcError, ChannelClosedError
+from aio_authgrpc.errors import ChannelClosedError
 
 
 class WaitingCall(Protocol):
@@ -18,7 +18,7 @@ class WaitingCall(Protocol):
 
     waiting_task: asyncio.Task[None]
 
-    def abandon(self, error: AuthRpcError) -> None: ...
+    def abandon(self, error: BaseException) -> None: ...
 
 
 class OpenCalls(LoopBound):

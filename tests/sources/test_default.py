@@ -13,13 +13,19 @@ from typing import Any
 import jwt
 import pytest
 
-from aio_authgrpc import AiohttpRequest, ConfigurationError, TokenRequest, connect, default
-from aio_authgrpc._sources.default import LOOK_UP_TIMEOUT, PATIENCE, DefaultCredentialsSource
+from aio_authgrpc import (
+    AiohttpRequest,
+    ConfigurationError,
+    DefaultCredentialsExplanation,
+    TokenRequest,
+    TokenUnavailableError,
+    connect,
+    default,
+)
+from aio_authgrpc._sources.default import LOOK_UP_TIMEOUT, PATIENCE, DefaultCredentialsSource, LookUp
 from aio_authgrpc._sources.metadata_server import google_cloud_marker
 from aio_authgrpc._sources.options import CredentialOptions
 from aio_authgrpc.bookstore import BookstoreStub, Empty
-from aio_authgrpc.credentials import DefaultCredentialsExplanation
-from aio_authgrpc.errors import TokenUnavailableError
 from aio_authgrpc.testing import Authority, BookstoreServer, MetadataServer
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
@@ -226,7 +232,7 @@ async def test_a_metadata_server_that_a_marker_promises_and_that_does_not_come_m
 ) -> None:
     """The error is one to retry, and the next look-up is a new one."""
     monkeypatch.setenv("K_SERVICE", "bookstore")
-    source = DefaultCredentialsSource(CredentialOptions(by_default=True), patience=0.2)
+    source = DefaultCredentialsSource(LookUp(CredentialOptions(by_default=True), patience=0.2))
     with metadata_server.hold(path="/"), pytest.raises(TokenUnavailableError, match="K_SERVICE says"):
         await source.load(token_request)
     metadata_server.behave()
@@ -240,7 +246,7 @@ async def test_another_server_at_that_address_is_not_taken(
     """Other clouds have theirs there too."""
     monkeypatch.delenv("NO_GCE_CHECK")
     monkeypatch.setenv("GCE_METADATA_IP", authority.url.removeprefix("http://"))
-    with pytest.raises(ConfigurationError, match="is no metadata server"):
+    with pytest.raises(ConfigurationError, match="not a metadata server"):
         await default().load(token_request)
 
 
