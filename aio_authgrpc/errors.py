@@ -2,15 +2,15 @@
 
 ```
 AuthGrpcError                           everything below: `hint`, `retryable`
-├── ConfigurationError (ValueError)     no status: raised by the call that was given bad arguments, or on
-│   │                                   entry for a file or the environment, before any RPC; `field`
-│   ├── TlsArgumentsError               arguments that exclude each other, such as `ssl_credentials` beside
+├── ConfigurationError (ValueError)     no status: a bad argument, raised where it was passed; or a file or
+│   │                                   the environment, raised on opening, before any RPC; `field`
+│   ├── TlsArgumentsError               arguments that exclude each other, such as `ssl_credentials` and
 │   │                                   `client_cert_callback`; also google-auth's `MalformedError`
-│   └── ClientCertificateError          no client certificate is to be had, or it cannot be used; also
+│   └── ClientCertificateError          the client certificate is missing, or cannot be used; also
 │                                       google-auth's `MutualTLSChannelError`
 └── AuthRpcError (grpc.aio.AioRpcError) raised by an RPC; `code()`, `details()`, `__cause__`
-    ├── TokenUnavailableError           UNAVAILABLE: no token now, a later attempt may get one; retryable
-    ├── TokenRefusedError               UNAUTHENTICATED: the token endpoint or the source said no
+    ├── TokenUnavailableError           UNAVAILABLE: no token now, and a later call may get one; retryable
+    ├── TokenRefusedError               UNAUTHENTICATED: the token endpoint, or the source, refused
     ├── TokenDeadlineExceededError      DEADLINE_EXCEEDED: the RPC's time was spent waiting for its token
     ├── ConnectionNotReadyError         UNAVAILABLE: the server could not be reached, in `ready_timeout`
     │                                   or by an RPC; what to do about it is in the details
@@ -18,13 +18,13 @@ AuthGrpcError                           everything below: `hint`, `retryable`
     └── WrongEventLoopError             FAILED_PRECONDITION: used on another loop, or after a fork
 ```
 
-`except grpc.aio.AioRpcError` therefore catches whatever goes wrong after a stub was called, and
-`except AuthGrpcError` what this package has to say about it. No error carries a secret: texts
-from elsewhere are searched for secrets first.
+`except grpc.aio.AioRpcError` therefore catches every failure of a call, and `except AuthGrpcError` those
+that this package found. No error carries a secret: secrets are cut out of texts from elsewhere.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar, Self
 
 import google.auth.exceptions
@@ -36,8 +36,8 @@ class AuthGrpcError(Exception):
     """Base of every error of this package.
 
     Attributes:
-        hint: What to do about it, one or two sentences; empty where there is nothing to add.
-        retryable: Whether the same call may succeed later without a change by its author.
+        hint: What to do about it, in one or two sentences; may be empty.
+        retryable: Whether the same call may succeed later, with nothing changed.
     """
 
     retryable: bool = False
@@ -48,6 +48,7 @@ class ConfigurationError(AuthGrpcError, ValueError):
     """An argument, a file or the environment cannot be used; raised before any RPC is made.
 
     Attributes:
+        message: What is wrong, without the field and the hint.
         field: The argument, or the field of a file, that is wrong, such as `"target"` or `"private_key"`.
     """
 
@@ -57,29 +58,34 @@ class ConfigurationError(AuthGrpcError, ValueError):
         self.field = field
         self.hint = hint
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _restore_configuration_error, (type(self), self.message, self.field, self.hint)
+    def __reduce__(self) -> tuple[partial[Self], tuple[()]]:
+        return partial(type(self), self.message, field=self.field, hint=self.hint), ()
 
 
-# Both bases say `retryable`, one as an attribute and one as a property: ours comes first, and is False.
+# `retryable` is an attribute of ours and a property of google-auth's; ours comes first, and is False.
 class TlsArgumentsError(  # pyright: ignore[reportIncompatibleVariableOverride]
     ConfigurationError, google.auth.exceptions.MalformedError
 ):
-    """Arguments for TLS were given that exclude each other; also what google-auth raises there."""
+    """Two arguments for TLS exclude each other; also google-auth's `MalformedError`."""
 
 
 class ClientCertificateError(  # pyright: ignore[reportIncompatibleVariableOverride] - as above
     ConfigurationError, google.auth.exceptions.MutualTLSChannelError
 ):
-    """There is no client certificate to be had, or it cannot be used; also google-auth's error for that.
+    """The client certificate is missing, or cannot be used; also google-auth's `MutualTLSChannelError`.
 
-    Raised on opening, before any RPC; the `__cause__` says why. A channel never goes on without the
-    certificate that was asked for.
+    Raised on opening, before any RPC; the `__cause__` says why. A channel is never opened without the
+    certificate that it was asked to use.
     """
 
 
 class AuthRpcError(AuthGrpcError, grpc.aio.AioRpcError):
-    """An RPC that could not be made, or not be authenticated, in the shape that gRPC users catch."""
+    """An RPC that could not be sent, or not be authenticated, as the `grpc.aio.AioRpcError` that users catch.
+
+    Attributes:
+        status: The code of this class; `code()` returns it.
+        message: What happened, without the code and the hint; `details()` returns it.
+    """
 
     status: ClassVar[grpc.StatusCode] = grpc.StatusCode.UNKNOWN
 
@@ -91,13 +97,18 @@ class AuthRpcError(AuthGrpcError, grpc.aio.AioRpcError):
         self.hint = hint
 
     def copy(self) -> Self:
-        """Return a new exception that says the same and shares the cause.
+        """Return an equal exception with the same cause.
 
-        Many calls may fail for one reason; each raises its own object, so that tracebacks do not pile up.
+        Many calls may fail for one reason. Each raises its own object: an exception that is raised again
+        collects the tracebacks of all of them.
         """
-        copy = type(self)(self.message, hint=self.hint)
+        copy = self._same()()
         copy.__cause__ = self.__cause__
         return copy
+
+    def _same(self) -> partial[Self]:
+        """Return the constructor with this error's arguments."""
+        return partial(type(self), self.message, hint=self.hint)
 
     def __str__(self) -> str:
         return f"{self.status.name}: {self.message}" + (f" ({self.hint})" if self.hint else "")
@@ -105,16 +116,16 @@ class AuthRpcError(AuthGrpcError, grpc.aio.AioRpcError):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self}>"
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _restore_rpc_error, (type(self), self.message, self.hint)
+    def __reduce__(self) -> tuple[partial[Self], tuple[()]]:
+        return self._same(), ()
 
 
 class TokenUnavailableError(AuthRpcError):
-    """There is no usable token and none could be fetched: network, 5xx, 429, time-out. Worth a retry.
+    """No usable token, and none could be fetched now: network, time-out, HTTP 408, 429 or 5xx. Worth a retry.
 
     Attributes:
-        retry_after: Seconds that the token endpoint wants to be left alone (`Retry-After`, RFC 9110);
-            None where it did not say.
+        retry_after: Seconds for which the token endpoint asks to be left alone (`Retry-After`, RFC 9110);
+            None where it did not ask.
     """
 
     status = grpc.StatusCode.UNAVAILABLE
@@ -124,14 +135,8 @@ class TokenUnavailableError(AuthRpcError):
         super().__init__(details, hint=hint)
         self.retry_after = retry_after
 
-    def copy(self) -> Self:
-        """See `AuthRpcError.copy`."""
-        copy = super().copy()
-        copy.retry_after = self.retry_after
-        return copy
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _restore_unavailable, (type(self), self.message, self.hint, self.retry_after)
+    def _same(self) -> partial[Self]:
+        return partial(super()._same(), retry_after=self.retry_after)
 
 
 class TokenRefusedError(AuthRpcError):
@@ -148,7 +153,7 @@ class TokenDeadlineExceededError(AuthRpcError):
 
 
 class ConnectionNotReadyError(AuthRpcError):
-    """The server could not be reached: within `ready_timeout`, or by an RPC, for a reason that is known."""
+    """The server could not be reached within `ready_timeout`, or by an RPC; the details say what to do."""
 
     status = grpc.StatusCode.UNAVAILABLE
     retryable = True
@@ -164,19 +169,3 @@ class WrongEventLoopError(AuthRpcError):
     """The channel belongs to another event loop, or to the process that forked this one."""
 
     status = grpc.StatusCode.FAILED_PRECONDITION
-
-
-def _restore_configuration_error(
-    kind: type[ConfigurationError], message: str, field: str, hint: str
-) -> ConfigurationError:
-    return kind(message, field=field, hint=hint)
-
-
-def _restore_rpc_error(kind: type[AuthRpcError], message: str, hint: str) -> AuthRpcError:
-    return kind(message, hint=hint)
-
-
-def _restore_unavailable(
-    kind: type[TokenUnavailableError], message: str, hint: str, retry_after: float | None
-) -> TokenUnavailableError:
-    return kind(message, hint=hint, retry_after=retry_after)

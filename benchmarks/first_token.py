@@ -196,7 +196,7 @@ async def _become(made: Any) -> str:
         request = aio_authgrpc.TokenRequest(http=http, audience=AUDIENCE, time=time.time())
         source = as_token_source(made)
         try:
-            if isinstance(source, aio_authgrpc.LoadableTokenSource):
+            if isinstance(source, aio_authgrpc.tokens.LoadableTokenSource):
                 await source.load(request)
             await source.fetch(request)
         except aio_authgrpc.AuthGrpcError as error:

@@ -14,7 +14,7 @@ import grpc.aio
 from server_process import OrderedProcess
 
 import aio_authgrpc
-from aio_authgrpc import RefreshFailed, RefreshStarted, RefreshSucceeded, TokenEvent
+from aio_authgrpc.events import RefreshFailed, RefreshStarted, RefreshSucceeded, TokenEvent
 
 Order = tuple[str, str, Mapping[str, Any]]
 """The part, the name of its method, and the arguments."""
@@ -215,7 +215,9 @@ class Chaos:
             offset: What to add to the loop's clock for the wall clock.
         """
         name = f"{type(error).__name__} {getattr(error, 'code', lambda: None)()}"
-        if isinstance(error, aio_authgrpc.TokenUnavailableError | aio_authgrpc.TokenRefusedError):
+        if isinstance(
+            error, aio_authgrpc.errors.TokenUnavailableError | aio_authgrpc.errors.TokenRefusedError
+        ):
             return self._cause_of_no_token(ended_at, offset) or f"UNEXPLAINED: {name}: {error}"[:100]
         of_grpc = isinstance(error, grpc.aio.AioRpcError) and not isinstance(
             error, aio_authgrpc.AuthGrpcError

@@ -2,8 +2,8 @@
 
     python bookstore_client.py --host HOST --port 443 --use_tls --auth_token "$JWT_TOKEN"
 
-It calls a server that runs elsewhere. Other users of the machine can read a command line; a program of
-your own gets its token from `service_account_jwt()` instead (`endpoints_jwt.py`).
+The server runs elsewhere. Other users of the machine can read the token on the command line; in your own
+program, use `service_account_jwt()` instead (`endpoints_jwt.py`).
 """
 
 import argparse
@@ -11,7 +11,7 @@ import asyncio
 import pathlib
 
 import google.auth.credentials
-import grpc
+import grpc.aio
 
 import aio_authgrpc
 from aio_authgrpc.bookstore import BookstoreStub, Empty
@@ -25,8 +25,7 @@ async def run(arguments: argparse.Namespace) -> None:
         credentials = aio_authgrpc.static_token(arguments.auth_token)
     tls = None
     if arguments.ca_path:
-        roots = await asyncio.to_thread(arguments.ca_path.read_bytes)
-        tls = grpc.ssl_channel_credentials(root_certificates=roots)
+        tls = aio_authgrpc.SslCredentials(root_certificates=arguments.ca_path)
     async with aio_authgrpc.connect(
         f"{arguments.host}:{arguments.port}",
         BookstoreStub,

@@ -1,6 +1,6 @@
-"""Tokens for channels that are made elsewhere: call credentials that wait on the event loop.
+"""Send tokens on channels that other code makes: call credentials that wait on the event loop.
 
-Prefer `connect()`, or `AuthorizedChannel` over a channel of yours, where you can choose.
+Prefer `connect()`, or `AuthorizedChannel` over a channel of your own, where you can choose.
 """
 
 import asyncio

@@ -1,31 +1,33 @@
-"""Mutual TLS with certificates in files, which are exchanged while calls go on; none of them fails."""
+"""Exchange the certificate files of a mutual TLS connection during calls; none of the calls fails."""
 
 import asyncio
 import tempfile
 from pathlib import Path
 
-from aio_authgrpc import client_certificate_files, connect, static_token
+from aio_authgrpc import SslCredentials, client_certificate_files, connect, static_token
 from aio_authgrpc.testing import EchoServer, EchoStub
 
 
 def write_certificate(server: EchoServer, directory: Path, name: str) -> None:
-    """Do what cert-manager, SPIFFE's helpers or an administrator would do."""
+    """Write a new certificate, as cert-manager, a SPIFFE helper or an administrator does."""
     chain, key = server.issue_client_certificate(name)
     (directory / "client.pem").write_bytes(chain)
     (directory / "client.key").write_bytes(key)
 
 
 async def exchange(server: EchoServer, directory: Path) -> None:
-    """Call all the time, until the server has seen the second certificate."""
+    """Call continuously until the server has seen the second certificate."""
     (directory / "ca.pem").write_bytes(server.ca_pem)
     write_certificate(server, directory, "first@example.com")
     async with connect(
         server.target,
         EchoStub,
         credentials=static_token("a-token"),
-        client_cert_callback=client_certificate_files(directory / "client.pem", directory / "client.key"),
-        root_certificates=directory / "ca.pem",
-        certificate_refresh_interval=0.05,  # for the example; 600 is meant for work
+        ssl_credentials=SslCredentials(
+            root_certificates=directory / "ca.pem",
+            client_certificate=client_certificate_files(directory / "client.pem", directory / "client.key"),
+            refresh_interval=0.05,  # for the example; the default is 600
+        ),
     ) as stub:
         await stub.UnaryUnary(b"hello", timeout=10)
         write_certificate(server, directory, "second@example.com")

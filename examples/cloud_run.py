@@ -1,18 +1,19 @@
-"""Call a service on Cloud Run with ID tokens: one for each service, of the machine or of an account.
+"""Call a service on Cloud Run with the ID tokens of the machine and of a service account.
 
-The metadata server here stands for that of Cloud Run; the servers let in whoever has an ID token for them.
+The metadata server here stands for Cloud Run's; the Bookstore accepts ID tokens for its own audience only.
 """
 
 import asyncio
 import os
 
-from aio_authgrpc import IdTokenSource, connect, default, id_token, service_account
+from aio_authgrpc import connect, default, id_token, service_account
 from aio_authgrpc.bookstore import BookstoreStub, Empty
+from aio_authgrpc.credentials import IdTokenSource
 from aio_authgrpc.testing import Authority, BookstoreServer, MetadataServer
 
 
 async def list_shelves(server: BookstoreServer, credentials: IdTokenSource) -> int:
-    """Connect, make one call, and return how many shelves there are."""
+    """Connect, make one call, and return the number of shelves."""
     async with connect(
         server.target,
         BookstoreStub,
@@ -29,7 +30,7 @@ async def main() -> None:
         MetadataServer(authority) as metadata_server,
         BookstoreServer(authority, audience="https://bookstore-xyz.a.run.app") as server,
     ):
-        # What Cloud Run's environment is like, where nothing else says who one is.
+        # Cloud Run's environment: only the metadata server names an identity.
         os.environ.update(GCE_METADATA_IP=metadata_server.host, GCE_METADATA_HOST=metadata_server.host)
         os.environ.update(GOOGLE_APPLICATION_CREDENTIALS="", CLOUDSDK_CONFIG="/nowhere")
         found = default()

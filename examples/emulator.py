@@ -1,4 +1,4 @@
-"""Call an emulator, or any server without authentication: no token, no credentials looked up, no TLS.
+"""Call an emulator, or any other server without authentication, without a token and without TLS.
 
 `BOOKSTORE_EMULATOR_HOST` stands for the variables of Google's emulators, such as `PUBSUB_EMULATOR_HOST`.
 """
@@ -22,12 +22,12 @@ def bookstore() -> Connection[BookstoreStub]:
 
 
 async def main() -> None:
-    """Start what stands for an emulator."""
+    """Start a server that stands for an emulator, and call it."""
     async with BookstoreServer(tls=False) as server:
         os.environ["BOOKSTORE_EMULATOR_HOST"] = server.target
         async with bookstore() as stub:
             answer = await stub.ListShelves(Empty(), timeout=10)
-    print(f"{len(answer.shelves)} shelves, in the clear, from nobody")
+    print(f"{len(answer.shelves)} shelves, in the clear, without a token")
 
 
 if __name__ == "__main__":

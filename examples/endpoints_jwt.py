@@ -1,6 +1,6 @@
 """Call a service behind Cloud Endpoints with JWTs that a service account signs, and an API key.
 
-No token endpoint is asked. The server here refuses whom ESPv2 would refuse, in its words.
+No token endpoint is asked. The server here refuses the same calls as ESPv2, in the same words.
 """
 
 import asyncio

@@ -12,22 +12,22 @@ from aio_authgrpc.testing import Authority, BookstoreServer
 
 
 async def meet(calling: Awaitable[object]) -> None:
-    """Wait for what is going to fail, and print what to do."""
+    """Await a call that fails, and print what to do about it."""
     try:
         await calling
     except auth.ConfigurationError as error:
         print(f"Correct {error.field!r}; no RPC was made: {error.message}")
-    except auth.TokenUnavailableError as error:
+    except auth.errors.TokenUnavailableError as error:
         print(f"Retry later (retryable is {error.retryable}): {error.message}")
-    except auth.TokenRefusedError as error:
-        print(f"Do not retry, somebody has to act: {error.hint}")
-    except auth.TokenDeadlineExceededError as error:
+    except auth.errors.TokenRefusedError as error:
+        print(f"Do not retry, an operator has to act: {error.hint}")
+    except auth.errors.TokenDeadlineExceededError as error:
         print(f"Give it more time; the RPC was not sent: {error.message}")
-    except auth.ConnectionNotReadyError as error:
+    except auth.errors.ConnectionNotReadyError as error:
         print(f"Do not start yet: {error.message}")
-    except auth.ChannelClosedError as error:
+    except auth.errors.ChannelClosedError as error:
         print(f"Use a stub inside of its block: {error.message}")
-    except auth.WrongEventLoopError as error:
+    except auth.errors.WrongEventLoopError as error:
         print(f"Open a connection on each loop: {error.message}")
     except grpc.aio.AioRpcError as error:
         print(f"The service said {error.code().name}: {error.details()}")
@@ -40,7 +40,7 @@ async def call(connection: auth.Connection[BookstoreStub], shelf: int = 1, timeo
 
 
 async def list_shelves(bookstore: BookstoreStub) -> object:
-    """Make a call with a stub, on whatever loop this runs."""
+    """Make a call on the current event loop."""
     return await bookstore.ListShelves(Empty())
 
 
@@ -61,8 +61,8 @@ async def main() -> None:
         authority.behave()
         with authority.hold():
             await meet(call(connect(credentials=account()), timeout=0.2))
-        nobody_there = auth.connect("localhost:1", BookstoreStub, credentials=account(), ready_timeout=0.5)
-        await meet(call(nobody_there))
+        unreachable = auth.connect("localhost:1", BookstoreStub, credentials=account(), ready_timeout=0.5)
+        await meet(call(unreachable))
         async with connect(credentials=account()) as bookstore:
             await meet(asyncio.to_thread(lambda: asyncio.run(list_shelves(bookstore))))
         await meet(list_shelves(bookstore))

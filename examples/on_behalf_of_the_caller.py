@@ -1,4 +1,4 @@
-"""Pass the caller's token on: many requests at once, each with an identity of its own, on one channel."""
+"""Pass the caller's token on: many requests share one channel, each with its own identity."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from aio_authgrpc.testing import EchoServer, EchoStub
 
 
 async def handle_request(echo: EchoStub, caller: str) -> None:
-    """Do what an endpoint would: call on as whoever called here."""
+    """Pass the caller's token on, as an endpoint of a web service would."""
     with identity(static_token(f"token-of-{caller}")):
         await echo.UnaryUnary(b"hello", timeout=10)
 

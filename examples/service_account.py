@@ -1,6 +1,6 @@
 """Call a service with the access token of a service account: one token request for a hundred calls.
 
-The token endpoint and the Bookstore run here, on the loopback interface. For Google's, leave them out:
+The token endpoint and the Bookstore run here, on the loopback interface. To call Google's, leave them out:
 pass the path of the key file, the host of the service, and no `ssl_credentials`.
 """
 

@@ -14,7 +14,7 @@ SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 
 
 class GreeterStub:
-    """What protoc would generate for a service with one method, with bytes for messages."""
+    """Stand for the stub that protoc generates for a service with one method; its messages are bytes."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.Greet: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(

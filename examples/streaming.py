@@ -15,7 +15,7 @@ async def requests() -> AsyncIterator[bytes]:
 
 
 async def main() -> None:
-    """Start a server that sends back what it gets, and call its four methods."""
+    """Start an echo server, and call its four methods."""
     async with (
         EchoServer(repeat=2) as server,
         connect(

@@ -1,6 +1,6 @@
-"""The four ways to TLS that google-auth's `secure_authorized_channel` has, against servers of this machine.
+"""Choose TLS in the four ways of google-auth's `secure_authorized_channel`, against servers of this machine.
 
-On Google Cloud leave out the certificate authorities, and what makes this machine a workload.
+On Google Cloud, leave out the certificate authorities and `become_a_workload()`.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ CREDENTIALS = static_token("a-token")  # or any credential of google-auth
 async def call(
     option: str, opening: AbstractAsyncContextManager[AuthorizedChannel], server: EchoServer
 ) -> None:
-    """Open the channel, call, and say whose certificate the server saw."""
+    """Open the channel, call, and print the client certificate that the server saw."""
     async with opening as channel:
         await EchoStub(channel).UnaryUnary(b"hello", timeout=10)
     print(f"{option}: {', '.join(server.calls[-1].client_names) or 'no client certificate'}")
@@ -29,7 +29,6 @@ async def call(
 
 async def options(regular: EchoServer, mutual: EchoServer) -> None:
     """Open a channel in each of the four ways."""
-    ours = mutual.ca_pem
     tls = grpc.ssl_channel_credentials(root_certificates=regular.ca_pem)
     opening = secure_authorized_channel(CREDENTIALS, None, regular.target, ssl_credentials=tls)
     await call("1, ssl_credentials", opening, regular)
@@ -37,9 +36,7 @@ async def options(regular: EchoServer, mutual: EchoServer) -> None:
     def my_client_cert_callback() -> tuple[bytes, bytes]:
         return mutual.issue_client_certificate("callback@example.com")
 
-    opening = secure_authorized_channel(
-        CREDENTIALS, None, mutual.target, None, my_client_cert_callback, root_certificates=ours
-    )
+    opening = secure_authorized_channel(CREDENTIALS, None, mutual.target, None, my_client_cert_callback)
     await call("2, client_cert_callback", opening, mutual)
 
     credentials = await SslCredentials()
@@ -47,7 +44,7 @@ async def options(regular: EchoServer, mutual: EchoServer) -> None:
     opening = secure_authorized_channel(CREDENTIALS, None, server.target, ssl_credentials=credentials)
     await call("3, SslCredentials", opening, server)
 
-    opening = secure_authorized_channel(CREDENTIALS, None, mutual.target, root_certificates=ours)
+    opening = secure_authorized_channel(CREDENTIALS, None, mutual.target)
     await call("4, neither", opening, mutual)
 
 

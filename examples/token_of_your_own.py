@@ -1,16 +1,17 @@
-"""Bring tokens from elsewhere: a coroutine function, and a class that asks an endpoint over HTTP."""
+"""Bring your own tokens: a coroutine function, and a class that asks an endpoint over HTTP."""
 
 import asyncio
 import json
 import urllib.parse
 
-from aio_authgrpc import Token, TokenRequest, TokenUnavailableError, connect, token_source
+from aio_authgrpc import Token, TokenRequest, connect, token_source
 from aio_authgrpc.bookstore import BookstoreStub, Empty
+from aio_authgrpc.errors import TokenUnavailableError
 from aio_authgrpc.testing import Authority, BookstoreServer
 
 
 class RefreshTokenSource:
-    """A `TokenSource`: whatever has a coroutine method `fetch` is one."""
+    """A `TokenSource`: any object with a coroutine method `fetch` is one."""
 
     def __init__(self, info: dict[str, str]) -> None:
         self._token_uri = info["token_uri"]

@@ -3,41 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-import asyncio.constants
 import gc
 import logging
 import os
-import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import grpc.aio
+import hypothesis
 import pytest
 import pytest_asyncio
+import pytest_timeout
 from blockbuster import blockbuster_ctx
-from hypothesis import settings
 
-from aio_authgrpc import AuthorizedChannel, Token, TokenCache, TokenRequest
-from aio_authgrpc._checks.secrets import redacted
-from aio_authgrpc._http.token_errors import chain_of
-from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock, Gate
+from aio_authgrpc import AuthorizedChannel
+from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock
+from aio_authgrpc.tokens import TokenCache
+
+from .support.arity import ARITIES, NOT_REPLAYABLE, REPLAYABLE, Arity
+from .support.numbered_tokens import NumberedTokens
+from .support.patience import patience
+from .support.secrets_in_sight import Records, secrets_in_sight
 
 pytest_plugins = ["aio_authgrpc.testing.pytest_plugin"]
 
 # In the suite, property tests draw the same few examples each time. By hand they draw as many as they are
 # told to, each time others; CONTRIBUTING.md says how.
-settings.register_profile("suite", max_examples=100, derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile(
+    "suite", max_examples=100, derandomize=True, deadline=None, database=None
+)
 EXAMPLES = os.environ.get("AIO_AUTHGRPC_EXAMPLES")
 if EXAMPLES is not None:
-    settings.register_profile("by hand", max_examples=int(EXAMPLES), deadline=None, database=None)
-settings.load_profile("suite" if EXAMPLES is None else "by hand")
+    hypothesis.settings.register_profile("by hand", max_examples=int(EXAMPLES), deadline=None, database=None)
+hypothesis.settings.load_profile("suite" if EXAMPLES is None else "by hand")
 
-# Debug mode records where every future and every callback was made, the whole stack of it, which takes
-# half of the suite's time. Two frames still tell. (pytest shows failures with all of theirs.)
-asyncio.constants.DEBUG_STACK_DEPTH = 2
-sys.tracebacklimit = 2
+# Property tests are bounded by their number of examples. Hypothesis takes a time limit that strikes inside an
+# example for a flaky example, so the limit of such a test ends the process: it is for what hangs.
+PROPERTY_HANGS_AFTER = 300.0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: pytest_timeout.Settings) -> bool:
+    """Let a test take longer on a machine that is busy."""
+    if item.get_closest_marker("hypothesis"):
+        settings = settings._replace(timeout=PROPERTY_HANGS_AFTER, method="thread")
+    scaled = settings._replace(timeout=patience(settings.timeout))
+    return bool(pytest_timeout.pytest_timeout_set_timer(item, scaled))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,7 +57,7 @@ def no_secret_in_sight_at_the_end() -> Iterator[None]:
     yield
     gc.unfreeze()
     gc.collect()
-    assert _in_sight([]) == []
+    assert secrets_in_sight([]) == []
 
 
 @pytest.fixture(autouse=True)
@@ -64,15 +75,6 @@ async def no_task_left_running() -> AsyncIterator[None]:
     assert left == []
 
 
-class _Records(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(level=logging.DEBUG)
-        self.texts: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.texts.append(self.format(record) + repr(record.args))
-
-
 @pytest.fixture(autouse=True)
 def no_secret_in_sight() -> Iterator[None]:
     """Fail a test that logged a token, a key or an assertion, or left an object that shows one.
@@ -81,7 +83,7 @@ def no_secret_in_sight() -> Iterator[None]:
     all causes of its exceptions, and of every other exception that is still alive. That the patterns
     find what they look for is tested in test_errors.py.
     """
-    records, logger, level = _Records(), logging.getLogger(), logging.getLogger().level
+    records, logger, level = Records(), logging.getLogger(), logging.getLogger().level
     logger.addHandler(records)
     for name in ("aio_authgrpc", "aiohttp", "google"):
         logging.getLogger(name).setLevel(logging.DEBUG)
@@ -90,7 +92,7 @@ def no_secret_in_sight() -> Iterator[None]:
     gc.disable()  # so that exceptions in cycles stay to be looked at
     try:
         yield
-        shown = _in_sight(records.texts)
+        shown = secrets_in_sight(records.texts)
     finally:
         gc.enable()
         logger.removeHandler(records)
@@ -98,55 +100,10 @@ def no_secret_in_sight() -> Iterator[None]:
     assert shown == []
 
 
-def _in_sight(texts: list[str]) -> list[str]:
-    """Return what shows a secret, of texts and of all objects that are not frozen."""
-    texts = texts + [text for thing in gc.get_objects() for text in _shown_by(thing)]
-    gc.collect()
-    others = [thing for thing in gc.get_objects() if isinstance(thing, BaseException)]
-    texts += [text for thing in others for text in (repr(thing), str(thing))]
-    return [text for text in texts if redacted(text) != text]
-
-
-def _shown_by(thing: object) -> Iterator[str]:
-    module = str(type(thing).__module__)  # some extension types have a property there
-    if module.startswith("aio_authgrpc") and not module.startswith("aio_authgrpc.testing"):
-        links = chain_of(thing) if isinstance(thing, BaseException) else [thing]
-        for link in links:
-            yield from (repr(link), str(link))
-
-
 @pytest.fixture
 def threads_before() -> int:
     """Give the number of threads at the start of the test."""
     return threading.active_count()
-
-
-class NumberedTokens:
-    """A source that returns token-1, token-2, …; `hold()` makes it wait, `fail()` makes it fail."""
-
-    def __init__(self) -> None:
-        self.fetches = 0
-        self._gate: Gate | None = None
-        self._error: Exception | None = None
-
-    def hold(self) -> Gate:
-        """Let fetches wait at a gate."""
-        self._gate = Gate()
-        return self._gate
-
-    def fail(self, error: Exception) -> None:
-        """Let fetches raise."""
-        self._error = error
-
-    async def fetch(self, request: TokenRequest) -> Token:
-        """Return the next token, good for an hour of whoever asks."""
-        self.fetches += 1
-        number = self.fetches
-        if self._gate is not None:
-            await self._gate.pass_through()
-        if self._error is not None:
-            raise self._error
-        return Token(f"token-{number}", expires_at=request.time + 3600)
 
 
 @pytest.fixture
@@ -176,58 +133,19 @@ async def stub(channel: AuthorizedChannel) -> EchoStub:
     return EchoStub(channel)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Arity:
-    """How a call of one arity is begun and finished: each auth behaviour is tested over all four."""
-
-    method: str
-    request_is_stream: bool
-    response_is_stream: bool
-
-    def begin(self, stub: EchoStub, **arguments: Any) -> Any:
-        """Call the stub with b"x", or a stream of two of it."""
-        return getattr(stub, self.method)(iter([b"x", b"x"]) if self.request_is_stream else b"x", **arguments)
-
-    async def finish(self, call: Any) -> list[bytes]:
-        """Return all responses."""
-        return [message async for message in call] if self.response_is_stream else [await call]
-
-    @property
-    def responses(self) -> list[bytes]:
-        """What the echo server answers."""
-        return {
-            "UnaryUnary": [b"x"],
-            "UnaryStream": [b"x"] * 3,
-            "StreamUnary": [b"xx"],
-            "StreamStream": [b"x"] * 2,
-        }[self.method]
-
-
-ARITIES = [
-    Arity(method="UnaryUnary", request_is_stream=False, response_is_stream=False),
-    Arity(method="UnaryStream", request_is_stream=False, response_is_stream=True),
-    Arity(method="StreamUnary", request_is_stream=True, response_is_stream=False),
-    Arity(method="StreamStream", request_is_stream=True, response_is_stream=True),
-]
-
-
 @pytest.fixture(params=ARITIES, ids=lambda arity: arity.method)
 def arity(request: pytest.FixtureRequest) -> Arity:
     """Give each of the four."""
     return request.param  # type: ignore[no-any-return]  # pytest's params are untyped
 
 
-@pytest.fixture(
-    params=[arity for arity in ARITIES if not arity.request_is_stream], ids=lambda arity: arity.method
-)
+@pytest.fixture(params=REPLAYABLE, ids=lambda arity: arity.method)
 def replayable(request: pytest.FixtureRequest) -> Arity:
     """Give each of the two whose request can be sent again."""
     return request.param  # type: ignore[no-any-return]  # pytest's params are untyped
 
 
-@pytest.fixture(
-    params=[arity for arity in ARITIES if arity.request_is_stream], ids=lambda arity: arity.method
-)
+@pytest.fixture(params=NOT_REPLAYABLE, ids=lambda arity: arity.method)
 def not_replayable(request: pytest.FixtureRequest) -> Arity:
     """Give each of the two whose request cannot be sent again."""
     return request.param  # type: ignore[no-any-return]  # pytest's params are untyped

@@ -117,7 +117,7 @@ def test_closing_during_a_refresh_says_nothing() -> None:
                 await channel.close()
                 try:
                     await call
-                except aio_authgrpc.ChannelClosedError as error:
+                except aio_authgrpc.errors.ChannelClosedError as error:
                     print(error.code().name)
         asyncio.run(main())
     """)
@@ -127,17 +127,11 @@ def test_closing_during_a_refresh_says_nothing() -> None:
 def test_a_refresh_that_fails_behind_its_callers_is_logged_once_and_no_more() -> None:
     """Also where nobody waits for it: "Task exception was never retrieved" is for bugs."""
     script = Script("""
-        class Source:
-            fetched = 0
-            async def fetch(self, request):
-                self.fetched += 1
-                if self.fetched > 1:
-                    raise OSError("down")
-                return aio_authgrpc.Token("abc", expires_at=time.time() + 3600)
         async def main():
-            clock = aio_authgrpc.testing.FakeClock(time.time())
-            async with aio_authgrpc.TokenCache(Source(), clock=clock, attempts=1) as tokens:
+            clock, source = aio_authgrpc.testing.FakeClock(), aio_authgrpc.testing.ScriptedTokens()
+            async with aio_authgrpc.tokens.TokenCache(source, clock=clock, attempts=1) as tokens:
                 await tokens.get()
+                source.fail(OSError("down"))
                 clock.advance(3500)
                 async with tokens.events() as events:
                     await tokens.get()
@@ -182,7 +176,7 @@ def test_a_channel_that_crossed_a_fork_is_one_clear_error(loop: str) -> None:
             for attempt in (lambda: stub.UnaryUnary(b"x", timeout=60), channel.auth.get):
                 try:
                     await attempt()
-                except aio_authgrpc.WrongEventLoopError as error:
+                except aio_authgrpc.errors.WrongEventLoopError as error:
                     print(error.code().name, "after a fork" in error.hint, flush=True)
         if not (child := os.fork()):
             {loop}.run_until_complete(use())
@@ -201,7 +195,7 @@ def test_a_child_can_have_a_token_cache_of_its_own() -> None:
     script = Script("""
         source = aio_authgrpc.static_token("abc")
         async def use():
-            async with aio_authgrpc.TokenCache(source) as tokens:
+            async with aio_authgrpc.tokens.TokenCache(source) as tokens:
                 print((await tokens.get()).expires_at, flush=True)
         parents = asyncio.new_event_loop()
         parents.run_until_complete(use())
@@ -223,7 +217,7 @@ def test_a_channel_on_another_loop_is_one_clear_error() -> None:
         async def use(channel):
             try:
                 await EchoStub(channel).UnaryUnary(b"x", timeout=60)
-            except aio_authgrpc.WrongEventLoopError as error:
+            except aio_authgrpc.errors.WrongEventLoopError as error:
                 print(error.code().name)
         first = asyncio.new_event_loop()
         channel = first.run_until_complete(open_())
@@ -244,11 +238,11 @@ def test_after_close_everything_is_the_same_clear_error() -> None:
                 for attempt in (stub.UnaryUnary, stub.UnaryStream, stub.StreamUnary, stub.StreamStream):
                     try:
                         attempt(b"x")
-                    except aio_authgrpc.ChannelClosedError as error:
+                    except aio_authgrpc.errors.ChannelClosedError as error:
                         print("closed")
                 try:
                     await channel.auth.get()
-                except aio_authgrpc.ChannelClosedError as error:
+                except aio_authgrpc.errors.ChannelClosedError as error:
                     print("closed")
         asyncio.run(main())
     """)
@@ -300,7 +294,7 @@ def test_a_refresh_that_hangs_in_a_thread_holds_no_end_up(hang: str) -> None:
                 await credentials.started.wait()
             try:
                 await call
-            except aio_authgrpc.ChannelClosedError:
+            except aio_authgrpc.errors.ChannelClosedError:
                 print("ended")
         asyncio.run(main())
     """)

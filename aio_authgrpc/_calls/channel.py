@@ -4,32 +4,39 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Awaitable, Callable
-from time import monotonic
-from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, cast
 
 import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.authorizer import Authorizer
+from aio_authgrpc._calls.connection import Connection
+from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
 from aio_authgrpc._calls.multi_callables import (
-    StreamStreamMultiCallable,
-    StreamUnaryMultiCallable,
-    UnaryStreamMultiCallable,
-    UnaryUnaryMultiCallable,
+    AuthorizedMethod,
+    StreamStreamMethod,
+    StreamUnaryMethod,
+    UnaryStreamMethod,
+    UnaryUnaryMethod,
 )
+from aio_authgrpc._calls.open_calls import OpenCalls
+from aio_authgrpc._channels.layer import ChannelLayer
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc._tokens.metadata import Metadata, checked_header, fixed_metadata
 
-Request = TypeVar("Request")
-Response = TypeVar("Response")
-
 # The answer is there already, unless the connection comes up in this very moment.
 _FAILURE_TIMEOUT = 1.0
+_API_KEY_HEADERS = frozenset(("x-api-key", "x-goog-api-key"))
+_METHODS: dict[str, type[AuthorizedMethod]] = {
+    "unary_unary": UnaryUnaryMethod,
+    "unary_stream": UnaryStreamMethod,
+    "stream_unary": StreamUnaryMethod,
+    "stream_stream": StreamStreamMethod,
+}
 
 
-class AuthorizedChannel(grpc.aio.Channel):
+class AuthorizedChannel(ChannelLayer):
     """A `grpc.aio.Channel` that adds a token to every RPC of another channel, in all four arities.
 
     Any generated stub takes it. Made on the loop that uses it, and closed with it: `await
@@ -41,10 +48,14 @@ class AuthorizedChannel(grpc.aio.Channel):
         header: The metadata key that they go to.
         metadata: What else every RPC carries.
         audience: For whom the tokens of other identities are (see `identity`); that of `auth` if None.
-        close_auth: What closing the channel awaits last, such as `auth.aclose`. None leaves `auth` open,
-            for whoever made it to close.
+        close_auth: What closing the channel awaits last, such as `auth.aclose`. None leaves `auth` open:
+            the caller who made it closes it.
         in_the_clear: The target to name in a warning when another identity is first used, where `channel`
             is a plaintext one to another machine and carries no secret so far. None does not warn.
+
+    Raises:
+        ConfigurationError: `header` or `metadata` cannot be sent.
+        ChannelClosedError, WrongEventLoopError: `auth` was closed, or belongs to another loop.
     """
 
     def __init__(
@@ -59,22 +70,23 @@ class AuthorizedChannel(grpc.aio.Channel):
         in_the_clear: str | None = None,
     ) -> None:
         self._closed = True  # until it is complete, so that __del__ has nothing to say
-        self._channel = channel
-        # Generated stubs pass `_registered_method`, which the type stubs of grpc.aio.Channel lack.
-        self._untyped_channel: Any = channel
-        self._auth = auth
-        self._close_auth = close_auth
+        super().__init__(channel)
         header = checked_header(header)
         fixed = fixed_metadata(header, None, None, metadata)
-        rotating = cast("RotatingChannel[object]", channel) if isinstance(channel, RotatingChannel) else None
-        self._authorizer = Authorizer(
-            auth,
-            header=header,
-            metadata=fixed,
-            audience=audience,
-            in_the_clear=in_the_clear,
-            connection=rotating,
+        auth.check_usable()
+        self._auth = auth
+        self._close_auth = close_auth
+        other_headers: frozenset[str] = getattr(auth.source, "other_headers", frozenset())
+        # What a caller may not send beside it: the tokens' headers, and that of an API key.
+        reserved = {header, *other_headers, *(_API_KEY_HEADERS & {key for key, _ in fixed})}
+        self._authorizer = Authorizer(auth, header=header, metadata=fixed, reserved=frozenset(reserved))
+        self._identities = IdentityAuthorizers(
+            self._authorizer, auth, other_headers=other_headers, audience=audience, in_the_clear=in_the_clear
         )
+        self._open_calls = OpenCalls()
+        # A rotating channel alone can be another one by the time that it is ready.
+        rotates = isinstance(channel, RotatingChannel)
+        self._connection = cast("Connection", channel) if rotates else None
         self._closed = False
 
     @property
@@ -82,69 +94,9 @@ class AuthorizedChannel(grpc.aio.Channel):
         """The token cache; `channel.auth.status()` tells its state."""
         return self._auth
 
-    def unary_unary(
-        self,
-        method: str,
-        request_serializer: Callable[[Request], bytes] | None = None,
-        response_deserializer: Callable[[bytes], Response] | None = None,
-        _registered_method: bool | None = False,
-    ) -> UnaryUnaryMultiCallable[Request, Response]:
-        """See `grpc.aio.Channel.unary_unary`."""
-        inner: grpc.aio.UnaryUnaryMultiCallable[Request, Response] = self._untyped_channel.unary_unary(
-            method, request_serializer, response_deserializer, _registered_method
-        )
-        return UnaryUnaryMultiCallable(inner, self._authorizer)
-
-    def unary_stream(
-        self,
-        method: str,
-        request_serializer: Callable[[Request], bytes] | None = None,
-        response_deserializer: Callable[[bytes], Response] | None = None,
-        _registered_method: bool | None = False,
-    ) -> UnaryStreamMultiCallable[Request, Response]:
-        """See `grpc.aio.Channel.unary_stream`."""
-        inner: grpc.aio.UnaryStreamMultiCallable[Request, Response] = self._untyped_channel.unary_stream(
-            method, request_serializer, response_deserializer, _registered_method
-        )
-        return UnaryStreamMultiCallable(inner, self._authorizer)
-
-    def stream_unary(
-        self,
-        method: str,
-        request_serializer: Callable[[Request], bytes] | None = None,
-        response_deserializer: Callable[[bytes], Response] | None = None,
-        _registered_method: bool | None = False,
-    ) -> StreamUnaryMultiCallable[Request, Response]:
-        """See `grpc.aio.Channel.stream_unary`."""
-        inner: grpc.aio.StreamUnaryMultiCallable[Request, Response] = self._untyped_channel.stream_unary(
-            method, request_serializer, response_deserializer, _registered_method
-        )
-        return StreamUnaryMultiCallable(inner, self._authorizer)
-
-    def stream_stream(
-        self,
-        method: str,
-        request_serializer: Callable[[Request], bytes] | None = None,
-        response_deserializer: Callable[[bytes], Response] | None = None,
-        _registered_method: bool | None = False,
-    ) -> StreamStreamMultiCallable[Request, Response]:
-        """See `grpc.aio.Channel.stream_stream`."""
-        inner: grpc.aio.StreamStreamMultiCallable[Request, Response] = self._untyped_channel.stream_stream(
-            method, request_serializer, response_deserializer, _registered_method
-        )
-        return StreamStreamMultiCallable(inner, self._authorizer)
-
-    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
-        """See `grpc.aio.Channel.get_state`."""
-        return self._channel.get_state(try_to_connect)
-
-    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
-        """See `grpc.aio.Channel.wait_for_state_change`."""
-        await self._channel.wait_for_state_change(last_observed_state)
-
-    async def channel_ready(self) -> None:
-        """Wait until the server is connected; the token is not asked for."""
-        await self._channel.channel_ready()
+    def _multi_callable(self, arity: str, make: Callable[[grpc.aio.Channel], Any]) -> AuthorizedMethod:
+        inner = make(self._channel)
+        return _METHODS[arity](inner, self._open_calls, self._authorizer, self._identities, self._connection)
 
     async def connection_failure(self) -> grpc.aio.AioRpcError | None:
         """Return why gRPC has failed to connect, in its own words; None where it has not, or still tries.
@@ -154,7 +106,8 @@ class AuthorizedChannel(grpc.aio.Channel):
         """
         if self.get_state() is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
             return None
-        call: Any = self._untyped_channel.unary_unary("/aio_authgrpc.Connection/Failure")
+        channel: Any = self._channel
+        call = channel.unary_unary("/aio_authgrpc.Connection/Failure")
         try:
             await call(b"", timeout=_FAILURE_TIMEOUT)
         except grpc.aio.AioRpcError as error:
@@ -172,33 +125,23 @@ class AuthorizedChannel(grpc.aio.Channel):
         if self._closed:
             return
         self._closed = True
-        ends_at = monotonic() + (grace or 0.0)
-        self._authorizer.refuse_new_calls()
+        self._open_calls.close()
         try:
-            await self._authorizer.wait_for_waiting_calls(grace or 0.0)
-            await self._authorizer.wait_for_running_calls(ends_at - monotonic())
-        finally:  # whoever cancels the wait gets no more of it
-            self._authorizer.abandon_waiting_calls()
+            await self._open_calls.finish(grace or 0.0)
+        finally:  # also where the grace was cut short
+            self._open_calls.abandon_waiting()
             try:
                 # Without a grace: a channel of grpc.aio whose close() is cancelled stays open for good.
                 await self._channel.close()
             finally:
-                await self._close_identities()
+                await self._close_tokens()
 
-    async def _close_identities(self) -> None:
+    async def _close_tokens(self) -> None:
         try:
-            await self._authorizer.aclose_identities()
+            await self._identities.aclose()
         finally:
             if self._close_auth is not None:
                 await self._close_auth()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
 
     def __del__(self) -> None:
         if not self._closed:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._sources.credentials import as_token_source
+from aio_authgrpc._sources.several import SeveralTokensSource
 from aio_authgrpc._tokens.metadata import checked_header
-from aio_authgrpc._tokens.source import TokenSource
+from aio_authgrpc._tokens.source import TokenSource, cache_key
+from aio_authgrpc.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from aio_authgrpc._sources.credentials import CredentialsType
@@ -21,16 +24,27 @@ current_identities: ContextVar[tuple[Identity, ...]] = ContextVar("aio_authgrpc 
 class Identity(NotPickled):
     """What `identity()` returns: a context manager, which may be entered again, and in any task.
 
+    Two are equal that put the tokens of the same source (or google-auth credential) under the same header.
+
     Attributes:
-        source: Where its tokens come from.
-        header: The metadata key for them; None means the channel's.
+        sources: Where its tokens come from, by metadata key; the key None stands for the channel's.
     """
 
-    __slots__ = ("header", "source")
+    __slots__ = ("_hash", "_owners", "sources")
 
-    def __init__(self, source: TokenSource, header: str | None) -> None:
-        self.source = source
-        self.header = header
+    def __init__(self, sources: Iterable[tuple[str | None, TokenSource]]) -> None:
+        self.sources: dict[str | None, TokenSource] = dict(sources)
+        # Each source keeps its owner alive, so that no other object gets its id.
+        self._owners = tuple(
+            (header, id(cache_key(source, "").owner)) for header, source in self.sources.items()
+        )
+        self._hash = hash(self._owners)  # once: each call inside of the block looks its tokens up by it
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Identity) and self._owners == other._owners
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def __enter__(self) -> Self:
         current_identities.set((*current_identities.get(), self))
@@ -41,35 +55,54 @@ class Identity(NotPickled):
     ) -> None:
         # Not ContextVar.reset(): one object may be entered by many tasks, and left in another context.
         entered = current_identities.get()
-        for place in range(len(entered) - 1, -1, -1):
-            if entered[place] is self:
-                current_identities.set(entered[:place] + entered[place + 1 :])
-                return
+        if entered and entered[-1] is self:
+            current_identities.set(entered[:-1])
+        elif self in entered:  # left in another order than entered
+            place = len(entered) - 1 - entered[::-1].index(self)
+            current_identities.set(entered[:place] + entered[place + 1 :])
 
     def __repr__(self) -> str:
-        return f"identity({self.source!r})"
+        return f"identity({', '.join(map(repr, self.sources.values()))})"
 
 
 def identity(credentials: CredentialsType, *, header: str | None = None) -> Identity:
-    """Make the calls of this block, and of the tasks that it starts, as somebody else.
+    """Make the calls of this block, and of the tasks it starts, with another identity.
 
     `with aio_authgrpc.identity(static_token(callers_token)): await bookstore.ListShelves(Empty())`
 
     It holds for every channel of this package that is used inside. It follows the context: tasks begun
-    in the block have it, others do not, and it ends with the block for whoever left it. A call keeps
-    the identity that it was made with.
+    in the block have it, other tasks do not. A call keeps the identity that it was made with.
 
-    A channel keeps the tokens of the last 128 sources that were used on it this way, so make a source
-    once where its tokens are fetched, and enter it as often as you like.
+    A channel keeps the tokens of the last 128 sources that were used on it this way. Make a source that
+    fetches its tokens once, and enter it as often as you like.
 
     Args:
         credentials: As `connect(credentials=)` takes them. `anonymous()` sends nothing.
-        header: The metadata key for it. None means the channel's, whose own identity is replaced;
-            another one stands beside that.
+        header: The metadata key for it. None means the source's own, or else the channel's, whose own
+            identity is replaced; another key is sent beside that.
 
     Raises:
-        ConfigurationError: That is no identity, or no metadata key.
+        ConfigurationError: The credentials or the header cannot be used, or the source has another header.
     """
     source = as_token_source(credentials)
-    own: str | None = getattr(source, "header", header)
-    return Identity(source, None if own is None else checked_header(own))
+    key = chosen_header(source, header)
+    if isinstance(source, SeveralTokensSource):
+        return Identity(source.sources.items())
+    return Identity([(key, source)])
+
+
+def chosen_header(source: TokenSource, header: str | None) -> str | None:
+    """Return the metadata key for a source's tokens: its own, or `header`, or None if neither is given.
+
+    Raises:
+        ConfigurationError: `header` is not a metadata key, or differs from the source's own.
+    """
+    given = None if header is None else checked_header(header)
+    own: str | None = getattr(source, "header", None)
+    if own is not None and given is not None and given != own:
+        raise ConfigurationError(
+            f"the source sends its token as {own!r}, not as {given!r}.",
+            field="header",
+            hint="Leave header= out, or name the header where the source is made.",
+        )
+    return given if own is None else checked_header(own)

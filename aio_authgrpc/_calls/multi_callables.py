@@ -1,24 +1,23 @@
-"""The hot path: the four multi-callables, which add the token to a call and hand it back at once."""
+"""The hot path: the multi-callables, which add the token to a call and hand it back at once."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
-from typing import NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 from weakref import ref
 
 import grpc
 import grpc.aio
 
+from aio_authgrpc._calls.arities import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
 from aio_authgrpc._calls.authorizer import Authorizer, CallMetadata
-from aio_authgrpc._calls.call import (
-    StreamStreamCall,
-    StreamUnaryCall,
-    UnaryStreamCall,
-    UnaryUnaryCall,
-    challenge_of,
-    final_code,
-)
+from aio_authgrpc._calls.call import AuthorizedCall
+from aio_authgrpc._calls.call_status import challenge_of, final_code
+from aio_authgrpc._calls.connection import Connection
+from aio_authgrpc._calls.identity import current_identities
+from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
+from aio_authgrpc._calls.open_calls import OpenCalls
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError
 
@@ -26,175 +25,140 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 
-class UnaryUnaryMultiCallable(grpc.aio.UnaryUnaryMultiCallable[Request, Response]):
-    """Calls an RPC with one request and one response."""
+class AuthorizedMethod:
+    """One RPC method of a channel.
+
+    Args:
+        inner: The grpc.aio multi-callable that starts a real call.
+        open_calls: The calls of the channel.
+        authorizer: The channel's own.
+        identities: The authorizers of other identities.
+        connection: What calls with `wait_for_ready` wait for here; None leaves that to gRPC.
+    """
+
+    call_class: ClassVar[Callable[..., AuthorizedCall]]
 
     def __init__(
-        self, inner: grpc.aio.UnaryUnaryMultiCallable[Request, Response], authorizer: Authorizer
+        self,
+        inner: Callable[..., Any],
+        open_calls: OpenCalls,
+        authorizer: Authorizer,
+        identities: IdentityAuthorizers,
+        connection: Connection | None,
     ) -> None:
-        self._inner = inner
+        self.inner = inner
+        self.open_calls = open_calls
         self._authorizer = authorizer
+        self._identities = identities
+        self._connection = connection
+
+    def _connection_to_wait_for(self) -> Connection | None:
+        connection = self._connection
+        if connection is None or connection.get_state() is grpc.ChannelConnectivity.READY:
+            return None
+        return connection
+
+
+class RequestMethod(AuthorizedMethod):
+    """A method that takes one request."""
 
     def __call__(
         self,
-        request: Request,
+        request: Any,
         *,
         timeout: float | None = None,
         metadata: CallMetadata | None = None,
         credentials: grpc.CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
-    ) -> grpc.aio.UnaryUnaryCall[Request, Response]:
+    ) -> Any:
         """Start the RPC; see `grpc.aio.UnaryUnaryMultiCallable`.
 
         Raises:
             ConfigurationError: `metadata` holds a header that the channel fills, or `credentials` are
-                given: they would add a second identity to the channel's.
+                given: they would add a second token to the channel's.
             ChannelClosedError, WrongEventLoopError: The channel cannot be used here.
         """
-        authorizer = self._authorizer.for_caller()
-        if wait_for_ready:
-            authorizer = authorizer.once_ready()
+        open_calls = self.open_calls
+        open_calls.check()
+        others = current_identities.get()
+        authorizer = self._identities.of(others) if others else self._authorizer
         if credentials is not None:
-            refuse_call_credentials()
+            _refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
+        connection = self._connection_to_wait_for() if wait_for_ready else None
         arguments = (request, wait_for_ready, compression)
-        call: UnaryUnaryCall[Request, Response] = UnaryUnaryCall(
-            authorizer, self._inner, arguments, timeout, own, may_replay=True
-        )
-        authorizer.running.add(ref(call, authorizer.running.discard))
+        call = self.call_class(self, authorizer, arguments, timeout, own, connection)
+        open_calls.held.add(ref(call, open_calls.let_go))
         return call
 
 
-class UnaryStreamMultiCallable(grpc.aio.UnaryStreamMultiCallable[Request, Response]):
-    """Calls an RPC with one request and many responses."""
-
-    def __init__(
-        self, inner: grpc.aio.UnaryStreamMultiCallable[Request, Response], authorizer: Authorizer
-    ) -> None:
-        self._inner = inner
-        self._authorizer = authorizer
+class RequestStreamMethod(AuthorizedMethod):
+    """A method that takes a stream of requests."""
 
     def __call__(
         self,
-        request: Request,
-        *,
+        request_iterator: AsyncIterator[Any] | Iterator[Any] | None = None,
         timeout: float | None = None,
         metadata: CallMetadata | None = None,
         credentials: grpc.CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
-    ) -> grpc.aio.UnaryStreamCall[Request, Response]:
-        """Start the RPC; see `grpc.aio.UnaryStreamMultiCallable` and `UnaryUnaryMultiCallable` here."""
-        authorizer = self._authorizer.for_caller()
-        if wait_for_ready:
-            authorizer = authorizer.once_ready()
-        if credentials is not None:
-            refuse_call_credentials()
-        own = () if metadata is None else authorizer.checked(metadata)
-        arguments = (request, wait_for_ready, compression)
-        call: UnaryStreamCall[Request, Response] = UnaryStreamCall(
-            authorizer, self._inner, arguments, timeout, own, may_replay=True
-        )
-        authorizer.running.add(ref(call, authorizer.running.discard))
-        return call
-
-
-class StreamUnaryMultiCallable(grpc.aio.StreamUnaryMultiCallable[Request, Response]):
-    """Calls an RPC with many requests and one response."""
-
-    def __init__(
-        self, inner: grpc.aio.StreamUnaryMultiCallable[Request, Response], authorizer: Authorizer
-    ) -> None:
-        self._inner = inner
-        self._authorizer = authorizer
-
-    def __call__(
-        self,
-        request_iterator: AsyncIterator[Request] | Iterator[Request] | None = None,
-        timeout: float | None = None,
-        metadata: CallMetadata | None = None,
-        credentials: grpc.CallCredentials | None = None,
-        wait_for_ready: bool | None = None,
-        compression: grpc.Compression | None = None,
-    ) -> grpc.aio.StreamUnaryCall[Request, Response]:
-        """Start the RPC; see `grpc.aio.StreamUnaryMultiCallable` and `UnaryUnaryMultiCallable` here.
+    ) -> Any:
+        """Start the RPC; see `grpc.aio.StreamUnaryMultiCallable` and `RequestMethod` here.
 
         With a token at hand this returns the real call: a stream of requests cannot be sent again.
         """
-        authorizer = self._authorizer.for_caller()
-        if wait_for_ready:
-            authorizer = authorizer.once_ready()
+        open_calls = self.open_calls
+        open_calls.check()
+        others = current_identities.get()
+        authorizer = self._identities.of(others) if others else self._authorizer
         if credentials is not None:
-            refuse_call_credentials()
+            _refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
-        authorization = authorizer.current()
-        if authorization is not None:
-            call = self._inner(
+        connection = self._connection_to_wait_for() if wait_for_ready else None
+        authorization = authorizer.current() if connection is None else None
+        if authorization is None:
+            arguments = (request_iterator, wait_for_ready, compression)
+            call: Any = self.call_class(self, authorizer, arguments, timeout, own, connection)
+        else:
+            call = self.inner(
                 request_iterator,
                 timeout=timeout,
                 metadata=own + authorization.metadata,
                 wait_for_ready=wait_for_ready,
                 compression=compression,
             )
-            call.add_done_callback(partial(reject_if_refused, authorizer, authorization.token))
-            authorizer.running.add(ref(call, authorizer.running.discard))
-            return call
-        arguments = (request_iterator, wait_for_ready, compression)
-        waiting: StreamUnaryCall[Request, Response] = StreamUnaryCall(
-            authorizer, self._inner, arguments, timeout, own
-        )
-        authorizer.running.add(ref(waiting, authorizer.running.discard))
-        return waiting
+            call.add_done_callback(partial(_reject_if_refused, authorizer, authorization.token))
+        open_calls.held.add(ref(call, open_calls.let_go))
+        return call
 
 
-class StreamStreamMultiCallable(grpc.aio.StreamStreamMultiCallable[Request, Response]):
+class UnaryUnaryMethod(RequestMethod, grpc.aio.UnaryUnaryMultiCallable[Request, Response]):
+    """Calls an RPC with one request and one response."""
+
+    call_class = UnaryUnaryCall
+
+
+class UnaryStreamMethod(RequestMethod, grpc.aio.UnaryStreamMultiCallable[Request, Response]):
+    """Calls an RPC with one request and many responses."""
+
+    call_class = UnaryStreamCall
+
+
+class StreamUnaryMethod(RequestStreamMethod, grpc.aio.StreamUnaryMultiCallable[Request, Response]):
+    """Calls an RPC with many requests and one response."""
+
+    call_class = StreamUnaryCall
+
+
+class StreamStreamMethod(RequestStreamMethod, grpc.aio.StreamStreamMultiCallable[Request, Response]):
     """Calls an RPC with many requests and many responses."""
 
-    def __init__(
-        self, inner: grpc.aio.StreamStreamMultiCallable[Request, Response], authorizer: Authorizer
-    ) -> None:
-        self._inner = inner
-        self._authorizer = authorizer
-
-    def __call__(
-        self,
-        request_iterator: AsyncIterator[Request] | Iterator[Request] | None = None,
-        timeout: float | None = None,
-        metadata: CallMetadata | None = None,
-        credentials: grpc.CallCredentials | None = None,
-        wait_for_ready: bool | None = None,
-        compression: grpc.Compression | None = None,
-    ) -> grpc.aio.StreamStreamCall[Request, Response]:
-        """Start the RPC; see `grpc.aio.StreamStreamMultiCallable` and `StreamUnaryMultiCallable` here."""
-        authorizer = self._authorizer.for_caller()
-        if wait_for_ready:
-            authorizer = authorizer.once_ready()
-        if credentials is not None:
-            refuse_call_credentials()
-        own = () if metadata is None else authorizer.checked(metadata)
-        authorization = authorizer.current()
-        if authorization is not None:
-            call = self._inner(
-                request_iterator,
-                timeout=timeout,
-                metadata=own + authorization.metadata,
-                wait_for_ready=wait_for_ready,
-                compression=compression,
-            )
-            call.add_done_callback(partial(reject_if_refused, authorizer, authorization.token))
-            authorizer.running.add(ref(call, authorizer.running.discard))
-            return call
-        arguments = (request_iterator, wait_for_ready, compression)
-        waiting: StreamStreamCall[Request, Response] = StreamStreamCall(
-            authorizer, self._inner, arguments, timeout, own
-        )
-        authorizer.running.add(ref(waiting, authorizer.running.discard))
-        return waiting
+    call_class = StreamStreamCall
 
 
-def refuse_call_credentials() -> NoReturn:
-    """Refuse credentials of one call's own: the server would get two tokens."""
+def _refuse_call_credentials() -> NoReturn:
     raise ConfigurationError(
         "the channel authenticates every call itself, and the server would get two tokens.",
         field="credentials",
@@ -202,7 +166,7 @@ def refuse_call_credentials() -> NoReturn:
     )
 
 
-def reject_if_refused(authorizer: Authorizer, token: Token, call: grpc.aio.Call) -> None:
+def _reject_if_refused(authorizer: Authorizer, token: Token, call: grpc.aio.Call) -> None:
     """Take the token of a call that ended with UNAUTHENTICATED back; the call itself stays as it is."""
     if final_code(call) is grpc.StatusCode.UNAUTHENTICATED:
         authorizer.reject(token, challenge=challenge_of(call))

@@ -1,1 +1,1 @@
-"""Channels over channels: replaced, taken in turn, explained."""
+"""Channels over channels, and why a connection failed."""

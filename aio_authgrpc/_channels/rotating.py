@@ -1,4 +1,4 @@
-"""A channel whose certificates change while it is used."""
+"""A channel that is replaced when its certificates have changed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 from weakref import finalize, ref
 
 import grpc
 import grpc.aio
 
+from aio_authgrpc._channels.layer import ChannelLayer
 from aio_authgrpc._channels.pool import close_all
 from aio_authgrpc._loop.clock import Clock, SystemClock
 from aio_authgrpc.errors import AuthGrpcError
@@ -21,27 +21,27 @@ T = TypeVar("T")
 
 _log = logging.getLogger("aio_authgrpc")
 
-# A reading that was cancelled ends at once, but for a user's coroutine function that resists.
+# A cancelled reading ends at once, unless a user's coroutine function suppresses the cancellation.
 _CLOSE_TIMEOUT = 2.0
 
 
-class RotatingChannel(grpc.aio.Channel, Generic[T]):
-    """A `grpc.aio.Channel` over one that is replaced when the settings that it was made of have changed.
+class RotatingChannel(ChannelLayer, Generic[T]):
+    """A `grpc.aio.Channel` over one that is replaced when the settings it was made from have changed.
 
-    New RPCs go to the new one, and with them those of an `AuthorizedChannel` that wait for their connection
-    (`wait_for_ready`). Those under way end on the old one, which is closed after the last of them. Settings
-    that cannot be read leave everything as it is. gRPC has no public way to give a channel of Python's
-    another client certificate (https://github.com/grpc/grpc/issues/41779).
+    New RPCs use the new channel; so do RPCs of an `AuthorizedChannel` that still wait for their connection
+    (`wait_for_ready`). RPCs under way end on the old channel, which is closed after the last of them.
+    Settings that cannot be read change nothing. A new channel is needed because gRPC cannot replace the
+    client certificate of an existing one from Python (https://github.com/grpc/grpc/issues/41779).
 
-    A timer reads the settings; the RPCs pay for a comparison and a count. Made on the loop that uses it, and
+    A timer reads the settings; an RPC pays for a comparison and a count. Made on the loop that uses it, and
     closed with `close()`.
 
     Args:
-        make: Makes a channel of settings.
-        settings: The first ones, read already.
-        read: Reads them again; what it raises is logged, once in a row.
+        make: Makes a channel from settings.
+        settings: The first settings.
+        read: Reads the settings again. Its errors are logged, the first of a row only.
         interval: Seconds from one reading to the next.
-        clock: What waits.
+        clock: Sleeps for the timer.
     """
 
     def __init__(
@@ -58,34 +58,19 @@ class RotatingChannel(grpc.aio.Channel, Generic[T]):
         self._read = read
         self._clock: Clock = SystemClock() if clock is None else clock
         self._current = _Inner(make(settings))
+        super().__init__(self._current.channel)
         self._replaced: set[_Inner] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._connecting: asyncio.Task[None] | None = None
         self._wait_until_ready = 0
         self._closed = False
         self._failing = False
-        # Neither keeps a channel alive that was dropped without being closed.
+        # A weak reference and a finalizer: the timer must not keep an unclosed channel alive.
         loop, readings = asyncio.get_running_loop(), self._read_again(ref(self), interval, self._clock)
         self._timer = loop.create_task(readings, name="aio_authgrpc certificates")
         finalize(self, _cancel, self._timer, loop).atexit = False
 
-    def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
-        """See `grpc.aio.Channel.unary_unary`."""
-        return self._on_current(lambda channel: channel.unary_unary(*args, **kwargs))
-
-    def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
-        """See `grpc.aio.Channel.unary_stream`."""
-        return self._on_current(lambda channel: channel.unary_stream(*args, **kwargs))
-
-    def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
-        """See `grpc.aio.Channel.stream_unary`."""
-        return self._on_current(lambda channel: channel.stream_unary(*args, **kwargs))
-
-    def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
-        """See `grpc.aio.Channel.stream_stream`."""
-        return self._on_current(lambda channel: channel.stream_stream(*args, **kwargs))
-
-    def _on_current(self, make: Callable[[grpc.aio.Channel], Any]) -> Callable[..., Any]:
+    def _multi_callable(self, arity: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
         inner = self._current
         multi_callable = make(inner.channel)
 
@@ -101,23 +86,19 @@ class RotatingChannel(grpc.aio.Channel, Generic[T]):
 
         return call
 
-    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
-        """Return the state of the channel that new RPCs go to."""
-        return self._current.channel.get_state(try_to_connect)
-
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
-        """Return when `get_state()` is another than `last_observed_state`."""
+        """Wait until `get_state()` differs from `last_observed_state`."""
         while self.get_state() is last_observed_state:
             was_replaced = await self._change_of_current(last_observed_state)
-            # A new channel begins idle. It may be as far as the old one was before this is looked at again.
+            # A new channel begins idle, and may be in the old one's state by the time this task runs.
             if was_replaced and last_observed_state is not grpc.ChannelConnectivity.IDLE:
                 return
 
     async def _change_of_current(self, last_observed_state: grpc.ChannelConnectivity) -> bool:
-        """Wait for a change of the channel that new RPCs go to; return whether another took its place."""
+        """Wait for a change of the current channel; return whether it was replaced."""
         inner = self._current
         changes: set[asyncio.Future[Any]] = {
-            asyncio.ensure_future(inner.channel.wait_for_state_change(last_observed_state)),
+            asyncio.ensure_future(self._channel.wait_for_state_change(last_observed_state)),
             asyncio.ensure_future(inner.replaced.wait()),
         }
         try:
@@ -132,13 +113,13 @@ class RotatingChannel(grpc.aio.Channel, Generic[T]):
         return inner.replaced.is_set()
 
     async def channel_ready(self) -> None:
-        """Wait until the channel that new RPCs go to is ready."""
-        # Each time it is told to connect: one that has just taken the place is idle, as the old one may be.
+        """Wait until the current channel is ready."""
+        # `try_to_connect` each time: a channel that has just replaced another is idle.
         while (state := self.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
             await self._change_of_current(state)
 
     async def wait_until_ready(self) -> None:
-        """Wait as `channel_ready()` does, at the cost of one watcher however many wait."""
+        """Wait as `channel_ready()` does; any number of callers share one watcher."""
         # Check and set without an await between them.
         if self._connecting is None:
             loop = asyncio.get_running_loop()
@@ -158,10 +139,10 @@ class RotatingChannel(grpc.aio.Channel, Generic[T]):
         self._connecting = None
         self._closing.discard(connecting)
         if not connecting.cancelled():
-            connecting.exception()  # of a channel that was closed: whoever waited tries, and is told
+            connecting.exception()  # the channel was closed: the waiting RPC is sent, and gets the error
 
     async def close(self, grace: float | None = None) -> None:
-        """Close the channel, and those that it replaced, at the same time."""
+        """Close the current channel and the replaced ones at the same time."""
         self._closed = True
         self._timer.cancel()
         if self._connecting is not None:
@@ -171,74 +152,69 @@ class RotatingChannel(grpc.aio.Channel, Generic[T]):
         await close_all(channels, grace)
         await asyncio.wait({self._timer, *self._closing}, timeout=_CLOSE_TIMEOUT)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
     @staticmethod
     async def _read_again(channel: ref[RotatingChannel[Any]], interval: float, clock: Clock) -> None:
-        """Read a channel's settings again and again; the body of the timer's task, cancelled at the end."""
+        """Read a channel's settings at each interval; the body of the timer's task."""
         while True:
             await clock.sleep(interval)
-            there = channel()
-            if there is None or there._closed:
+            alive = channel()
+            if alive is None or alive._closed:
                 return
-            await there._check()
-            del there
+            await alive._check()
+            del alive
 
     async def _check(self) -> None:
         try:
             settings = await self._read()
-            # Check and set without an await between them: close() may have come in meanwhile.
+            # Check and set without an await between them: close() may have run during the reading.
             if not self._closed and settings != self._settings:
                 self._replace(settings)
         except asyncio.CancelledError as error:
             if self._closed or self._timer.cancelling():
                 raise
-            self._record(error)  # a user's function was cancelled from inside
-        except Exception as error:  # noqa: BLE001 - files and users' code raise anything, and the old ones work
+            self._record(error)  # a user's function raised it
+        except Exception as error:  # noqa: BLE001 - users' code raises anything, and the old certificates still work
             self._record(error)
         else:
             self._failing = False
 
     def _record(self, error: BaseException) -> None:
-        if not self._failing:  # once in a row
+        if not self._failing:
             text = str(error) if isinstance(error, AuthGrpcError) else type(error).__name__
-            _log.warning("The certificates could not be read again, and stay as they are: %s", text)
+            _log.warning("The certificates could not be read again; the old ones stay in use: %s", text)
         self._failing = True
 
     def _replace(self, settings: T) -> None:
         new, old = _Inner(self._make(settings)), self._current
         if old.channel.get_state() is grpc.ChannelConnectivity.READY:
-            new.channel.get_state(try_to_connect=True)  # so that the next RPC finds a connection under way
-        self._settings, self._current = settings, new
+            new.channel.get_state(try_to_connect=True)  # the next RPC need not wait for the handshake
+        self._settings, self._current, self._channel = settings, new, new.channel
         self._replaced.add(old)
         old.replaced.set()
         old.when_idle = self._close_if_idle
         self._close_if_idle(old)
-        _log.info("The certificates have changed: new RPCs use the new ones.")
+        _log.info("The certificates have changed; new RPCs use the new ones.")
 
     def _close_if_idle(self, inner: _Inner) -> None:
         if inner.calls or inner not in self._replaced:
             return
         self._replaced.discard(inner)
-        closing = asyncio.get_running_loop().create_task(inner.close(), name="aio_authgrpc old channel")
+        closing = asyncio.get_running_loop().create_task(
+            inner.channel.close(), name="aio_authgrpc old channel"
+        )
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
 
 def _cancel(timer: asyncio.Task[None], loop: asyncio.AbstractEventLoop) -> None:
-    if not timer.done():  # the collector of garbage works in whatever thread
-        with suppress(RuntimeError):  # the loop was closed
+    if not timer.done():
+        # Threadsafe: the garbage collector calls this from any thread. RuntimeError: the loop was closed.
+        with suppress(RuntimeError):
             loop.call_soon_threadsafe(timer.cancel)
 
 
 class _Inner:
-    """A channel, and how many calls were begun on it and have not ended."""
+    """A channel and the number of its calls under way."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
@@ -249,12 +225,9 @@ class _Inner:
     def end(self, _: Any) -> None:
         """Count a call that has ended.
 
-        A unary response comes to an end whoever holds the call. A stream of responses that nobody reads
-        any more does not: gRPC keeps what has a callback, so it is under way until its deadline, or close().
+        gRPC keeps every call that has a callback. A unary response ends by itself; a stream of responses that
+        is no longer read stays under way until its deadline, or until `close()`.
         """
         self.calls -= 1
         if self.when_idle is not None and not self.calls:
             self.when_idle(self)
-
-    async def close(self) -> None:
-        await self.channel.close()

@@ -1,1 +1,1 @@
-"""What is let through: arguments of the right type, texts without a secret, and no pickle of one."""
+"""Arguments of the right type, texts without secrets, no pickle of a secret, and values that never change."""

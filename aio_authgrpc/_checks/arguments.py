@@ -1,4 +1,4 @@
-"""Arguments, checked where a mistake would otherwise show late, or never."""
+"""Checks of arguments, where a mistake would otherwise show late, or never."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from aio_authgrpc.errors import ConfigurationError
 
 
 def check_type(field: str, value: object, *kinds: type, hint: str = "") -> None:
-    """Check an argument's type.
+    """Check an argument's type. A bool does not pass for an int.
+
+    Args:
+        field: The argument's name.
+        value: What was passed.
+        kinds: The allowed types; `type(None)` allows None.
+        hint: What to write instead.
 
     Raises:
-        ConfigurationError: It has none of these types. A bool is not taken for a number.
+        ConfigurationError: It has none of these types.
     """
     wrong_bool = isinstance(value, bool) and bool not in kinds
     if wrong_bool or not isinstance(value, kinds):
@@ -29,7 +35,7 @@ def check_seconds(field: str, value: float | None, *, none_means: str = "") -> N
         none_means: What None stands for, such as `"never"`; empty where None is refused.
 
     Raises:
-        ConfigurationError: It is something else.
+        ConfigurationError: It is not a number, or zero, negative, infinite or NaN.
     """
     kinds = (int, float, type(None)) if none_means else (int, float)
     check_type(field, value, *kinds)
@@ -41,24 +47,41 @@ def check_seconds(field: str, value: float | None, *, none_means: str = "") -> N
         )
 
 
-def listed(given: Any) -> list[Any]:
-    """Return what was passed as a list; one with None in it where it is no list of anything."""
-    return [None] if isinstance(given, str) or not hasattr(given, "__iter__") else list(given)
-
-
-def pairs(field: str, given: Any, example: str) -> list[tuple[str, object]]:
-    """Return what was passed as pairs of a name and a value.
+def check_count(field: str, value: int) -> None:
+    """Check a number of things, of which there must be one at least.
 
     Raises:
-        ConfigurationError: It is something else; `example` says what to write.
+        ConfigurationError: It is not an int, or less than 1.
+    """
+    check_type(field, value, int)
+    if value < 1:
+        raise ConfigurationError(f"{value!r} is less than 1.", field=field)
+
+
+def as_list(given: Any) -> list[Any] | None:
+    """Return the items of an iterable; None where it is not iterable, or a text."""
+    return list(given) if hasattr(given, "__iter__") and not isinstance(given, (str, bytes)) else None
+
+
+def checked_pairs(field: str, given: Any, example: str) -> list[tuple[str, object]]:
+    """Return a mapping, an iterable of pairs, or None for no pairs, as a list of pairs of a name and a value.
+
+    Args:
+        field: The argument's name.
+        given: What was passed.
+        example: What to write instead, for the error.
+
+    Raises:
+        ConfigurationError: It is something else.
     """
     given = {} if given is None else given
-    items: Any = given.items() if hasattr(given, "items") else given
-    pairs = listed(items)
-    if not all(isinstance(pair, tuple) and len(cast("Any", pair)) == 2 for pair in pairs) or not all(
-        isinstance(name, str) for name, _ in pairs
-    ):
+    pairs = as_list(given.items() if hasattr(given, "items") else given)
+    if pairs is None or not all(_is_pair(pair) for pair in pairs):
         raise ConfigurationError(
             "expected pairs of a name and a value.", field=field, hint=f"For example {example}."
         )
     return pairs
+
+
+def _is_pair(given: Any) -> bool:
+    return isinstance(given, tuple) and len(cast("Any", given)) == 2 and isinstance(given[0], str)

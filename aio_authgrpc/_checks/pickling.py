@@ -1,4 +1,4 @@
-"""Objects that hold a secret, and so refuse to be pickled."""
+"""Objects that hold a secret and refuse to be pickled."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NoReturn
 
 
 class NotPickled:
-    """Refuses `pickle` and `copy`: a pickle would hold the object's secret in the clear."""
+    """Base of an object that refuses `pickle` and `copy`: a pickle would hold its secret in the clear."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Texts from elsewhere, with their secrets cut out."""
+"""Cutting secrets out of texts from elsewhere: of servers, of google-auth, of users' code."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def redacted(text: str) -> str:
     )
 
 
-@functools.cache  # compiled when first needed: at import it would be a tenth of the package's time
+@functools.cache  # compiled at its first use: at import it would take a tenth of the package's time
 def _secrets() -> re.Pattern[str]:
-    """Match JWTs (also cut short), opaque tokens and keys of known shapes, PEM blocks, headers, and fields.
+    """Match JWTs, also cut short; opaque tokens and keys of known shapes; PEM blocks, headers, and fields.
 
-    The fields are those in which OAuth and its kin carry secrets: in JSON, also quoted once more, in a
-    Python dict, in a form, also quoted.
+    The fields are those of OAuth that carry secrets, in JSON, in JSON within a string, in the repr of a dict,
+    and in a form, also percent-encoded.
     """
     name = r"(?:\w*token|\w*secret\w*|\w*password|assertion|private_?key|signed_?(?:jwt|blob)|api_?key)"
     return re.compile(

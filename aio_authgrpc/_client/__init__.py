@@ -1,1 +1,1 @@
-"""Opening a connection."""
+"""Opening a connection: its target, its arguments, its stubs."""

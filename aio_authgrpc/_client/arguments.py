@@ -1,38 +1,64 @@
-"""What a channel is opened from: the arguments of the factories, checked at the call that passes them."""
+"""The arguments of `connect`: their names and types for type checkers, and the object that checks them."""
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import TypedDict, TypeVar, Unpack
 
 import grpc
 import grpc.aio
 
-from aio_authgrpc._checks.arguments import check_type, listed, pairs
+from aio_authgrpc._calls.identity import chosen_header
+from aio_authgrpc._checks.arguments import as_list, check_count, check_seconds, check_type, checked_pairs
+from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._client.target import Target, parse_target
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._sources.credentials import CredentialsType, as_token_source
 from aio_authgrpc._sources.static import AnonymousTokenSource, anonymous
-from aio_authgrpc._tls.arguments import check_tls_arguments, is_local_credentials
-from aio_authgrpc._tls.credentials import ClientCertCallback, SslCredentials
-from aio_authgrpc._tls.pem import StrPath
+from aio_authgrpc._tls.channel_credentials import check_channel_credentials, is_local_credentials
+from aio_authgrpc._tls.credentials import SslCredentials
 from aio_authgrpc._tokens.events import EventCallback
-from aio_authgrpc._tokens.metadata import Metadata, checked_header, fixed_metadata
+from aio_authgrpc._tokens.metadata import Metadata, fixed_metadata
 from aio_authgrpc._tokens.source import TokenSource
-from aio_authgrpc.errors import ConfigurationError
+from aio_authgrpc.errors import ConfigurationError, TlsArgumentsError
+
+T = TypeVar("T")
 
 Options = Sequence[tuple[str, object]]
 """gRPC channel arguments (https://grpc.github.io/grpc/core/group__grpc__arg__keys.html)."""
 
-# What gRPC itself takes for certificates in files (https://github.com/grpc/proposal/blob/master/A29-xds-tls-security.md,
-# refresh_interval).
-CERTIFICATE_REFRESH_INTERVAL = 600.0
 
-# What fixed metadata may hold that lets whoever reads it call in the sender's name.
+class ChannelArguments(TypedDict, total=False):
+    """What the seed's `**kwargs` may hold: they reach `grpc.aio.secure_channel` as they are."""
+
+    options: Options | None
+    compression: grpc.Compression | None
+    interceptors: Sequence[grpc.aio.ClientInterceptor] | None
+
+
+class ConnectArguments(ChannelArguments, total=False):
+    """The keyword arguments of `connect`, which explains them. `ChannelSettings` has defaults and checks."""
+
+    credentials: CredentialsType
+    audience: str | None
+    ssl_credentials: grpc.ChannelCredentials | SslCredentials | None
+    plaintext: bool
+    authority: str | None
+    api_key: str | None
+    quota_project_id: str | None
+    metadata: Sequence[tuple[str, str]] | Mapping[str, str]
+    header: str | None
+    request: AiohttpRequest | None
+    pool_size: int
+    ready_timeout: float | None
+    keep_warm: bool
+    on_event: EventCallback | None
+
+
+# Fixed metadata that lets a reader of the network call in the sender's name.
 _SECRET = frozenset(
     (
         "authorization",
@@ -46,113 +72,99 @@ _SECRET = frozenset(
 )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class ChannelSettings:
-    """What a channel is opened from: arguments that were checked, nothing that is open."""
+class ChannelSettings(NotPickled):
+    """The checked arguments of `connect`: what a channel is opened from. Nothing is open, nothing changes.
 
-    target: Target
-    source: TokenSource
-    audience: str
-    header: str
-    metadata: Metadata
-    ssl_credentials: grpc.ChannelCredentials | SslCredentials | None
-    client_cert_callback: ClientCertCallback | None
-    root_certificates: StrPath | bytes | None
-    certificate_refresh_interval: float | None
-    plaintext: bool
-    warns_of_identities: bool
-    options: Options
-    compression: grpc.Compression | None
-    interceptors: Sequence[grpc.aio.ClientInterceptor]
-    request: AiohttpRequest | None
-    pool_size: int
-    keep_warm: bool
-    on_event: EventCallback | None
-
-
-def channel_settings(  # noqa: PLR0913 - the arguments of `connect`, each of which it explains
-    target: str,
-    credentials: CredentialsType,
-    *,
-    audience: str | None = None,
-    ssl_credentials: grpc.ChannelCredentials | SslCredentials | None = None,
-    client_cert_callback: ClientCertCallback | None = None,
-    root_certificates: StrPath | bytes | None = None,
-    certificate_refresh_interval: float | None = CERTIFICATE_REFRESH_INTERVAL,
-    plaintext: bool = False,
-    authority: str | None = None,
-    api_key: str | None = None,
-    quota_project_id: str | None = None,
-    metadata: Sequence[tuple[str, str]] | Mapping[str, str] = (),
-    header: str = "authorization",
-    options: Options | None = None,
-    compression: grpc.Compression | None = None,
-    interceptors: Sequence[grpc.aio.ClientInterceptor] | None = None,
-    request: AiohttpRequest | None = None,
-    pool_size: int = 1,
-    keep_warm: bool = False,
-    on_event: EventCallback | None = None,
-) -> ChannelSettings:
-    """Check the arguments of a factory, at the call that makes the mistake.
+    Args:
+        target: See `connect`.
+        **given: The other arguments, unchecked.
 
     Raises:
-        ConfigurationError: One of them cannot be used; `field` names it.
+        ConfigurationError: An argument cannot be used; `field` names it.
+        TlsArgumentsError: `plaintext` and `ssl_credentials` are both given.
     """
-    check_type("audience", audience, str, type(None))
-    check_type("plaintext", plaintext, bool)
-    check_type("authority", authority, str, type(None))
-    check_type("api_key", api_key, str, type(None))
-    check_type("quota_project_id", quota_project_id, str, type(None))
-    check_type("header", header, str)
-    check_type("compression", compression, grpc.Compression, type(None))
-    check_type("request", request, AiohttpRequest, type(None))
-    check_type("pool_size", pool_size, int)
-    check_type("keep_warm", keep_warm, bool)
-    if on_event is not None and not callable(on_event):
-        raise ConfigurationError("it is no function.", field="on_event")
-    parsed = parse_target(target)
-    check_tls_arguments(ssl_credentials, client_cert_callback, root_certificates, plaintext=plaintext)
-    _check_interval(certificate_refresh_interval)
-    source = anonymous() if _is_anonymous(credentials) else as_token_source(credentials)
-    header = checked_header(getattr(source, "header", header))
-    options = pairs("options", options, "[('grpc.keepalive_time_ms', 30_000)]")
-    if parsed.is_local or is_local_credentials(ssl_credentials):
-        options = _past_the_proxy(options)
-    interceptors = _checked_interceptors(interceptors)
-    if pool_size < 1:
-        raise ConfigurationError(f"{pool_size!r} is less than 1.", field="pool_size")
-    if authority is not None:
-        _check_authority(authority)
-        options = (*options, ("grpc.default_authority", authority))
-    fixed = fixed_metadata(header, api_key, quota_project_id, metadata)
-    in_the_clear = plaintext and not parsed.is_local
-    sends_secret = not isinstance(source, AnonymousTokenSource) or any(key in _SECRET for key, _ in fixed)
-    if in_the_clear and sends_secret:
-        warnings.warn(
-            f"Tokens for {parsed.address} cross the network in the clear.",
-            UserWarning,
-            stacklevel=3,
+
+    def __init__(self, target: str, **given: Unpack[ConnectArguments]) -> None:
+        self.target: Target = parse_target(target)
+        self._check_identity(given)
+        self._check_transport(given)
+        self.request = _of("request", given.get("request"), AiohttpRequest, type(None))
+        self.ready_timeout = given.get("ready_timeout")
+        check_seconds("ready_timeout", self.ready_timeout, none_means="not to wait")
+        self.keep_warm = _of("keep_warm", given.get("keep_warm", False), bool)
+        self.on_event = given.get("on_event")
+        if self.on_event is not None and not callable(self.on_event):
+            raise ConfigurationError("expected a function.", field="on_event")
+        in_the_clear = self.plaintext and not self.target.is_local
+        sends_secret = not isinstance(self.source, AnonymousTokenSource) or any(
+            key in _SECRET for key, _ in self.metadata
         )
-    return ChannelSettings(
-        target=parsed,
-        source=source,
-        audience=parsed.audience if audience is None else audience,
-        header=header,
-        metadata=fixed,
-        ssl_credentials=ssl_credentials,
-        client_cert_callback=client_cert_callback,
-        root_certificates=root_certificates,
-        certificate_refresh_interval=certificate_refresh_interval,
-        plaintext=plaintext,
-        warns_of_identities=in_the_clear and not sends_secret,
-        options=options,
-        compression=compression,
-        interceptors=interceptors,
-        request=request,
-        pool_size=pool_size,
-        keep_warm=keep_warm,
-        on_event=on_event,
-    )
+        self.warns_of_identities = in_the_clear and not sends_secret
+        if in_the_clear and sends_secret:
+            warnings.warn(
+                f"Tokens for {self.target.address} cross the network in the clear.",
+                UserWarning,
+                stacklevel=3,  # the caller of `connect`, or of one of the seed's functions
+            )
+
+    def _check_identity(self, given: ConnectArguments) -> None:
+        """Take what a call says of its caller."""
+        audience = _of("audience", given.get("audience"), str, type(None))
+        api_key = _of("api_key", given.get("api_key"), str, type(None))
+        quota_project_id = _of("quota_project_id", given.get("quota_project_id"), str, type(None))
+        credentials = given.get("credentials")
+        self.source: TokenSource = anonymous() if _is_anonymous(credentials) else as_token_source(credentials)
+        self.audience: str = self.target.audience if audience is None else audience
+        self.header: str = chosen_header(self.source, given.get("header")) or "authorization"
+        self.metadata: Metadata = fixed_metadata(
+            self.header, api_key, quota_project_id, given.get("metadata", ())
+        )
+
+    def _check_transport(self, given: ConnectArguments) -> None:
+        """Take what the connection is made of."""
+        self.plaintext = _of("plaintext", given.get("plaintext", False), bool)
+        self.ssl_credentials = given.get("ssl_credentials")
+        if self.ssl_credentials is not None and not isinstance(self.ssl_credentials, SslCredentials):
+            check_channel_credentials(self.ssl_credentials)
+        if self.plaintext and self.ssl_credentials is not None:
+            raise TlsArgumentsError(
+                "a plaintext channel has no ssl_credentials.",
+                field="plaintext",
+                hint="Leave out one of them.",
+            )
+        self.options: Options = checked_pairs(
+            "options", given.get("options"), "[('grpc.keepalive_time_ms', 30_000)]"
+        )
+        if self.target.is_local or is_local_credentials(self.ssl_credentials):
+            self.options = _past_the_proxy(self.options)
+        authority = _of("authority", given.get("authority"), str, type(None))
+        if authority is not None:
+            _check_authority(authority)
+            self.options = (*self.options, ("grpc.default_authority", authority))
+        self.compression = _of("compression", given.get("compression"), grpc.Compression, type(None))
+        interceptors = given.get("interceptors")
+        listed = as_list(() if interceptors is None else interceptors)
+        if listed is None or not all(isinstance(item, grpc.aio.ClientInterceptor) for item in listed):
+            raise ConfigurationError("expected a list of grpc.aio client interceptors.", field="interceptors")
+        self.interceptors: list[grpc.aio.ClientInterceptor] = listed
+        self.pool_size = given.get("pool_size", 1)
+        check_count("pool_size", self.pool_size)
+
+
+def check_keywords(function: str, given: Mapping[str, object], allowed: type) -> None:
+    """Refuse keyword arguments that a function's TypedDict does not name, as a signature would.
+
+    Raises:
+        TypeError: There is one.
+    """
+    unknown = given.keys() - allowed.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"{function}() got an unexpected keyword argument {min(unknown)!r}")
+
+
+def _of(field: str, value: T, *kinds: type) -> T:
+    check_type(field, value, *kinds)
+    return value
 
 
 def _check_authority(authority: str) -> None:
@@ -165,9 +177,9 @@ def _check_authority(authority: str) -> None:
 
 
 def _past_the_proxy(options: Options) -> Options:
-    """Return options with which what is meant for this machine stays on it.
+    """Return options for a target on this machine: not through the environment's proxy.
 
-    gRPC tunnels through the proxy of the environment whatever `no_proxy` does not name, `localhost` too.
+    gRPC sends every target through it that `no_proxy` does not name, even `localhost`.
     """
     if any(name in ("grpc.enable_http_proxy", "grpc.http_proxy") for name, _ in options):
         return options
@@ -175,24 +187,6 @@ def _past_the_proxy(options: Options) -> Options:
 
 
 def _is_anonymous(credentials: object) -> bool:
-    """Whether it is google-auth's `AnonymousCredentials`; whoever has them has imported their module."""
+    """Return whether it is google-auth's `AnonymousCredentials`; an instance implies the imported module."""
     module = sys.modules.get("google.auth.credentials")
     return module is not None and isinstance(credentials, module.AnonymousCredentials)
-
-
-def _check_interval(interval: float | None) -> None:
-    field = "certificate_refresh_interval"
-    check_type(field, interval, int, float, type(None))
-    if interval is not None and not 0 < interval < math.inf:
-        raise ConfigurationError(
-            f"{interval!r} is not a positive number of seconds.", field=field, hint="None means never."
-        )
-
-
-def _checked_interceptors(
-    interceptors: Sequence[grpc.aio.ClientInterceptor] | None,
-) -> Sequence[grpc.aio.ClientInterceptor]:
-    items = listed(() if interceptors is None else interceptors)
-    if not all(isinstance(item, grpc.aio.ClientInterceptor) for item in items):
-        raise ConfigurationError("expected a list of grpc.aio client interceptors.", field="interceptors")
-    return items

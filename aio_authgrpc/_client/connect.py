@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Generic, TypedDict, TypeVar, Unpack, cast, overload
+from typing import Any, Generic, TypeVar, Unpack, cast, overload
 
 import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.channel import AuthorizedChannel
-from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._checks.pickling import NotPickled
-from aio_authgrpc._client.arguments import ChannelSettings, Options, channel_settings
-from aio_authgrpc._client.opening import check_keywords, open_channel
+from aio_authgrpc._client.arguments import ChannelSettings, ConnectArguments, check_keywords
+from aio_authgrpc._client.opening import open_channel
 from aio_authgrpc._client.readiness import make_ready
-from aio_authgrpc._http.request import AiohttpRequest
-from aio_authgrpc._sources.credentials import CredentialsType
-from aio_authgrpc._tls.credentials import ClientCertCallback, SslCredentials
-from aio_authgrpc._tls.pem import StrPath
 from aio_authgrpc._tokens.cache import TokenCache
-from aio_authgrpc._tokens.events import EventCallback
 from aio_authgrpc.errors import ConfigurationError
 
 T = TypeVar("T")
@@ -33,20 +26,16 @@ S5 = TypeVar("S5")
 
 
 class Connection(NotPickled, Generic[T]):
-    """What `connect()` returns: an async context manager that yields the stubs.
+    """What `connect()` returns: an async context manager that yields the stubs, or else the channel.
 
-    It can be opened again after it was closed, and holds nothing while it is closed.
+    It can be opened again after it was closed. Closed, it holds no resources.
     """
 
     def __init__(
-        self,
-        settings: ChannelSettings,
-        stubs: Sequence[Callable[[grpc.aio.Channel], object]],
-        ready_timeout: float | None,
+        self, settings: ChannelSettings, stubs: Sequence[Callable[[grpc.aio.Channel], object]]
     ) -> None:
         self._settings = settings
         self._stubs = tuple(stubs)
-        self._ready_timeout = ready_timeout
         self._opening = False
         self._channel: AuthorizedChannel | None = None
 
@@ -63,7 +52,7 @@ class Connection(NotPickled, Generic[T]):
 
     @property
     def auth(self) -> TokenCache:
-        """The channel's token cache; `auth.status()` tells its state."""
+        """The channel's token cache; `auth.status()` returns its state."""
         return self.channel.auth
 
     async def __aenter__(self) -> T:
@@ -76,8 +65,9 @@ class Connection(NotPickled, Generic[T]):
         try:
             channel = await open_channel(self._settings)
             try:
-                if self._ready_timeout is not None:
-                    await make_ready(channel, self._settings.target.address, self._ready_timeout)
+                ready_timeout = self._settings.ready_timeout
+                if ready_timeout is not None:
+                    await make_ready(channel, self._settings.target.address, ready_timeout)
                 made = tuple(stub(channel) for stub in self._stubs)
             except BaseException:
                 await channel.close()
@@ -85,6 +75,8 @@ class Connection(NotPickled, Generic[T]):
             self._channel = channel
         finally:
             self._opening = False
+        if not made:
+            return cast("T", channel)
         return cast("T", made[0] if len(made) == 1 else made)
 
     async def __aexit__(
@@ -96,38 +88,15 @@ class Connection(NotPickled, Generic[T]):
 
     def __repr__(self) -> str:
         state = "closed" if self._channel is None else "open"
-        return f"<Connection to {self._settings.target.address}, {state}>"
-
-
-class ConnectArguments(TypedDict, total=False):
-    """The keyword arguments of `connect`, which explains them."""
-
-    credentials: CredentialsType
-    audience: str | None
-    ssl_credentials: grpc.ChannelCredentials | SslCredentials | None
-    client_cert_callback: ClientCertCallback | None
-    root_certificates: StrPath | bytes | None
-    certificate_refresh_interval: float | None
-    plaintext: bool
-    authority: str | None
-    api_key: str | None
-    quota_project_id: str | None
-    metadata: Sequence[tuple[str, str]] | Mapping[str, str]
-    header: str
-    options: Options | None
-    compression: grpc.Compression | None
-    interceptors: Sequence[grpc.aio.ClientInterceptor] | None
-    request: AiohttpRequest | None
-    pool_size: int
-    ready_timeout: float | None
-    keep_warm: bool
-    on_event: EventCallback | None
+        return f"<{type(self).__name__} to {self._settings.target.address}, {state}>"
 
 
 StubClass = Callable[[grpc.aio.Channel], T]
 """A generated stub class, or anything else that makes a stub of a channel."""
 
 
+@overload
+def connect(target: str, /, **arguments: Unpack[ConnectArguments]) -> Connection[AuthorizedChannel]: ...
 @overload
 def connect(target: str, stub: StubClass[S1], /, **arguments: Unpack[ConnectArguments]) -> Connection[S1]: ...
 @overload
@@ -173,75 +142,60 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
 
     `async with connect(target, BookstoreStub) as bookstore: await bookstore.ListShelves(Empty())`
 
-    One stub class yields its instance, several yield a tuple, all on one channel. The token is fetched
-    at the first RPC, once however many wait for it, refreshed behind them, and added to every RPC.
-    Leaving the block ends the RPCs under way. Cancelling while it opens closes what was opened.
+    One stub class yields its instance, several yield a tuple, all on one channel; none yields the channel.
+    The token is fetched at the first RPC, once however many wait for it, refreshed in the background, and
+    added to every RPC. Leaving the block ends the RPCs under way. Cancelling while it opens closes what was
+    opened.
 
     Args:
         target: `host` (port 443), `host:port`, `[v6]:port`, `unix:path`, or with one of gRPC's schemes.
-        *stubs: One to five generated stub classes.
+        *stubs: Up to five generated stub classes.
         **arguments: See below.
 
     Keyword Args:
         credentials: A google-auth credential (also of google.auth.aio), a `TokenSource` such as
             `service_account(...)`, or None for Application Default Credentials.
-        audience: For whom tokens are, where the source asks; `https://<host>` of the target if None.
-        ssl_credentials: TLS settings that are ready, from `grpc.ssl_channel_credentials(...)` or
-            `SslCredentials()`. They exclude the next two.
-        client_cert_callback: Returns the client's certificate chain and key as PEM bytes, for mutual
-            TLS: `client_certificate_files(...)`, or a function of yours; a plain one runs in a thread.
-            None means the application default certificate, where there is one; see `SslCredentials`.
-        root_certificates: Who may certify the server: a path, or PEM bytes. gRPC's default if None.
-        certificate_refresh_interval: Seconds after which the files of certificates are read, and the
-            callback is called, again: 600 if not given. When something has changed, new RPCs use a new
-            connection, and those under way end on the old one. None means never.
-        plaintext: True sends everything, the token too, in the clear. Warns off this machine.
-        authority: The `:authority` to send, where it is not the target's.
+        audience: The audience of the tokens, for sources that ask; `https://<host>` of the target if None.
+        ssl_credentials: TLS settings: `SslCredentials(...)` for root certificates and client certificates,
+            followed when they change, or `grpc.ssl_channel_credentials(...)`. None means
+            `SslCredentials()`: the application default client certificate, where there is one.
+        plaintext: True sends everything, the token included, in the clear. It warns if the target is
+            not this machine.
+        authority: The `:authority` to send, if it differs from the target's.
         api_key: Sent as `x-api-key` beside the token (Cloud Endpoints).
         quota_project_id: The project that pays, sent as `x-goog-user-project`.
         metadata: More metadata for every RPC.
-        header: What the token goes to: `authorization`, `x-serverless-authorization` (Cloud Run, when
-            the service reads `authorization` itself), `proxy-authorization` (IAP).
+        header: The metadata key of the token: `authorization` if None, `x-serverless-authorization`
+            (Cloud Run, when the service reads `authorization` itself), `proxy-authorization` (IAP). A
+            source with a header of its own, such as `api_key(...)`, keeps it.
         options: gRPC channel arguments.
         compression: The channel's default.
         interceptors: grpc.aio client interceptors. They run below this package and see its metadata.
         request: The HTTP transport for tokens; it stays the caller's. None makes one.
-        pool_size: How many connections to use in turn. More than one helps above some 100 RPCs at once.
+        pool_size: The number of connections, used in turn. More than one helps above some 100 RPCs at once.
         ready_timeout: Seconds to fetch the token and to connect, both at the same time, before the
-            stubs are yielded. None does neither: both then happen at the first RPC.
-        keep_warm: Refresh by a timer too, so that the first RPC after a quiet hour does not wait.
-        on_event: Called with what happens to the token, such as `RefreshFailed`; on the loop, so it must
-            not block. `auth.events()` has the same as an async iterator.
+            stubs are yielded. None leaves both to the first RPC.
+        keep_warm: Refresh by a timer, too, so that the first RPC after a quiet hour does not wait.
+        on_event: Called with each `TokenEvent`, such as `RefreshFailed`; on the loop, so it must not
+            block. `auth.events()` yields the same events.
 
     Raises:
         ConfigurationError: At once for an argument; on entry for a file or the environment.
         AuthRpcError: On entry with `ready_timeout`: the token or the connection did not come.
-        ClientCertificateError: On entry: there is no client certificate to be had, or it cannot be
-            used. It is google-auth's `MutualTLSChannelError` too.
+        ClientCertificateError: On entry: the client certificate cannot be used. It is google-auth's
+            `MutualTLSChannelError`, too.
     """
     check_keywords("connect", arguments, ConnectArguments)
-    settings_arguments = dict(arguments)
-    ready_timeout = cast("float | None", settings_arguments.pop("ready_timeout", None))
-    credentials = cast("CredentialsType", settings_arguments.pop("credentials", None))
-    check_type("ready_timeout", ready_timeout, int, float, type(None))
-    if ready_timeout is not None and not 0 < ready_timeout < math.inf:
-        raise ConfigurationError(
-            f"{ready_timeout!r} is not a positive number of seconds.", field="ready_timeout"
-        )
-    settings = channel_settings(target, credentials, **cast("Any", settings_arguments))
+    settings = ChannelSettings(target, **arguments)
     _check_stubs(stubs)
-    return Connection(settings, stubs, ready_timeout)
+    return Connection(settings, stubs)
 
 
 def _check_stubs(stubs: Sequence[object]) -> None:
-    """Refuse what is no stub class now, not at the first RPC: a stub asks its channel for methods."""
-    if not stubs:
-        raise ConfigurationError(
-            "none was given.", field="stubs", hint="Pass a generated class, such as BookstoreStub."
-        )
+    """Refuse what is not a stub class at once, not at the first RPC: a stub asks its channel for methods."""
     for stub in stubs:
         probe = _MethodCounter()
-        problem = "is no class"
+        problem = "is not a class"
         if callable(stub):
             try:
                 stub(probe)
@@ -252,14 +206,14 @@ def _check_stubs(stubs: Sequence[object]) -> None:
         if not probe.methods:
             name = getattr(stub, "__name__", type(stub).__name__)
             raise ConfigurationError(
-                f"{name} is no stub: it {problem}.",
+                f"{name} is not a stub: it {problem}.",
                 field="stubs",
                 hint="Pass the generated ...Stub class itself.",
             )
 
 
 class _MethodCounter:
-    """As much of a channel as a stub's constructor uses."""
+    """The part of a channel that a stub's constructor uses."""
 
     def __init__(self) -> None:
         self.methods = 0

@@ -1,1 +1,1 @@
-"""The event loop, and what is kept off it."""
+"""Time, tasks and threads around the event loop."""

@@ -1,7 +1,7 @@
 """Time as a constructor argument: wall time, monotonic time and sleeping, in one object.
 
-Expiry is wall time, because that is what a token carries and because a suspended machine must
-notice that its token has expired. Intervals (back-off, age) are monotonic, because wall time jumps.
+Expiry is wall time: a token carries it, and a machine that was suspended must notice that its token has
+expired. Intervals, such as a back-off or an age, are monotonic: wall time jumps.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """The three things that code asks of time. `aio_authgrpc.testing.FakeClock` is the other one."""
+    """Wall time, monotonic time and sleep: `SystemClock`, or `aio_authgrpc.testing.FakeClock` in tests."""
 
     def time(self) -> float:
         """Return the wall time in seconds since the epoch (UTC)."""
         ...
 
     def monotonic(self) -> float:
-        """Return seconds from an arbitrary start, never going backwards."""
+        """Return seconds since an arbitrary start; it never goes backwards."""
         ...
 
     async def sleep(self, seconds: float, /) -> None:
-        """Wait for `seconds` of monotonic time. Cancelling it ends the wait at once."""
+        """Wait for `seconds` of monotonic time; cancelling it ends the wait at once."""
         ...
 
 
 class SystemClock:
-    """The clock of the machine; the default wherever a `Clock` is asked for."""
+    """The machine's clock, the default of every argument `clock`."""
 
     time = staticmethod(system_time.time)
     monotonic = staticmethod(system_time.monotonic)

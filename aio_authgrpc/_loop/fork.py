@@ -1,4 +1,4 @@
-"""What a fork does to objects that belong to an event loop: in the child they belong to none."""
+"""What a fork does to the objects of an event loop: in the child they belong to no loop."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ import weakref
 from typing import Protocol
 
 
-class LoopBound(Protocol):
-    """Belongs to the loop that it was first used on."""
+class LosesLoop(Protocol):
+    """An object that belongs to an event loop, and to none in a forked child."""
 
     def lose_loop(self) -> None:
-        """Belong to no loop from now on, if it belonged to one: this is a forked child."""
+        """Forget the loop: this process is a forked child of the one that used it."""
         ...
 
 
-_loop_bound: weakref.WeakSet[LoopBound] = weakref.WeakSet()
+_owners: weakref.WeakSet[LosesLoop] = weakref.WeakSet()
 
 
-def lose_loop_at_fork(owner: LoopBound) -> None:
-    """Let an object know when it finds itself in a forked child.
+def lose_loop_at_fork(owner: LosesLoop) -> None:
+    """Call `owner.lose_loop()` in every forked child, while `owner` lives.
 
-    There the parent's connections and threads are gone, but its event loop may be run all the same, and
-    whoever waited on it for an RPC would wait for ever.
+    A child has neither the parent's connections nor its threads, yet may run a copy of its event loop: an
+    RPC awaited there would never end.
     """
-    _loop_bound.add(owner)
+    _owners.add(owner)
 
 
 def _in_child() -> None:
-    for owner in tuple(_loop_bound):
+    for owner in tuple(_owners):
         owner.lose_loop()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+if hasattr(os, "register_at_fork"):  # Windows has no fork
     os.register_at_fork(after_in_child=_in_child)

@@ -1,4 +1,4 @@
-"""The refresh lock: at most one run at a time, and all who come meanwhile await its outcome."""
+"""One run at a time, whose outcome all callers share."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ T = TypeVar("T")
 
 
 class FlightCancelledError(Exception):
-    """The run was cancelled, by `cancel()` or from outside, and has no outcome."""
+    """The run was cancelled, by `cancel()` or from outside: there is no outcome."""
 
 
 class SingleFlight(Generic[T]):
-    """Runs a coroutine function in a task that it owns, once at a time, for any number of waiters.
+    """Runs a coroutine function in a task of its own, once at a time, for any number of waiters.
 
-    The run belongs to nobody who waits: a waiter that is cancelled or out of time leaves alone, and
-    leaving costs the same however many stay (`asyncio.shield` would search a list at each departure).
-    The task runs in an empty context, so that nothing of the first caller (its trace, its identity)
-    leaks into what everybody gets.
+    A waiter that is cancelled or out of time leaves alone; the run goes on. Leaving costs the same however
+    many stay: `asyncio.shield` would search a list of all waiters at each departure. The task runs in an
+    empty context: the first caller's trace or identity must not leak into the outcome that all get.
 
     Args:
         run: Returns its outcome, failures included, as a value; it should not raise.
@@ -38,7 +37,7 @@ class SingleFlight(Generic[T]):
 
     @property
     def awaited(self) -> bool:
-        """Whether anybody waits for the outcome."""
+        """Whether a caller waits for the outcome."""
         return bool(self._waiters)
 
     def start(self) -> None:
@@ -52,7 +51,7 @@ class SingleFlight(Generic[T]):
     async def join(self) -> T:
         """Wait for the outcome of the run that is under way, or of a new one.
 
-        Cancelling the caller takes it off the list of waiters and touches nothing else.
+        Cancelling the caller removes it from the waiters and changes nothing else.
 
         Raises:
             FlightCancelledError: The run was cancelled.
@@ -77,7 +76,7 @@ class SingleFlight(Generic[T]):
         return task
 
     def _land(self, task: asyncio.Task[T]) -> None:
-        """Hand the task to whoever waits, and make room for the next run."""
+        """Hand the task to all waiters, and make room for the next run."""
         if self._task is not task:
             return
         self._task = None

@@ -1,4 +1,4 @@
-"""Blocking work, in daemon threads of its own."""
+"""Blocking work in daemon threads."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ T = TypeVar("T")
 async def run_in_thread(function: Callable[[], T]) -> T:
     """Run a blocking function in a thread of its own. Cancelling it returns at once and abandons the thread.
 
-    A daemon thread, not one of a pool: what google-auth sleeps through, or waits for a subprocess, must
-    hold neither the application's pool nor the end of the process.
+    A daemon thread, not one of a pool: google-auth may sleep in it, or wait for a subprocess, and that must
+    hold up neither the application's pool nor the end of the process.
     """
     loop = asyncio.get_running_loop()
     finished: asyncio.Future[_Outcome] = loop.create_future()
@@ -26,7 +26,7 @@ async def run_in_thread(function: Callable[[], T]) -> T:
     arguments = (_run_and_tell, function, loop, finished)
     try:
         threading.Thread(target=run, args=arguments, name="aio_authgrpc", daemon=True).start()
-    except RuntimeError as refusal:  # no more threads: worth a retry, as other OSErrors are
+    except RuntimeError as refusal:  # the limit of threads is reached: worth a retry, as an OSError is
         raise OSError(errno.EAGAIN, str(refusal)) from None
     del run, arguments
     value, error = await finished
@@ -35,7 +35,7 @@ async def run_in_thread(function: Callable[[], T]) -> T:
             raise error
         return cast("T", value)
     finally:
-        del finished, value, error  # the error's traceback holds this frame
+        del finished, value, error  # the error's traceback holds this frame: a cycle otherwise
 
 
 _Outcome = tuple[object, BaseException | None]
@@ -49,22 +49,22 @@ def _run_and_tell(
         outcome = (function(), None)
     except BaseException as error:  # noqa: BLE001 - raised again on the loop
         outcome = (None, error)
-    with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits
+    with suppress(RuntimeError):  # the loop was closed meanwhile
         loop.call_soon_threadsafe(_finish, finished, outcome)
     del outcome  # the error's traceback holds this frame
 
 
 def _finish(finished: asyncio.Future[_Outcome], outcome: _Outcome) -> None:
-    if not finished.done():  # else nobody waits any more
+    if not finished.done():  # else the caller was cancelled
         finished.set_result(outcome)
 
 
-# sys.modules holds a module before it is complete; to import it again would wait for its lock.
+# Not sys.modules: that holds a module before it is complete, and importing it again waits for its lock.
 _imported: set[str] = set()
 
 
 async def import_off_loop(*modules: str) -> None:
-    """Import modules in a thread: anyio's backend or cryptography take 25–50 ms."""
+    """Import modules in a thread: anyio's backend and cryptography take 25 to 50 ms each."""
     missing = [name for name in modules if name not in _imported]
 
     def run() -> None:

@@ -1,75 +1,82 @@
-"""The application default client certificate: where AIP-4114 and google-auth look for it, without their gaps.
+"""The application default client certificate, found where AIP-4114 and google-auth look for it.
 
-google-auth goes on without a certificate where a configuration names a missing file, and waits for ever
-for a provider command. Here each is an error. Its own functions for the look-up are private, and differ
-between the versions that this package runs with.
+google-auth connects without a certificate where a configuration names a missing file, and waits for ever
+for a provider command. Here each is an error. google-auth's own look-up is private, and differs between
+the versions that this package supports.
 
-Everything here blocks: it is for worker threads.
+`DefaultCertificateLookup` blocks, so it runs in worker threads.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
-import signal
-import subprocess
-import threading
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from google.auth.exceptions import ClientCertError
 
-from aio_authgrpc._tls.pem import CertificatePair, check_whole, checked_pair, problem, read_file
+from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._loop.threads import run_in_thread
+from aio_authgrpc._tls.files import problem, read_file
+from aio_authgrpc._tls.pem import CertificatePair, check_whole, checked_pair
+from aio_authgrpc._tls.provider_command import ProviderCommand
 from aio_authgrpc.errors import ClientCertificateError
 
 _USE_VARIABLES = ("GOOGLE_API_USE_CLIENT_CERTIFICATE", "CLOUDSDK_CONTEXT_AWARE_USE_CLIENT_CERTIFICATE")
 _CONFIG_VARIABLES = ("GOOGLE_API_CERTIFICATE_CONFIG", "CLOUDSDK_CONTEXT_AWARE_CERTIFICATE_CONFIG_FILE_PATH")
-# Certificates and a key have some thousand bytes.
-_MAX_OUTPUT_BYTES = 1024 * 1024
-# What a process that has ended wrote is in its pipe: reading it takes milliseconds.
-_DRAIN_TIMEOUT = 1.0
 _CONTEXT_AWARE_METADATA = "~/.secureConnect/context_aware_metadata.json"
-# What GKE mounts for a workload: certificates and key in one file.
+# GKE mounts a workload's certificates and key in one file.
 _GKE_BUNDLE = Path("/var/run/secrets/workload-spiffe-credentials/x509.credential-bundle.private-key.pem")
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\r?\n?", re.DOTALL)
-_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.+?-----END [A-Z ]*PRIVATE KEY-----\r?\n?", re.DOTALL)
+# Patterns are compiled at their first use, not at import.
+_CERTIFICATE = rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\r?\n?"
+_KEY = rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.+?-----END [A-Z ]*PRIVATE KEY-----\r?\n?"
 
 
 def use_client_certificates() -> bool | None:
-    """Return what the environment says: True, False (anything but "true"), or None if it says nothing."""
+    """Return the environment's setting: True for "true", None if unset, False for anything else."""
     value = next(filter(None, map(os.environ.get, _USE_VARIABLES)), None)
     return None if value is None else value.lower() == "true"
 
 
-def use_mtls_endpoint(*, is_mtls: bool) -> bool:
-    """Return whether an API's mutual TLS endpoint is to be called: `GOOGLE_API_USE_MTLS_ENDPOINT`.
+async def default_certificate(timeout: float, *, files_only: bool = False) -> DefaultCertificate | None:
+    """Look for the certificate in a worker thread. Cancelling it kills the provider command.
+
+    Args:
+        timeout: Seconds that it may take.
+        files_only: Do not run a device's provider command.
 
     Raises:
-        ClientCertificateError: The variable is neither "always" nor "never" nor "auto".
+        ClientCertificateError: A certificate is there and cannot be used.
     """
-    mode = (os.environ.get("GOOGLE_API_USE_MTLS_ENDPOINT") or "auto").strip().lower()
-    if mode not in ("always", "never", "auto"):
-        cause = ClientCertError(f"{mode!r} is not one of always, never, auto.")
-        raise ClientCertificateError(str(cause), field="GOOGLE_API_USE_MTLS_ENDPOINT") from cause
-    return is_mtls if mode == "auto" else mode == "always"
+    lookup = DefaultCertificateLookup(files_only=files_only)
+    try:
+        async with asyncio.timeout(timeout):
+            return await run_in_thread(lookup.run)
+    except TimeoutError as error:
+        raise ClientCertificateError(
+            f"reading its files, or the provider command, took more than {timeout:g} s.",
+            field="client certificate",
+        ) from error
+    finally:
+        lookup.cut_off()
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class DefaultCertificate:
+class DefaultCertificate(NotPickled):
     """The certificate of this workload or device.
 
     Attributes:
         pair: The certificate chain and its key, PEM.
-        in_files: Whether it lies in files, which cost nothing to read again, as workloads' do. A device's
-            comes from a command.
+        in_files: True for a workload's, which is cheap to read again; False for a device's, which a
+            command prints.
     """
 
-    pair: CertificatePair
-    in_files: bool
+    def __init__(self, pair: CertificatePair, *, in_files: bool) -> None:
+        self.pair = pair
+        self.in_files = in_files
 
     def __repr__(self) -> str:
         return f"<DefaultCertificate, in files: {self.in_files}>"
@@ -79,9 +86,9 @@ class DefaultCertificateLookup:
     """One look-up, which another thread can cut off.
 
     Args:
-        gke_bundle: Where GKE puts a workload's certificate and key.
-        files_only: Whether to leave a device's provider command alone.
-        start: Starts that command, as `subprocess.Popen`.
+        gke_bundle: The file with a GKE workload's certificate and key.
+        files_only: Do not run a device's provider command.
+        command: Runs the provider command.
     """
 
     def __init__(
@@ -89,36 +96,30 @@ class DefaultCertificateLookup:
         *,
         gke_bundle: Path = _GKE_BUNDLE,
         files_only: bool = False,
-        start: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen,
+        command: ProviderCommand | None = None,
     ) -> None:
-        self._start = start
         self._gke_bundle = gke_bundle
         self._files_only = files_only
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._cut_off = False
+        self._command = ProviderCommand() if command is None else command
 
     def run(self) -> DefaultCertificate | None:
-        """Return what was found, or None where there is nothing, or it is not to be used.
+        """Return the certificate; None if there is none, or the environment forbids it.
 
         Raises:
-            ClientCertificateError: Something is there and cannot be used; the cause says why.
+            ClientCertificateError: A certificate is there and cannot be used; the cause says why.
         """
         try:
             return self._find()
         except Exception as error:
             raise ClientCertificateError(
-                f"that of this workload or device cannot be used: {problem(error)}",
+                f"the one of this workload or device cannot be used: {problem(error)}",
                 field="client certificate",
-                hint="GOOGLE_API_USE_CLIENT_CERTIFICATE=false does without it.",
+                hint="Set GOOGLE_API_USE_CLIENT_CERTIFICATE=false to connect without it.",
             ) from error
 
     def cut_off(self) -> None:
-        """Kill the provider command, if it runs, and start none any more."""
-        with self._lock:
-            self._cut_off = True
-            if self._process is not None:
-                _kill(self._process)
+        """Kill the provider command if it runs, and never start it after this."""
+        self._command.cut_off()
 
     def _find(self) -> DefaultCertificate | None:
         wanted = use_client_certificates()
@@ -126,14 +127,14 @@ class DefaultCertificateLookup:
             return None
         workload = self._workload(wanted=wanted is True)
         if workload is not None:
-            return DefaultCertificate(pair=workload(), in_files=True)
+            return DefaultCertificate(workload(), in_files=True)
         metadata = _expanded(_CONTEXT_AWARE_METADATA)
         if self._files_only or wanted is None or not _is_there(metadata, wanted=wanted):
             return None
-        return DefaultCertificate(pair=self._from_command(metadata), in_files=False)
+        return DefaultCertificate(self._from_command(metadata), in_files=False)
 
     def _workload(self, *, wanted: bool) -> Callable[[], CertificatePair] | None:
-        """Return what reads the workload's certificate, or None if it has none."""
+        """Return a function that reads the workload's certificate; None if it has none."""
         named = next(filter(None, map(os.environ.get, _CONFIG_VARIABLES)), None)
         home = _gcloud_directory() / "certificate_config.json"
         config = _expanded(named) if named else home
@@ -152,76 +153,10 @@ class DefaultCertificateLookup:
         words = cast("list[object]", command) if isinstance(command, list) else []
         if not words or not all(isinstance(word, str) for word in words):
             raise ClientCertError(f"{metadata} has no cert_provider_command that is a list of words.")
-        output = self._output_of(cast("list[str]", words))
+        output = self._command.run(cast("list[str]", words))
         if b"ENCRYPTED" in output or b"PASSPHRASE" in output:
             raise ClientCertError(f"the provider command of {metadata} returned an encrypted key.")
-        return _pair_from(output, f"what the provider command of {metadata} returned")
-
-    def _output_of(self, command: list[str]) -> bytes:
-        if self._cut_off:
-            raise ClientCertError("nobody waits for the certificate any more.")
-        # Without the lock: starting a program may take as long as its file system does, and cut_off() is
-        # called on the loop. A session of its own, so that what it starts can be killed with it.
-        process = self._start(
-            command,
-            bufsize=0,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        output = _Output(process)
-        with self._lock:
-            self._process = process
-            if self._cut_off:
-                _kill(process)
-        process.wait()  # not for ever: see cut_off()
-        text = output.text()
-        if output.too_large:
-            raise ClientCertError(f"the provider command printed more than {_MAX_OUTPUT_BYTES} bytes.")
-        if process.returncode != 0:
-            raise ClientCertError(f"the provider command ended with status {process.returncode}.")
-        return text
-
-
-class _Output:
-    """What a process prints, read in a thread: what it leaves running may hold its pipe open for ever."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
-        self._read = b""
-        self._thread = threading.Thread(target=self._run, name="aio_authgrpc output", daemon=True)
-        self._thread.start()
-
-    @property
-    def too_large(self) -> bool:
-        """Whether the process was killed because it printed too much."""
-        return len(self._read) > _MAX_OUTPUT_BYTES
-
-    def text(self) -> bytes:
-        """Return what a process that has ended has printed."""
-        self._thread.join(_DRAIN_TIMEOUT)
-        return self._read
-
-    def _run(self) -> None:
-        pipe = self._process.stdout
-        if pipe is None:
-            return
-        with pipe:  # closed here, so that nobody else's descriptor is read under its number
-            while not self.too_large and (chunk := pipe.read(65536)):
-                self._read += chunk
-        if self.too_large:
-            _kill(self._process)
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    if process.returncode is not None:
-        return  # its number may be another process's by now
-    with suppress(ProcessLookupError, PermissionError):
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
+        return _pair_from(output, f"the output of the provider command of {metadata}")
 
 
 def _gcloud_directory() -> Path:
@@ -234,7 +169,7 @@ def _gcloud_directory() -> Path:
 
 
 def _expanded(path: str) -> Path:
-    """Expand `~`; who has no home, as in containers with a user of their own, has no file there."""
+    """Expand `~`; without a home, as in some containers, the path stays as it is and names no file."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -242,10 +177,9 @@ def _expanded(path: str) -> Path:
 
 
 def _is_there(path: Path, *, wanted: bool) -> bool:
-    """Whether there is anything; what it is shows when it is read.
+    """Return whether anything is there, a file or not.
 
-    Where a certificate is wanted, one that may not be looked at is an error. Elsewhere a directory of
-    somebody else's is not for us.
+    Where a certificate is wanted, a directory without permission is an error; else it counts as empty.
     """
     try:
         path.stat()
@@ -269,7 +203,7 @@ def _json_object(path: Path) -> dict[str, object]:
 
 
 def _workload_of(config: Path) -> Callable[[], CertificatePair] | None:
-    """Return what reads the workload's files; None where the configuration is of another kind."""
+    """Return a function that reads the workload's files; None if the configuration has no workload."""
     configs = _json_object(config).get("cert_configs")
     if not isinstance(configs, dict):
         raise ClientCertError(f"{config} has no cert_configs.")
@@ -287,9 +221,9 @@ def _workload_of(config: Path) -> Callable[[], CertificatePair] | None:
 
 
 def _pair_from(text: bytes, name: str) -> CertificatePair:
-    """Return the certificates and the one key of a text that holds both."""
+    """Return the certificates and the only key of a PEM text."""
     check_whole(text, name)
-    chain, keys = b"".join(_CERTIFICATE.findall(text)), _KEY.findall(text)
+    chain, keys = b"".join(re.findall(_CERTIFICATE, text, re.DOTALL)), re.findall(_KEY, text, re.DOTALL)
     if not chain or len(keys) != 1:
         raise ClientCertError(f"{name} does not hold certificates and one private key as PEM.")
     return checked_pair(chain, keys[0], cert_name=name, key_name=name)

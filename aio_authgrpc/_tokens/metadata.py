@@ -1,26 +1,30 @@
-"""gRPC metadata: what a key and a value may be, and what every RPC of a channel carries."""
+"""gRPC metadata: the allowed keys and values, and the metadata that every RPC of a channel carries."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from aio_authgrpc._checks.arguments import check_type, pairs
+from aio_authgrpc._checks.arguments import check_type, checked_pairs
 from aio_authgrpc.errors import ConfigurationError
 
 Metadata = tuple[tuple[str, str], ...]
-"""gRPC metadata as this package passes it about: lower-case keys, no duplicates that it made itself."""
+"""gRPC metadata: pairs of a lower-case key and a text."""
 
 
 def is_metadata_text(value: object) -> bool:
-    """Return whether gRPC can carry a value as text."""
+    """Return whether gRPC can carry the value as text: printable ASCII, or empty."""
     return isinstance(value, str) and value.isascii() and (value.isprintable() or not value)
 
 
 def checked_header(header: str, field: str = "header") -> str:
-    """Return a metadata key for text, in lower case as gRPC wants it.
+    """Return a metadata key for text in lower case, as gRPC requires.
+
+    Args:
+        header: The key.
+        field: The argument that it was passed as.
 
     Raises:
-        ConfigurationError: It has other characters, or ends in `-bin`, or is gRPC's own.
+        ConfigurationError: It has a character that no key may have, ends in `-bin`, or begins with `grpc-`.
     """
     check_type(field, header, str)
     lowered = header.lower()
@@ -41,12 +45,18 @@ def fixed_metadata(
     quota_project_id: str | None,
     metadata: Sequence[tuple[str, str]] | Mapping[str, str],
 ) -> Metadata:
-    """Return what every RPC of a channel carries beside the token.
+    """Return the metadata that every RPC of a channel carries beside the token.
+
+    Args:
+        header: The key that the token goes to.
+        api_key: Sent as `x-api-key`.
+        quota_project_id: Sent as `x-goog-user-project`.
+        metadata: The user's own.
 
     Raises:
-        ConfigurationError: It cannot be sent, or `header` is among it, which the token goes to.
+        ConfigurationError: A key or a value cannot be sent, or a key is `header`.
     """
-    given = pairs("metadata", metadata, "{'x-team': 'blue'}")
+    given = checked_pairs("metadata", metadata, "{'x-team': 'blue'}")
     entries = [("metadata", checked_header(key, "metadata"), value) for key, value in given]
     if api_key is not None:
         entries.append(("api_key", "x-api-key", api_key))
@@ -57,6 +67,6 @@ def fixed_metadata(
         if not isinstance(value, str) or not value or not is_metadata_text(value):
             raise ConfigurationError(f"the value of {key!r} is not printable ASCII text.", field=argument)
         if key == header:
-            raise ConfigurationError(f"{key!r} is what the token goes to.", field=argument)
+            raise ConfigurationError(f"the token itself goes to {key!r}.", field=argument)
         fixed.append((key, value))
     return tuple(fixed)

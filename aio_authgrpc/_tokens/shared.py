@@ -1,10 +1,9 @@
-"""One token cache for all channels of a loop that were given the same source."""
+"""One token cache for all channels of an event loop that use the same tokens."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from aio_authgrpc._http.request import AiohttpRequest
@@ -13,7 +12,7 @@ from aio_authgrpc._tokens.source import TokenSource, cache_key, load
 
 
 class _Key(NamedTuple):
-    """What channels have in common that share a cache. Ids of what the cache itself keeps alive."""
+    """What the channels that share a cache have in common. The entry keeps alive what the ids stand for."""
 
     loop: int
     owner: int
@@ -22,30 +21,60 @@ class _Key(NamedTuple):
     keep_warm: bool
 
 
-class _Shared:
-    def __init__(self, loop: asyncio.AbstractEventLoop, cache: TokenCache) -> None:
-        self.loop = loop  # kept, so that another loop does not get its id
+class _SharedCache:
+    """A cache with the number of its leases. It keeps its loop alive: another loop must not get its id."""
+
+    def __init__(self, key: _Key, loop: asyncio.AbstractEventLoop, owner: object, cache: TokenCache) -> None:
+        self.key = key
+        self.loop = loop
+        self.owner = owner
         self.cache = cache
-        self.users = 0
+        self.leases = 0
 
 
-_open: dict[_Key, _Shared] = {}
-if hasattr(os, "register_at_fork"):  # a child has no use for its parent's caches
+_open: dict[_Key, _SharedCache] = {}
+if hasattr(os, "register_at_fork"):  # the parent's caches belong to no loop of the child
     os.register_at_fork(after_in_child=_open.clear)
 
 
-async def open_shared_cache(
-    source: TokenSource, *, audience: str, request: AiohttpRequest | None, keep_warm: bool
-) -> tuple[TokenCache, Callable[[], Awaitable[None]]]:
-    """Return the cache of a source that was loaded, made now if no channel has it, and what gives it back.
+class CacheLease:
+    """One channel's use of a shared cache. The channel gives it back when it closes.
 
-    Channels on the same loop share it where `cache_key` of the source is the same. The last one to give it
-    back closes it. Cancelling it, or failing, leaves nothing behind.
+    Attributes:
+        cache: The cache. It stays open until its last lease is given back.
+    """
+
+    def __init__(self, shared: _SharedCache) -> None:
+        self.cache = shared.cache
+        self._shared: _SharedCache | None = shared
+        shared.leases += 1
+
+    async def give_back(self) -> None:
+        """Close the cache if this was its last lease. Calling it again does nothing."""
+        # Check and set without an await between them.
+        shared, self._shared = self._shared, None
+        if shared is None:
+            return
+        shared.leases -= 1
+        if shared.leases:
+            return
+        if _open.get(shared.key) is shared:
+            del _open[shared.key]
+        await shared.cache.aclose()
+
+
+async def lease_cache(
+    source: TokenSource, *, audience: str, request: AiohttpRequest | None, keep_warm: bool
+) -> CacheLease:
+    """Load a source, and return a lease of the cache of its tokens, made now if no channel has it.
+
+    Channels on one loop share a cache where `cache_key` of their sources, `request` and `keep_warm` are the
+    same. Cancelling it, or failing, leaves nothing behind.
 
     Args:
         source: Where the tokens come from.
-        audience: For whom they are.
-        request: The HTTP transport; None lets the cache make its own.
+        audience: The audience of the tokens.
+        request: The HTTP transport, which stays the caller's; None lets the cache make its own.
         keep_warm: See `TokenCache`.
 
     Raises:
@@ -53,39 +82,15 @@ async def open_shared_cache(
     """
     # Only a loaded source knows its key: Application Default Credentials may be of any type.
     await load(source, audience, request)
-    lease = _Lease(source, audience, request, keep_warm=keep_warm)
-    lease.cache.start()
-    return lease.cache, lease.give_back
-
-
-class _Lease:
-    """One channel's use of a shared cache."""
-
-    def __init__(
-        self, source: TokenSource, audience: str, request: AiohttpRequest | None, *, keep_warm: bool
-    ) -> None:
-        tokens = cache_key(source, audience)
-        loop = asyncio.get_running_loop()
-        asked_for = None if request is None else id(request)
-        self._key = _Key(id(loop), id(tokens.owner), tokens.audience, asked_for, keep_warm)
-        for key in [key for key, shared in _open.items() if shared.loop.is_closed()]:
-            del _open[key]  # nobody can close it any more
-        # Check and set without an await between them.
-        if self._key not in _open or _open[self._key].cache.closed:
-            cache = TokenCache(source, audience=tokens.audience, request=request, keep_warm=keep_warm)
-            _open[self._key] = _Shared(loop, cache)
-        self._shared: _Shared | None = _open[self._key]
-        self._shared.users += 1
-        self.cache = self._shared.cache
-
-    async def give_back(self) -> None:
-        """Close the cache if nobody else uses it. Calling it again does nothing."""
-        shared, self._shared = self._shared, None
-        if shared is None:
-            return
-        shared.users -= 1
-        if shared.users:
-            return
-        if _open.get(self._key) is shared:
-            del _open[self._key]
-        await shared.cache.aclose()
+    # From here on without an await: check and set.
+    loop, tokens = asyncio.get_running_loop(), cache_key(source, audience)
+    requested = None if request is None else id(request)
+    key = _Key(id(loop), id(tokens.owner), tokens.audience, requested, keep_warm)
+    for closed in [known for known, shared in _open.items() if shared.loop.is_closed()]:
+        del _open[closed]  # its loop has ended: it can no longer be closed
+    shared = _open.get(key)
+    if shared is None or shared.cache.closed:
+        cache = TokenCache(source, audience=tokens.audience, request=request, keep_warm=keep_warm)
+        shared = _open[key] = _SharedCache(key, loop, tokens.owner, cache)
+    shared.cache.start()
+    return CacheLease(shared)

@@ -1,4 +1,4 @@
-"""`TokenSource`: where tokens come from, and what it is told when one is needed."""
+"""`TokenSource`: where tokens come from, and what a source is told when a token is needed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Protocol, runtime_checkable
 
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._loop.clock import SystemClock
+from aio_authgrpc._tokens.metadata import checked_header
 from aio_authgrpc._tokens.token import Token
+from aio_authgrpc.errors import ConfigurationError
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -15,11 +17,11 @@ class TokenRequest:
     """What a source is told when a token is needed.
 
     Attributes:
-        http: google-auth's `Request` over aiohttp, for sources that ask an endpoint.
-        audience: For whom the token is, `https://<host>` of the target unless the user said otherwise.
-        time: The wall time, in seconds since the epoch, for sources that sign.
-        unwanted: The last token of whoever asks, which is to be replaced: it is stale, or was refused.
-            None where there was none yet; then a source may return one that it has.
+        http: google-auth's `Request` over aiohttp, for a source that asks an endpoint. It stays the cache's.
+        audience: The audience of the token: `https://<host>` of the target, unless the user named another.
+        time: The wall time in seconds since the epoch, for a source that signs.
+        unwanted: The token to be replaced: the last one fetched, which is stale, expired or refused. None
+            before the first one; then a source may return a token that it already has.
     """
 
     http: AiohttpRequest
@@ -30,42 +32,52 @@ class TokenRequest:
 
 @runtime_checkable
 class TokenSource(Protocol):
-    """Where tokens come from. Any object with this one method will do.
+    """Where tokens come from: any object with a coroutine method `fetch`.
 
-    It may be asked again at any time; the cache above it sees to it that it is asked once at a time,
-    in a task of its own, with an empty context. Cancelling that task must end the method soon.
+    A token cache calls `fetch` from a task of its own, once at a time, in an empty context. Two caches with
+    different audiences may call it at the same time.
 
-    A source may also have an attribute `header: str`, the metadata key that its tokens go to instead
-    of the channel's; a coroutine method `load` (see `LoadableTokenSource`); and a method
-    `cache_key` (see `KeyedTokenSource`).
+    Three more attributes are optional: `header: str`, the metadata key that the tokens go to instead of
+    `authorization`; `load`, see `LoadableTokenSource`; `cache_key`, see `KeyedTokenSource`.
     """
 
     async def fetch(self, request: TokenRequest) -> Token:
-        """Return a token that is good now. What it raises becomes the error of the waiting calls."""
+        """Return a token that can be used now.
+
+        Cancelling it must end it soon. What it raises becomes the error of the waiting calls. A
+        `TokenUnavailableError`, an `OSError` and the transport errors of aiohttp and google-auth are tried
+        again; others are not.
+
+        Raises:
+            TokenUnavailableError: There is no token now, and there may be one later.
+            TokenRefusedError: There will be no token, however often it is asked.
+        """
         ...
 
 
 @runtime_checkable
 class LoadableTokenSource(TokenSource, Protocol):
-    """A source that has files or the environment to read before its first token."""
+    """A source that reads files or the environment before its first token."""
 
     async def load(self, request: TokenRequest) -> None:
-        """Read them, off the loop, once. Called when a channel is opened, so that mistakes show there.
+        """Read them, off the loop, and only once; later calls return at once.
+
+        Called when a channel is opened, so that a mistake shows there. Cancelling it must leave the source as
+        it was.
 
         Raises:
-            ConfigurationError: They cannot be used.
+            ConfigurationError: A file or the environment cannot be used.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CacheKey:
-    """What two sources have in common whose tokens are the same: then their channels share one cache.
+    """Identifies tokens: where the keys of two sources have equal fields, their channels share one cache.
 
     Attributes:
-        owner: The object that makes the tokens what they are, such as google-auth's credential; compared
-            by identity.
-        audience: The audience that stands for all with the same tokens; "" for any. `fetch` is asked for it.
+        owner: The object that the tokens depend on, such as google-auth's credential; compared by identity.
+        audience: The audience that `fetch` is asked for; "" where the tokens are the same for every audience.
     """
 
     owner: object
@@ -77,21 +89,60 @@ class KeyedTokenSource(TokenSource, Protocol):
     """A source that says for which audiences, and with which other sources, it shares its tokens."""
 
     def cache_key(self, audience: str) -> CacheKey:
-        """Return the key of the tokens for `audience`. Asked after `load`."""
+        """Return the key of the tokens for `audience`. Called after `load`."""
         ...
 
 
+def check_source(source: object) -> None:
+    """Check that an argument `source` is a token source.
+
+    Raises:
+        ConfigurationError: It has no method `fetch`.
+    """
+    if not isinstance(source, TokenSource):
+        raise ConfigurationError(
+            f"expected a TokenSource, not {type(source).__name__}.",
+            field="source",
+            hint="connect() and the channel factories also take google-auth's credentials.",
+        )
+
+
 def cache_key(source: TokenSource, audience: str) -> CacheKey:
-    """Return the key of a source's tokens: its own word, or the source itself and the audience."""
+    """Return the key of a source's tokens: the source's own, or the source itself and the audience."""
     return source.cache_key(audience) if isinstance(source, KeyedTokenSource) else CacheKey(source, audience)
+
+
+def header_of(source: TokenSource, header: str | None) -> str | None:
+    """Return the metadata key that a source's tokens go to, in lower case.
+
+    Args:
+        source: Its attribute `header`, where it has one, is the key.
+        header: The key that the user named; None if none was named.
+
+    Returns:
+        The key, or None where neither the source nor the user names one.
+
+    Raises:
+        ConfigurationError: The key cannot carry text, or the user named another one than the source.
+    """
+    own: str | None = getattr(source, "header", None)
+    fixed = None if own is None else checked_header(own)
+    named = None if header is None else checked_header(header)
+    if fixed is not None and named is not None and fixed != named:
+        raise ConfigurationError(
+            f"these credentials send {fixed!r}, not {named!r}.",
+            field="header",
+            hint="Leave header= out, or name the header where the credentials are made.",
+        )
+    return named if fixed is None else fixed
 
 
 async def load(source: TokenSource, audience: str, request: AiohttpRequest | None) -> None:
     """Let a source read its files, so that a mistake in them shows before the first RPC.
 
     Args:
-        source: Any; one without `load` has nothing to read.
-        audience: For whom its tokens will be.
+        source: One without `load` has nothing to read.
+        audience: The audience of its tokens.
         request: The HTTP transport; None makes one that is closed again.
 
     Raises:

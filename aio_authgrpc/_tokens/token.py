@@ -1,4 +1,4 @@
-"""`Token`: one bearer token or key, and what goes on the wire with it."""
+"""`Token`: one bearer token or API key, and the metadata that it becomes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,16 @@ from aio_authgrpc.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class Token(NotPickled):
-    """One bearer token, or one key, and what goes on the wire with it.
-
-    It shows its secret in no `repr` and refuses to be pickled.
+    """One bearer token or API key. Its `repr` hides the secret, and it refuses to be pickled.
 
     Args:
-        value: The token itself, printable ASCII. Empty means that no credential is sent (anonymous).
-        expires_at: Seconds since the epoch; None means that it does not expire by itself.
-        scheme: What stands before the value in the header (RFC 6750); empty for a bare key.
-        metadata: More metadata that belongs to the token, such as `x-goog-user-project`.
+        value: The token itself, in printable ASCII without blanks. Empty sends no credential (anonymous).
+        expires_at: When it expires, in seconds since the epoch; None for never.
+        scheme: The word before the value in the header (RFC 6750, section 2.1); empty for a bare key.
+        metadata: More metadata that belongs to the token, such as `x-goog-user-project`; lower-case keys.
 
     Raises:
-        ConfigurationError: A field has the wrong type, or characters that no metadata can carry.
+        ConfigurationError: A field has the wrong type, or a character that metadata cannot carry.
     """
 
     value: str = field(repr=False)
@@ -33,7 +31,7 @@ class Token(NotPickled):
     metadata: Metadata = field(default=(), kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
-        # Tokens come from users' code: what the annotations promise is checked all the same.
+        # Tokens come from users' code, which a type checker may never have seen.
         check_type("token", self.value, str)
         check_type("scheme", self.scheme, str)
         check_type(
@@ -43,12 +41,12 @@ class Token(NotPickled):
             raise ConfigurationError(
                 "it holds a blank, a line end or another character that a header cannot carry.",
                 field="token",
-                hint="Leave out the word Bearer, and strip what was read from a file.",
+                hint="Leave out the word Bearer, and strip a token that was read from a file.",
             )
         if not is_metadata_text(self.scheme):
             raise ConfigurationError("it is not printable ASCII text.", field="scheme")
         if self.expires_at is not None and not math.isfinite(self.expires_at):
-            raise ConfigurationError("it is no instant.", field="expires_at", hint="None means never.")
+            raise ConfigurationError("it is not finite.", field="expires_at", hint="None means never.")
         check_type("metadata", self.metadata, tuple)
         for pair in self.metadata:
             if not (isinstance(pair, tuple) and len(pair) == 2 and is_metadata_text(pair[1])):
@@ -56,10 +54,10 @@ class Token(NotPickled):
                     "expected pairs of a key and printable ASCII text.", field="metadata"
                 )
             if checked_header(pair[0], "metadata") != pair[0]:
-                raise ConfigurationError("keys are in lower case.", field="metadata")
+                raise ConfigurationError(f"the key {pair[0]!r} is not in lower case.", field="metadata")
 
     def as_metadata(self, header: str) -> Metadata:
-        """Return what is added to an RPC: the token under `header`, then its own metadata."""
+        """Return the metadata for an RPC: the token under the key `header`, then its own metadata."""
         if not self.value:
             return self.metadata
         value = f"{self.scheme} {self.value}" if self.scheme else self.value

@@ -60,9 +60,9 @@ class Book(_message.Message):
     id: _builtins.int
     """Chosen by the server, never used again."""
     author: _builtins.str
-    """Who wrote it; may be empty."""
+    """The author; may be empty."""
     title: _builtins.str
-    """What it is called."""
+    """The title."""
     def __init__(
         self,
         *,

@@ -28,15 +28,15 @@ from aio_authgrpc.bookstore.bookstore_pb2_grpc import BookstoreServicer
 _Q = TypeVar("_Q")
 _R = TypeVar("_R")
 
-# How the generated base class spells the context of a unary method.
+# The generated base class declares the context of a unary method like this.
 _Context: TypeAlias = "grpc.aio.ServicerContext[_Q, Awaitable[_R]]"
 
-# How many ids a NOT_FOUND lists: enough to see the mistake, too few to fill a terminal.
+# A NOT_FOUND lists at most this many ids: enough to see the mistake, too few to fill a terminal.
 _IDS_SHOWN = 10
 
 
 class _RefusedError(Exception):
-    """What the client is told instead of an answer."""
+    """A request that ends with a status other than OK."""
 
     def __init__(self, code: grpc.StatusCode, details: str) -> None:
         super().__init__(details)
@@ -67,8 +67,8 @@ class InMemoryBookstore(BookstoreServicer):
     Shelf 1, "Fiction", holds "REAMDE" by Neal Stephenson; shelf 2, "Fantasy", holds "A Game of Thrones" by
     George R.R. Martin. Shelves are numbered from 1, the books of each shelf too, and no number is used twice.
 
-    What is missing is refused with NOT_FOUND, which says what there is; what makes no sense with
-    INVALID_ARGUMENT, which names the field. (The tutorials' own server answers UNKNOWN to both.)
+    A missing shelf or book is refused with NOT_FOUND, which lists the ids that exist; an invalid request
+    with INVALID_ARGUMENT, which names the field. (The tutorials' own server answers UNKNOWN to both.)
     """
 
     def __init__(self) -> None:

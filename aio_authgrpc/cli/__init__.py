@@ -1,13 +1,13 @@
-"""The `aio-authgrpc` command. What it needs beyond the package comes with the extra `cli`."""
+"""The `aio-authgrpc` command. It needs the extra `cli`."""
 
 from __future__ import annotations
 
 import sys
 
-# Top-level modules of the extra, with those of `testing`, which it contains.
+# Top-level modules of the extra and of `testing`, which it includes.
 _EXTRA = frozenset({"jwt", "rich", "trustme", "typer"})
 
-# What a shell reports of a process that SIGINT ended: 128 + 2.
+# The exit code that shells report for a process ended by SIGINT: 128 + 2.
 INTERRUPTED = 130
 
 
@@ -21,7 +21,7 @@ def main() -> None:
 
         app()
     except ImportError as error:
-        # Whatever else cannot be imported is a bug, and keeps its traceback.
+        # Another missing module is a bug, and keeps its traceback.
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
         print("aio-authgrpc needs its extra: pip install 'aio-authgrpc[cli]'", file=sys.stderr)

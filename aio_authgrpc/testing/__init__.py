@@ -1,12 +1,13 @@
-"""Fakes that are real: servers on the loopback interface that issue, check and refuse tokens as Google's do.
+"""Real servers on the loopback interface for tests: they issue, check and refuse tokens as Google's do.
 
-`Authority` issues tokens, `BookstoreServer` demands them, `EchoServer` shows what arrived, `FakeClock`
-makes time pass. `GoogleCloud` has every endpoint that google-auth's credentials talk to, the metadata server,
-STS and the IAM API among them, and an `InterceptingProxy` through which they are found at Google's names.
-`EnvoyProxy` runs a real Envoy in front of a server, and `ChaosProxy` spoils the connections to one.
-All but the clock are async context managers that listen on free ports of 127.0.0.1. Nothing is patched.
+`Authority` issues tokens, `BookstoreServer` demands them, `EchoServer` records what arrived. `ScriptedTokens`
+is a token source without an endpoint, and `FakeClock` makes time pass. `GoogleCloud` has every endpoint that
+google-auth's credentials use, the metadata server, STS and the IAM API among them, and an
+`InterceptingProxy` that routes Google's names to them. `EnvoyProxy` runs a real Envoy in front of a server,
+and `ChaosProxy` spoils the connections to one. The servers and proxies are async context managers that
+listen on free ports of 127.0.0.1. Nothing is patched.
 
-`aio_authgrpc.testing.pytest_plugin` has fixtures of them all.
+`aio_authgrpc.testing.pytest_plugin` has fixtures for the most common ones.
 """
 
 from __future__ import annotations
@@ -19,25 +20,27 @@ except ImportError as exc:
         "aio_authgrpc.testing needs PyJWT and trustme: pip install 'aio-authgrpc[testing]'", name=exc.name
     ) from exc
 
-from aio_authgrpc.testing.authority import JWKS_PATH, TOKEN_PATH, Authority
-from aio_authgrpc.testing.bookstore_server import BookstoreServer
-from aio_authgrpc.testing.chaos import ChaosProxy
 from aio_authgrpc.testing.clock import FakeClock
-from aio_authgrpc.testing.credential_files import CredentialFiles
-from aio_authgrpc.testing.echo_server import EchoServer, EchoStub, RecordedCall
-from aio_authgrpc.testing.envoy import EnvoyCounts, EnvoyProxy, forwarded_user_info
-from aio_authgrpc.testing.envoy_process import EnvoyNotFoundError, find_envoy
-from aio_authgrpc.testing.gdch_server import GdchServer
-from aio_authgrpc.testing.google_apis import GoogleApis
-from aio_authgrpc.testing.google_cloud import GoogleCloud
-from aio_authgrpc.testing.grpc_server import LoopbackGrpcServer
-from aio_authgrpc.testing.http_server import LoopbackHttpServer, RecordedRequest
-from aio_authgrpc.testing.jwt_guard import endpoint_user_info
-from aio_authgrpc.testing.keys import SigningKey
-from aio_authgrpc.testing.metadata_server import MetadataServer
-from aio_authgrpc.testing.misbehaviour import Gate
-from aio_authgrpc.testing.proxy import InterceptingProxy
-from aio_authgrpc.testing.workloads import AwsMetadataServer, SubjectTokenServer
+from aio_authgrpc.testing.envoy.admin import EnvoyCounts
+from aio_authgrpc.testing.envoy.process import EnvoyNotFoundError, find_envoy
+from aio_authgrpc.testing.envoy.proxy import EnvoyProxy, forwarded_user_info
+from aio_authgrpc.testing.google.authority import JWKS_PATH, TOKEN_PATH, Authority
+from aio_authgrpc.testing.google.credential_files import CredentialFiles
+from aio_authgrpc.testing.google.gdch_server import GdchServer
+from aio_authgrpc.testing.google.google_apis import GoogleApis
+from aio_authgrpc.testing.google.google_cloud import GoogleCloud
+from aio_authgrpc.testing.google.keys import SigningKey
+from aio_authgrpc.testing.google.metadata_server import MetadataServer
+from aio_authgrpc.testing.google.workloads import AwsMetadataServer, SubjectTokenServer
+from aio_authgrpc.testing.scripted_tokens import ScriptedTokens
+from aio_authgrpc.testing.servers.bookstore_server import BookstoreServer
+from aio_authgrpc.testing.servers.chaos_proxy import ChaosProxy
+from aio_authgrpc.testing.servers.echo_server import EchoServer, EchoStub, RecordedCall
+from aio_authgrpc.testing.servers.grpc_server import LoopbackGrpcServer
+from aio_authgrpc.testing.servers.http_server import LoopbackHttpServer, RecordedRequest
+from aio_authgrpc.testing.servers.intercepting_proxy import InterceptingProxy
+from aio_authgrpc.testing.servers.jwt_guard import endpoint_user_info
+from aio_authgrpc.testing.servers.misbehaviour import Gate
 
 __all__ = [
     "JWKS_PATH",
@@ -63,6 +66,7 @@ __all__ = [
     "MetadataServer",
     "RecordedCall",
     "RecordedRequest",
+    "ScriptedTokens",
     "SigningKey",
     "SubjectTokenServer",
     "endpoint_user_info",

@@ -1,4 +1,4 @@
-"""A clock that stands still until the test moves it."""
+"""A clock that only the test moves."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 # 2023-11-14 22:13:20 UTC: round, and recognizable in a failure.
 _START = 1_700_000_000.0
-# A machine's monotonic clock is never near zero, and neither should this one be: zero hides "never
-# happened" bugs.
+# Not zero, as on a real machine: zero hides bugs where "never happened" is compared with a time.
 _MONOTONIC_START = 10_000.0
-# Sums of floats miss by this much and more; a sleeper must not stay behind for it.
+# The rounding error of summed floats: it must not keep a sleeper asleep.
 _ROUNDING = 1e-6
 
 
@@ -25,8 +24,7 @@ class _Sleeper:
 class FakeClock:
     """Be a `Clock` that only the test moves; nothing waits for real time.
 
-    A token that google-auth makes is dated by the machine's clock, whatever this one says. Where the two
-    meet, start with `FakeClock(time.time())`.
+    google-auth dates its tokens by the machine's clock: for those, start with `FakeClock(time.time())`.
 
     Args:
         time: The wall time to start at, in seconds since the epoch.
@@ -48,7 +46,7 @@ class FakeClock:
         return self._monotonic
 
     async def sleep(self, seconds: float) -> None:
-        """Wait until `advance()` has moved the clock by `seconds`; zero and less let the others run once."""
+        """Wait until `advance()` has moved the clock by `seconds`; zero or less lets other tasks run once."""
         if seconds <= 0:
             await asyncio.sleep(0)
             return
@@ -57,24 +55,24 @@ class FakeClock:
 
     @property
     def sleepers(self) -> int:
-        """How many are in `sleep()` and not yet due."""
+        """The number of tasks in `sleep()` that are not due yet."""
         return len(self._sleepers)
 
     @property
     def next_wake_up(self) -> float | None:
-        """The seconds to advance by until the first sleeper is due; None when nobody sleeps."""
+        """The seconds to advance by until the first sleeper is due; None without a sleeper."""
         return min((sleeper.due_at - self._monotonic for sleeper in self._sleepers), default=None)
 
     def advance(self, seconds: float) -> None:
-        """Move both clocks and wake whoever is due, the earliest first. They run when the caller next awaits.
+        """Move both clocks and wake the sleepers that are due, earliest first.
+
+        They run when the caller next awaits.
 
         Raises:
-            ValueError: `seconds` is negative; time runs forward. `jump()` sets the wall clock back.
+            ValueError: `seconds` is negative. `jump()` sets the wall clock back.
         """
         if seconds < 0:
-            raise ValueError(
-                f"advance() moves time forward, not by {seconds} seconds; jump() sets the wall clock back"
-            )
+            raise ValueError(f"seconds must be zero or more, not {seconds}; jump() sets the wall clock back")
         self._time += seconds
         self._monotonic += seconds
         for sleeper in sorted(self._sleepers, key=lambda sleeper: sleeper.due_at):
@@ -83,7 +81,7 @@ class FakeClock:
                 sleeper.woken.set()
 
     def jump(self, seconds: float) -> None:
-        """Move the wall clock alone, either way, as suspension or a time server does. It wakes nobody."""
+        """Move the wall clock alone, either way, as suspension or a time server does. It wakes no sleeper."""
         self._time += seconds
 
     async def wait_for_sleepers(self, count: int = 1) -> None:

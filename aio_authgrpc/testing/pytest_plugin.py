@@ -1,4 +1,4 @@
-"""Fixtures for pytest-asyncio, one of each fake.
+"""Fixtures for pytest-asyncio: a clock, an authority, and the servers.
 
 Opt in with `pytest_plugins = ["aio_authgrpc.testing.pytest_plugin"]`.
 """
@@ -16,7 +16,7 @@ from aio_authgrpc.testing import Authority, BookstoreServer, EchoServer, FakeClo
 
 @pytest.fixture
 def fake_clock() -> FakeClock:
-    """Give a clock that only the test moves. The other fixtures go by the machine's clock."""
+    """Give a clock that only the test moves. The other fixtures use the machine's clock."""
     return FakeClock()
 
 
@@ -29,7 +29,7 @@ async def authority() -> AsyncGenerator[Authority]:
 
 @pytest_asyncio.fixture
 async def bookstore_server(authority: Authority) -> AsyncGenerator[BookstoreServer]:
-    """Give an open `BookstoreServer`, with TLS, that takes the tokens of the `authority` fixture."""
+    """Give an open `BookstoreServer`, with TLS, that accepts the tokens of the `authority` fixture."""
     async with BookstoreServer(authority) as server:
         yield server
 

@@ -80,25 +80,25 @@ async def test_created_book_can_be_read(bookstore: BookstoreStub) -> None:
 
 
 async def test_deleted_shelf_is_gone(bookstore: BookstoreStub) -> None:
-    """A deleted shelf is in the list no more."""
+    """The list no longer contains it."""
     await bookstore.DeleteShelf(DeleteShelfRequest(shelf=1))
     assert [shelf.id for shelf in (await bookstore.ListShelves(Empty())).shelves] == [2]
 
 
 async def test_deleted_book_is_gone(bookstore: BookstoreStub) -> None:
-    """A deleted book is in the list no more."""
+    """The list no longer contains it."""
     await bookstore.DeleteBook(DeleteBookRequest(shelf=1, book=1))
     assert not (await bookstore.ListBooks(ListBooksRequest(shelf=1))).books
 
 
 async def test_shelf_created_after_a_deletion_gets_a_new_id(bookstore: BookstoreStub) -> None:
-    """The id of a deleted shelf is not used again."""
+    """The id of a deleted shelf is not reused."""
     await bookstore.DeleteShelf(DeleteShelfRequest(shelf=2))
     assert (await bookstore.CreateShelf(CreateShelfRequest(shelf=Shelf(theme="Poetry")))).id == 3
 
 
 async def test_book_created_after_a_deletion_gets_a_new_id(bookstore: BookstoreStub) -> None:
-    """The id of a deleted book is not used again."""
+    """The id of a deleted book is not reused."""
     await bookstore.DeleteBook(DeleteBookRequest(shelf=1, book=1))
     assert (await bookstore.CreateBook(CreateBookRequest(shelf=1, book=Book(title="T")))).id == 2
 
@@ -139,12 +139,12 @@ async def test_book_created_after_a_deletion_gets_a_new_id(bookstore: BookstoreS
     ],
 )
 async def test_missing_id_is_not_found(bookstore: BookstoreStub, call: Call, details: str) -> None:
-    """NOT_FOUND names the id that is missing and those that are there."""
+    """NOT_FOUND names the missing id and the existing ones."""
     assert await refusal(call(bookstore)) == (grpc.StatusCode.NOT_FOUND, details)
 
 
 async def test_missing_book_on_an_empty_shelf_says_that_there_are_none(bookstore: BookstoreStub) -> None:
-    """Where nothing is, NOT_FOUND says so instead of listing nothing."""
+    """NOT_FOUND says that there are none, instead of an empty list."""
     await bookstore.DeleteBook(DeleteBookRequest(shelf=1, book=1))
     _, details = await refusal(bookstore.GetBook(GetBookRequest(shelf=1, book=1)))
     assert details == "book 1 does not exist on shelf 1; there are no books there"
@@ -198,6 +198,8 @@ async def test_missing_book_on_a_full_shelf_lists_ten(bookstore: BookstoreStub) 
         ),
     ],
 )
-async def test_nonsense_is_an_invalid_argument(bookstore: BookstoreStub, call: Call, details: str) -> None:
-    """INVALID_ARGUMENT names the field that makes no sense."""
+async def test_invalid_field_is_an_invalid_argument(
+    bookstore: BookstoreStub, call: Call, details: str
+) -> None:
+    """INVALID_ARGUMENT names the field."""
     assert await refusal(call(bookstore)) == (grpc.StatusCode.INVALID_ARGUMENT, details)

@@ -9,17 +9,15 @@ import grpc
 import grpc.aio
 import pytest
 
-from aio_authgrpc import (
-    AuthorizedChannel,
+from aio_authgrpc import AuthorizedChannel, ConfigurationError, static_token
+from aio_authgrpc.errors import (
     ChannelClosedError,
-    ConfigurationError,
-    TokenCache,
     TokenDeadlineExceededError,
     TokenRefusedError,
     TokenUnavailableError,
-    static_token,
 )
 from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock
+from aio_authgrpc.tokens import TokenCache
 
 # gRPC sends hundredths of a second, rounded up, and sends a value again that is within 3 %.
 GRPC_TIMEOUT_ROUNDING = 0.04

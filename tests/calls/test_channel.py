@@ -20,14 +20,13 @@ from aio_authgrpc import (
     AiohttpRequest,
     AuthorizedChannel,
     ConfigurationError,
-    TokenCache,
-    TokenRefusedError,
-    WrongEventLoopError,
     insecure_authorized_channel,
     secure_authorized_channel,
     static_token,
 )
+from aio_authgrpc.errors import TokenRefusedError, WrongEventLoopError
 from aio_authgrpc.testing import Authority, EchoServer, EchoStub
+from aio_authgrpc.tokens import TokenCache
 
 TOKEN = static_token("abc")
 
@@ -47,7 +46,7 @@ async def test_entered_it_closes_itself(echo_server: EchoServer) -> None:
         assert await EchoStub(channel).UnaryUnary(b"x") == b"x"
         with pytest.raises(ConfigurationError, match="open already"):
             await opening.__aenter__()
-    with pytest.raises(aio_authgrpc.ChannelClosedError):
+    with pytest.raises(aio_authgrpc.errors.ChannelClosedError):
         EchoStub(channel).UnaryUnary(b"x")
 
 
@@ -345,7 +344,7 @@ async def test_fixed_metadata_may_not_stand_in_for_the_token(
 ) -> None:
     """The channel would send another identity than its cache's."""
     inner = grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials)
-    with pytest.raises(ConfigurationError, match="what the token goes to"):
+    with pytest.raises(ConfigurationError, match="the token itself goes to"):
         AuthorizedChannel(inner, cache, metadata=(("authorization", "Bearer OTHER"),))
     await inner.close()
 
@@ -403,19 +402,22 @@ async def test_closing_with_grace_that_is_cancelled_ends_at_once(
     closing.cancel()
     async with asyncio.timeout(5):
         await asyncio.wait({closing})
-    with pytest.raises(aio_authgrpc.ChannelClosedError):
+    with pytest.raises(aio_authgrpc.errors.ChannelClosedError):
         await call
     gate.release()
 
 
-@pytest.mark.parametrize("arguments", [{"certificate_refresh_interval": None}, {"pool_size": 2}, {}])
+@pytest.mark.parametrize(("refresh_interval", "pool_size"), [(None, 1), (600.0, 2), (600.0, 1)])
 async def test_closing_with_grace_that_is_cancelled_ends_the_calls_and_the_connection(
-    echo_server: EchoServer, arguments: dict[str, Any], tmp_path: Path
+    echo_server: EchoServer, refresh_interval: float | None, pool_size: int, tmp_path: Path
 ) -> None:
     """A stream that is under way too; grpc.aio's own channel would stay open for good."""
     (tmp_path / "ca.pem").write_bytes(echo_server.ca_pem)
+    tls = aio_authgrpc.SslCredentials(
+        root_certificates=tmp_path / "ca.pem", refresh_interval=refresh_interval
+    )
     connection = aio_authgrpc.connect(
-        echo_server.target, EchoStub, credentials=TOKEN, root_certificates=tmp_path / "ca.pem", **arguments
+        echo_server.target, EchoStub, credentials=TOKEN, ssl_credentials=tls, pool_size=pool_size
     )
     async with connection as stub:
         call = stub.StreamStream()

@@ -11,8 +11,9 @@ import grpc
 import grpc.aio
 import pytest
 
-from aio_authgrpc import AuthorizedChannel, Token, TokenCache
-from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock
+from aio_authgrpc import AuthorizedChannel, Token
+from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock, ScriptedTokens
+from aio_authgrpc.tokens import TokenCache
 
 
 class CountingClock(FakeClock):
@@ -93,11 +94,10 @@ async def test_the_metadata_of_a_token_is_made_once(echo_server: EchoServer, cac
             made += 1
             return super().as_metadata(header)
 
-    class Source:
-        async def fetch(self, request: object) -> Token:
-            return Counted("abc")
-
     inner = grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials)
-    async with TokenCache(Source()) as counted, AuthorizedChannel(inner, counted) as channel:
+    async with (
+        TokenCache(ScriptedTokens(Counted("abc"))) as counted,
+        AuthorizedChannel(inner, counted) as channel,
+    ):
         await asyncio.gather(*(EchoStub(channel).UnaryUnary(b"x") for _ in range(10)))
     assert made == 1

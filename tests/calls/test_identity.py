@@ -15,9 +15,6 @@ from aio_authgrpc import (
     AuthorizedChannel,
     ConfigurationError,
     Token,
-    TokenCache,
-    TokenRefusedError,
-    TokenRequest,
     api_key,
     connect,
     identity,
@@ -25,7 +22,9 @@ from aio_authgrpc import (
     token_source,
 )
 from aio_authgrpc._sources.credentials import as_token_source
-from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock
+from aio_authgrpc.errors import TokenRefusedError
+from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock, ScriptedTokens
+from aio_authgrpc.tokens import TokenCache
 
 
 def sent(server: EchoServer, header: str = "authorization") -> list[Any]:
@@ -286,24 +285,14 @@ async def test_a_channel_may_have_several_identities(echo_server: EchoServer) ->
     assert sent(echo_server) == ["Bearer service"]
 
 
-class Fixed:
-    """A source of one token, and of its kind."""
-
-    def __init__(self, token: Token) -> None:
-        self._token = token
-
-    async def fetch(self, request: TokenRequest) -> Token:
-        return self._token
-
-
 async def test_several_identities_end_with_the_first_that_does(fake_clock: FakeClock) -> None:
     """And what two of them bring along is sent once."""
     project = (("x-goog-user-project", "payer"),)
     now = fake_clock.time()
     source = as_token_source(
         {
-            "authorization": Fixed(Token("a", expires_at=now + 600, metadata=project)),
-            "x-other": Fixed(Token("b", expires_at=now + 300, metadata=project)),
+            "authorization": ScriptedTokens(Token("a", expires_at=now + 600, metadata=project)),
+            "x-other": ScriptedTokens(Token("b", expires_at=now + 300, metadata=project)),
         }
     )
     async with TokenCache(source, clock=fake_clock) as cache:
@@ -500,6 +489,6 @@ def test_a_mapping_that_is_not_clear_is_refused(credentials: Any) -> None:
 )
 def test_an_identity_is_not_pickled(made: Any) -> None:
     """Nor its source."""
-    for thing in (made, made.source):
+    for thing in (made, *made.sources.values()):
         with pytest.raises(TypeError, match="cannot be pickled"):
             pickle.dumps(thing)

@@ -20,19 +20,21 @@ from google.oauth2 import service_account as google_service_account
 from aio_authgrpc import (
     AiohttpRequest,
     AuthMetadataPlugin,
-    ChannelClosedError,
     ConfigurationError,
     Token,
-    TokenRefusedError,
     TokenRequest,
-    TokenUnavailableError,
-    WrongEventLoopError,
     anonymous,
     api_key,
     service_account,
     static_token,
 )
-from aio_authgrpc.testing import Authority, EchoServer, EchoStub
+from aio_authgrpc.errors import (
+    ChannelClosedError,
+    TokenRefusedError,
+    TokenUnavailableError,
+    WrongEventLoopError,
+)
+from aio_authgrpc.testing import Authority, EchoServer, EchoStub, ScriptedTokens
 
 METHOD = "/aio_authgrpc.testing.Echo/UnaryUnary"
 
@@ -234,44 +236,28 @@ def test_a_loop_that_ends_while_a_call_waits_ends_the_call() -> None:
     """asyncio.run() cancels what is left."""
     outcomes: list[BaseException] = []
 
-    class Forever:
-        async def fetch(self, request: TokenRequest) -> Token:
-            fetching.set()
-            await asyncio.Event().wait()
-            raise AssertionError
-
     async def main() -> None:
-        plugin = AuthMetadataPlugin(Forever())
+        source = ScriptedTokens()
+        gate = source.hold()
+        plugin = AuthMetadataPlugin(source)
         plugins.append(plugin)
         thread = threading.Thread(target=lambda: outcomes.append(failure_of(plugin)))
         threads.append(thread)
         thread.start()
-        while not fetching.is_set():  # noqa: ASYNC110 - it is set on this loop
-            await asyncio.sleep(0)
+        await gate.arrived.wait()
 
-    fetching, threads, plugins = threading.Event(), list[threading.Thread](), list[AuthMetadataPlugin]()
+    threads, plugins = list[threading.Thread](), list[AuthMetadataPlugin]()
     asyncio.run(main())
     threads[0].join(10)
     plugins[0]._closed = True  # its loop is gone: there is nothing left to close
     assert "closed while an RPC waited" in str(outcomes[0])
 
 
-class Forever:
-    """A source whose token never comes."""
-
-    def __init__(self) -> None:
-        self.fetching = threading.Event()
-
-    async def fetch(self, request: TokenRequest) -> Token:
-        self.fetching.set()
-        await asyncio.Event().wait()
-        raise AssertionError
-
-
 @pytest.fixture
 def waiting() -> Iterator[tuple[asyncio.AbstractEventLoop, AuthMetadataPlugin, queue.Queue[BaseException]]]:
     """Give a loop that has stopped, its plugin, and what becomes of the RPC that waits there."""
-    source, outcomes = Forever(), queue.Queue[BaseException]()
+    source, outcomes = ScriptedTokens(), queue.Queue[BaseException]()
+    gate = source.hold()
     loop = asyncio.new_event_loop()
 
     async def make() -> AuthMetadataPlugin:
@@ -280,7 +266,7 @@ def waiting() -> Iterator[tuple[asyncio.AbstractEventLoop, AuthMetadataPlugin, q
     plugin = loop.run_until_complete(make())
     calling = threading.Thread(target=lambda: outcomes.put(failure_of(plugin)))
     calling.start()
-    loop.run_until_complete(asyncio.to_thread(source.fetching.wait, 10))
+    loop.run_until_complete(gate.arrived.wait())
     yield loop, plugin, outcomes
     calling.join(10)
     if not loop.is_closed():

@@ -8,18 +8,18 @@ import grpc
 import grpc.aio
 import pytest
 
-from aio_authgrpc import AuthorizedChannel, ConnectionNotReadyError, TokenCache, static_token
+from aio_authgrpc import AuthorizedChannel, static_token
 from aio_authgrpc._channels.connection_hints import explained
+from aio_authgrpc.errors import ConnectionNotReadyError
 from aio_authgrpc.testing import EchoServer, EchoStub
+from aio_authgrpc.tokens import TokenCache
 
 
 def error(details: str, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> grpc.aio.AioRpcError:
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details=details)
 
 
-async def test_a_server_that_nobody_trusts_is_explained_by_the_call(
-    echo_server: EchoServer, replayable: Any
-) -> None:
+async def test_an_untrusted_server_is_explained_by_the_call(echo_server: EchoServer, replayable: Any) -> None:
     """With gRPC's own error as the cause, in both arities that are looked after to their end."""
     inner = grpc.aio.secure_channel(echo_server.target, grpc.ssl_channel_credentials())
     async with TokenCache(static_token("t")) as cache, AuthorizedChannel(inner, cache) as channel:
@@ -38,14 +38,14 @@ async def test_reading_explains_too(echo_server: EchoServer) -> None:
             await EchoStub(channel).UnaryStream(b"x", timeout=10).read()
 
 
-async def test_a_port_where_nobody_listens_is_explained(replayable: Any) -> None:
+async def test_a_refused_connection_is_explained(replayable: Any) -> None:
     """By its address, as gRPC has it."""
     async with EchoServer(tls=False) as server:
         target = server.target
     inner = grpc.aio.insecure_channel(target)
     async with TokenCache(static_token("t")) as cache, AuthorizedChannel(inner, cache) as channel:
         with pytest.raises(
-            ConnectionNotReadyError, match=r"Nothing listens at this address.* of the last one alone"
+            ConnectionNotReadyError, match=r"Nothing listens at this address.* only the last of"
         ) as caught:
             await replayable.finish(replayable.begin(EchoStub(channel), timeout=10))
     assert f":{target.rpartition(':')[2]}:" in (caught.value.details() or "")
@@ -55,13 +55,13 @@ async def test_a_port_where_nobody_listens_is_explained(replayable: Any) -> None
     ("details", "hint"),
     [
         ("certificate has expired", None),
-        ("CERTIFICATE_VERIFY_FAILED: certificate has expired", "has expired; or this machine's clock"),
+        ("CERTIFICATE_VERIFY_FAILED: certificate has expired", "has expired, or this machine's clock"),
         ("CERTIFICATE_VERIFY_FAILED: self-signed", "root_certificates="),
         ("Hostname Verification Check failed", "authority="),
         ("WRONG_VERSION_NUMBER", "plaintext=True"),
-        ("Unwrap failed (TSI_DATA_CORRUPTED)", "client_cert_callback="),
-        ("SSLV3_ALERT_HANDSHAKE_FAILURE", "client_cert_callback="),
-        ("TLSV1_ALERT_UNKNOWN_CA", "client_cert_callback="),
+        ("Unwrap failed (TSI_DATA_CORRUPTED)", "client_certificate="),
+        ("SSLV3_ALERT_HANDSHAKE_FAILURE", "client_certificate="),
+        ("TLSV1_ALERT_UNKNOWN_CA", "client_certificate="),
     ],
 )
 def test_each_thing_that_grpc_says_has_its_hint(details: str, hint: str | None) -> None:

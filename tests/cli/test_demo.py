@@ -1,4 +1,4 @@
-"""The demo's checks where something is wrong on purpose: each must see it, and say so."""
+"""The demo's checks against sabotaged servers: each must detect the fault and name it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def stage_of(server: BookstoreServer, witness: WitnessBookstore) -> AsyncG
 
 
 def unguarded_stage() -> AbstractAsyncContextManager[Stage]:
-    """Open a stage whose server lets everybody in."""
+    """Open a stage whose server checks no token."""
     witness = WitnessBookstore()
     return stage_of(BookstoreServer(service=witness), witness)
 
@@ -48,7 +48,7 @@ class ForgetfulBookstore(WitnessBookstore):
     async def GetBook(
         self, request: GetBookRequest, context: grpc.aio.ServicerContext[GetBookRequest, Awaitable[Book]]
     ) -> Book:
-        return Book(id=request.book, author="Nobody", title="Nothing")
+        return Book(id=request.book, author="Another", title="Other")
 
 
 async def good(_: Stage) -> CheckResult:
@@ -64,28 +64,28 @@ async def hanging(_: Stage) -> CheckResult:
     return GOOD
 
 
-# Each check sees what is wrong
+# Each check detects its fault
 
 
 async def test_shelves_listed_without_a_token_fail_the_check() -> None:
-    """A server that lets everybody in lists its shelves, but knows no caller."""
+    """A server without a guard lists its shelves, but knows no caller."""
     async with unguarded_stage() as stage:
         result = await checks.shelves(stage)
-    assert (result.passed, result.problem) == (False, "the server took the caller for nobody")
+    assert (result.passed, result.problem) == (False, "the server saw an anonymous caller")
 
 
 async def test_another_book_read_back_fails_the_check(stage: Stage) -> None:
-    """What was read has to be what was made."""
+    """The book that was read must be the one that was made."""
     forgetful = ForgetfulBookstore()
     async with BookstoreServer(stage.authority, service=forgetful) as server:
         result = await checks.book(
             Stage(authority=stage.authority, server=server, witness=forgetful, account=stage.account)
         )
-    assert (result.passed, result.problem) == (False, 'what was read back was book 2, "Nothing" by Nobody')
+    assert (result.passed, result.problem) == (False, 'what was read back was book 2, "Other" by Another')
 
 
 async def test_failing_cold_calls_fail_the_check(stage: Stage) -> None:
-    """An account that was revoked gets no token; all the calls are counted, under their code."""
+    """A revoked account gets no token; all calls are counted under their code."""
     stage.authority.revoke(stage.account["client_email"])
     result = await checks.cold_start(stage)
     assert (result.passed, result.figures["failed_calls"]) == (False, 1000)
@@ -93,16 +93,16 @@ async def test_failing_cold_calls_fail_the_check(stage: Stage) -> None:
 
 
 async def test_traffic_that_uses_no_second_token_fails_the_check() -> None:
-    """Calls that all succeed are no rotation."""
+    """Successful calls alone do not show a rotation."""
     async with unguarded_stage() as stage:
         result = await checks.rotation(stage)
     assert (result.passed, result.figures["failed_calls"]) == (False, 0)
-    # Debug mode and coverage may make the loop stand still besides, which is another fact.
+    # Debug mode and coverage may also stall the loop, which adds another problem.
     assert result.problem.startswith("the server saw 0 tokens instead of 2 or more")
 
 
-async def test_tokens_let_in_by_everybody_s_server_fail_the_check() -> None:
-    """A server that refuses nobody is found out, for each token and for the calls that got through."""
+async def test_bad_tokens_that_are_let_in_fail_the_check() -> None:
+    """A server without a guard is reported for each bad token, and for the calls that it served."""
     async with unguarded_stage() as stage:
         result = await checks.refusals(stage)
     assert not result.passed
@@ -112,8 +112,8 @@ async def test_tokens_let_in_by_everybody_s_server_fail_the_check() -> None:
 
 
 async def test_good_token_that_is_refused_fails_the_check(stage: Stage) -> None:
-    """Refusing everybody is no proof either."""
-    async with BookstoreServer(issuers={"nobody": stage.authority.jwks_url}) as server:
+    """A server that refuses every token is reported."""
+    async with BookstoreServer(issuers={"another issuer": stage.authority.jwks_url}) as server:
         result = await checks.refusals(
             Stage(authority=stage.authority, server=server, witness=stage.witness, account=stage.account)
         )
@@ -121,7 +121,7 @@ async def test_good_token_that_is_refused_fails_the_check(stage: Stage) -> None:
 
 
 async def test_rotation_that_is_cancelled_gives_the_authority_its_lifetime_back(stage: Stage) -> None:
-    """What one check changes about the servers is no trouble of the next."""
+    """A check restores the servers for the next one."""
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):
             await checks.rotation(stage)
@@ -132,7 +132,7 @@ async def test_rotation_that_is_cancelled_gives_the_authority_its_lifetime_back(
 
 
 async def test_listener_counts_what_arrives() -> None:
-    """A client that opted in to plaintext is seen by the listener that saw nothing of the refused one."""
+    """A client with `plaintext=True` reaches the listener: without it the zero would prove nothing."""
     async with (
         CountingListener() as listener,
         connect(listener.target, BookstoreStub, credentials=static_token("t"), plaintext=True) as bookstore,
@@ -146,7 +146,7 @@ async def test_loop_watch_measures_a_blocking_call() -> None:
     """A callback that blocks the loop is a stall of about its length."""
     async with LoopWatch() as watch:
         await asyncio.sleep(0)
-        time.sleep(0.05)  # noqa: ASYNC251 - what the watch is for
+        time.sleep(0.05)  # noqa: ASYNC251 - the stall to measure
         await asyncio.sleep(0.01)
     assert watch.longest > 0.03
 
@@ -163,7 +163,7 @@ async def test_check_that_raises_fails_and_the_others_are_made() -> None:
 
 
 async def test_check_that_hangs_fails_when_its_time_is_over() -> None:
-    """It does not keep the demo from ending."""
+    """The demo ends all the same."""
     checks_: dict[str, Check] = {"slow": hanging, "good": good}
     results = await perform(lambda _: None, stage=unguarded_stage, checks=checks_, time_limit=0.01)
     assert [(result.name, result.passed) for result in results] == [("slow", False), ("good", True)]
@@ -188,7 +188,7 @@ async def test_sabotaged_demo_has_exit_code_1() -> None:
 
 
 async def test_results_are_reported_as_they_come() -> None:
-    """The first line is there before the second check is made."""
+    """The first line is printed before the second check starts."""
     seen: list[CheckResult] = []
 
     async def second(_: Stage) -> CheckResult:
@@ -202,11 +202,11 @@ async def test_results_are_reported_as_they_come() -> None:
     )
 
 
-# How it is shown
+# Output
 
 
-def test_failed_line_says_what_happened_instead() -> None:
-    """Text in brackets, which rich would take for a style, is shown as it is."""
+def test_failed_line_shows_the_problem() -> None:
+    """Text in brackets, which rich would read as a style, is shown unchanged."""
     out = io.StringIO()
     report = TextReport(Console(file=out, width=20))
     report.add(
@@ -216,22 +216,22 @@ def test_failed_line_says_what_happened_instead() -> None:
 
 
 def test_line_on_a_terminal_is_coloured() -> None:
-    """A terminal gets colours, and no more than that."""
+    """A terminal gets colours and nothing else."""
     out = io.StringIO()
     TextReport(Console(file=out, force_terminal=True, color_system="standard")).add(GOOD)
     assert "\x1b[32mok" in out.getvalue()
 
 
-def test_last_line_counts_what_happened() -> None:
-    """The sum stands at the end."""
+def test_last_line_counts_the_passed_checks() -> None:
+    """The total is the last line."""
     out = io.StringIO()
     bad = CheckResult(name="bad", passed=False, figures={}, problem="nothing")
     TextReport(Console(file=out)).finish([GOOD, bad], seconds=1.25)
-    assert out.getvalue() == "1 of 2 happened, in 1.2 s\n"
+    assert out.getvalue() == "1 of 2 checks passed, in 1.2 s\n"
 
 
-def test_json_has_the_problem_of_what_failed(capsys: pytest.CaptureFixture[str]) -> None:
-    """A check that passed has none."""
+def test_json_has_the_problem_of_a_failed_check(capsys: pytest.CaptureFixture[str]) -> None:
+    """A passed check has none."""
     bad = CheckResult(name="bad", passed=False, figures={"calls": 3}, problem="nothing")
     JsonReport().finish([GOOD, bad], seconds=1.25)
     assert json.loads(capsys.readouterr().out) == {

@@ -11,11 +11,12 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from aio_authgrpc import AuthorizedChannel, Token, TokenCache, TokenRequest
-from aio_authgrpc.testing import EchoServer, EchoStub, Gate
+from aio_authgrpc import AuthorizedChannel
+from aio_authgrpc.testing import EchoServer, EchoStub, ScriptedTokens
+from aio_authgrpc.tokens import TokenCache
 
 from .held_connection import HeldConnection
-from .script import PATIENCE, QUESTIONS, READING, REPEATED, WRITING, Actors, Script
+from .script import QUESTIONS, READING, REPEATED, WRITING, Actors, Script
 
 # Where a deferred call may differ from a real one, and why. Nothing else may. Each is a test of what the
 # deferred call showed, and what the real one.
@@ -33,6 +34,12 @@ KNOWN_DIFFERENCES: dict[str, Callable[[str, Any, Any], bool]] = {
     "the time ran out while it waited for the token": lambda step, ours, real: (
         _without_details(ours) == _without_details(real) and "waited for an access token" in str(ours)
     ),
+    # grpc.aio asks for a server stream's initial metadata when its request has been sent. A status that comes
+    # before leaves none (`_set_status` in its call.pyx.pxi): which of the two calls has it is chance.
+    "the status came before the initial metadata": lambda step, ours, real: (
+        () in (_initial(step, ours), _initial(step, real))
+        and _without_initial(step, ours) == _without_initial(step, real)
+    ),
     # grpc.aio looks at the end first, and a real call may be over where the other is on its way.
     "InvalidStateError has another text": lambda step, ours, real: (
         step == "write" and {ours[0], real[0]} == {"InvalidStateError"}
@@ -48,6 +55,24 @@ def _without_details(outcome: Any) -> Any:
     if isinstance(outcome, str):
         return outcome if outcome in ("hangs", "CancelledError") else "details"
     return (*outcome[:2], *outcome[3:]) if isinstance(outcome, tuple) else outcome
+
+
+def _is_error(outcome: Any) -> bool:
+    return isinstance(outcome, tuple) and outcome[:1] == ("AioRpcError",)
+
+
+def _initial(step: str, outcome: Any) -> Any:
+    """Return the initial metadata that an outcome shows; None where it shows none."""
+    if _is_error(outcome):
+        return outcome[3]
+    return outcome if step == "initial_metadata" else None
+
+
+def _without_initial(step: str, outcome: Any) -> Any:
+    if _is_error(outcome):
+        return (*outcome[:3], *outcome[4:])
+    is_metadata = step == "initial_metadata" and all(isinstance(pair, tuple) for pair in outcome)
+    return None if is_metadata else outcome
 
 
 def differences(ours: list[Any], real: list[Any]) -> list[Any]:
@@ -73,17 +98,6 @@ class MetadataEchoServer(EchoServer):
         context.set_trailing_metadata(_TRAILING)
         await context.send_initial_metadata(_INITIAL)
         return refusal
-
-
-class GatedToken:
-    """A source whose one token comes when the gate is released."""
-
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
-
-    async def fetch(self, request: TokenRequest) -> Token:
-        await self._gate.pass_through()
-        return Token("a-token", expires_at=request.time + 3600)
 
 
 class Pair:
@@ -114,8 +128,9 @@ class Pair:
         self._server.calls.clear()
         async with AsyncExitStack() as opened:
             self._connection = await opened.enter_async_context(HeldConnection(self._server.port))
-            self._token = Gate()
-            cache = await opened.enter_async_context(TokenCache(GatedToken(self._token)))
+            source = ScriptedTokens()
+            self._token = source.hold()
+            cache = await opened.enter_async_context(TokenCache(source))
             inner = grpc.aio.insecure_channel(f"127.0.0.1:{self._server.port}")
             channel = await opened.enter_async_context(AuthorizedChannel(inner, cache))
             plain = await opened.enter_async_context(grpc.aio.insecure_channel(self._connection.target))
@@ -143,7 +158,7 @@ class Pair:
             await self._do_before_the_answer(step)
         self.let_go()
         if not self._over:
-            await asyncio.wait_for(held.wait_for(2), PATIENCE)
+            await held.wait_for(2)
         for step in self._script.held:
             await self._do_before_the_answer(step)
         held.release()

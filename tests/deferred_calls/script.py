@@ -16,13 +16,15 @@ import grpc
 import grpc.aio
 from hypothesis import strategies as st
 
+from tests.support.patience import patience
+
 QUESTIONS = ("code", "details", "initial_metadata", "trailing_metadata", "wait_for_connection")
 STEPS = (*QUESTIONS, "callback", "probe", "cancel", "cancel the reader", "cancel a question")
 READING = {False: ("await",), True: ("read", "next")}
 WRITING = ("write", "done_writing")
 REPEATED = 3  # how often the server answers UnaryStream
 
-# The bound of each wait: what takes longer hangs.
+# The bounds of each wait, on an idle machine. What takes longer hangs.
 PATIENCE = 5.0
 # The bound for what is known to hang on a real call that ended before it was connected.
 MOMENT = 0.1
@@ -153,7 +155,7 @@ class Actors:
 
 async def _ended(tasks: set[asyncio.Task[Any]], within: float) -> None:
     if tasks:
-        await asyncio.wait(tasks, timeout=within)
+        await asyncio.wait(tasks, timeout=patience(within))
 
 
 async def _next(call: Any) -> Any:

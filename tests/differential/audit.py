@@ -1,4 +1,4 @@
-"""Watch the interpreter's audit events: who opens sockets, files and processes, and on which thread.
+"""Watch the interpreter's audit events: opened sockets, files and processes, with their threads.
 
 https://docs.python.org/3/library/audit_events.html has them all. They are raised by the interpreter
 itself, so that no library can get past them. An audit hook cannot be removed: the one here is installed
@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-# Whoever does this off the loop goes past the session on the loop.
+# Off the loop, these events bypass the session on the loop.
 SOCKET_EVENTS = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"}
-# Whoever does this on the loop holds it. (Sockets there are asyncio's, and do not block.)
+# On the loop, these events block it. (Sockets on the loop are asyncio's, and do not block.)
 BLOCKING_EVENTS = {"open", "subprocess.Popen", "time.sleep", "socket.getaddrinfo", "socket.gethostbyname"}
 
 
@@ -53,7 +53,7 @@ class Trail:
 
     @property
     def sockets_off_the_loop(self) -> list[str]:
-        """Which sockets were opened, and which names looked up, on another thread."""
+        """The sockets opened and the names looked up on other threads."""
         return [
             str(event)
             for event in self._events
@@ -62,7 +62,7 @@ class Trail:
 
     @property
     def blocking_on_the_loop(self) -> list[str]:
-        """What this package, or google-auth under it, opened or waited for on the loop. The fakes may."""
+        """The blocking events on the loop of this package, or google-auth under it. The fakes may block."""
         return [
             str(event)
             for event in self._events
@@ -99,7 +99,7 @@ sys.addaudithook(_hook)
 
 @contextmanager
 def watch() -> Iterator[Trail]:
-    """Note what happens in the block, on any thread. To be entered on the loop's thread."""
+    """Record the events in the block, on all threads. Enter it on the loop's thread."""
     trail = Trail()
     _trails.append(trail)
     try:

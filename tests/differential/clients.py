@@ -24,7 +24,7 @@ from .normalization import normalized, normalized_headers
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What the endpoints received, and what came of it.
+    """The requests that the endpoints received, and the result.
 
     Attributes:
         requests: Every request, normalized.
@@ -44,10 +44,10 @@ class Outcome:
 
     @property
     def expiry(self) -> float | str | None:
-        """The expiry, where an endpoint or a fixed clock said it; else how long after the refresh it is."""
+        """The expiry, if an endpoint or a fixed clock set it; otherwise its distance from the refresh."""
         if self.expires_at is None:
             return None
-        # What is signed is dated in whole seconds.
+        # Signed tokens are dated in whole seconds.
         in_an_hour = int(self.earliest) <= self.expires_at - 3600 <= self.latest
         return "an hour after the refresh" if in_an_hour else self.expires_at
 
@@ -58,7 +58,7 @@ async def refreshed_by_google_auth(world: World, configuration: Configuration) -
     with requests.Session() as session:
         request = google.auth.transport.requests.Request(session)
         credentials = await asyncio.to_thread(configuration.make, world, request)
-        session.close()  # what making it opened; it can be used again
+        session.close()  # opened by its construction; it can be used again
         world.cloud.requests.clear()
         earliest = time.time()
         with watch() as trail:
@@ -82,7 +82,7 @@ async def fetched_by_us(world: World, configuration: Configuration, http: Aiohtt
     with requests.Session() as session:
         request = google.auth.transport.requests.Request(session)
         credentials = await asyncio.to_thread(configuration.make, world, request)
-        session.close()  # what making it opened; it can be used again
+        session.close()  # opened by its construction; it can be used again
         world.cloud.requests.clear()
         earliest = time.time()
         with watch() as trail:
@@ -125,7 +125,7 @@ def timestamp(expiry: datetime.datetime) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """The outcomes of the two."""
+    """The outcomes of both clients."""
 
     ours: Outcome
     theirs: Outcome

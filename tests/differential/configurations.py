@@ -1,4 +1,4 @@
-"""The ways to be somebody that google-auth knows, each as a function that makes the credential."""
+"""The identities that google-auth supports, each as a function that makes the credential."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ Make = Callable[[World, Any], Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """One way to be somebody.
+    """One kind of identity.
 
     Attributes:
         name: What it is called in the output.
@@ -93,7 +93,7 @@ def configuration(make: Make) -> Make:
 
 
 def silent_configuration(make: Make) -> Make:
-    """List one that asks nobody."""
+    """List a function whose credential sends no request."""
     CONFIGURATIONS.append(Configuration(name=make.__name__.replace("_", "-"), make=make, silent=True))
     return make
 
@@ -121,7 +121,7 @@ def service_account_self_signed_with_scopes(world: World, _: Any) -> Any:
 
 @silent_configuration
 def service_account_self_signed_with_audience(world: World, _: Any) -> Any:
-    # google-auth's plugin signs for the host that it was told, before each RPC.
+    # google-auth's plugin signs for its configured host before each RPC.
     credentials = service_account_of(world)
     credentials._create_self_signed_jwt(f"{SERVICE}/")
     return credentials
@@ -151,7 +151,7 @@ def service_account_id_token(world: World, _: Any) -> Any:
 
 @configuration
 def service_account_id_token_by_iam(world: World, _: Any) -> Any:
-    # google-auth takes this way by itself in other universes.
+    # In other universes google-auth does this by itself.
     make = google.oauth2.service_account.IDTokenCredentials.from_service_account_info
     info = world.infos["service_account"] | {"universe_domain": UNIVERSE}
     return make(info, target_audience=SERVICE, universe_domain=UNIVERSE)
@@ -273,7 +273,7 @@ def external_account_x509(world: World, _: Any) -> Any:
 
 
 class Supplier(google.auth.identity_pool.SubjectTokenSupplier):  # type: ignore[misc]  # untyped upstream
-    """A user's own code, which asks somebody with the request that it is given."""
+    """A user's own supplier, which sends a request through the given transport."""
 
     def __init__(self, url: str) -> None:
         self._url = url

@@ -1,4 +1,4 @@
-"""Two clients before the same endpoints: google-auth with requests, and this package.
+"""Two clients with the same endpoints: google-auth with requests, and this package.
 
 Each configuration makes a credential as a user would. google-auth refreshes it in a thread, with its own
 transport; then this package fetches a token of another one that was made alike. What the endpoints
@@ -24,8 +24,8 @@ from .configurations import CONFIGURATIONS, FILES, UNIVERSE, Configuration, Worl
 
 @pytest.fixture
 async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    """Give a Google Cloud where time stands still, to which the environment of the process leads."""
-    # Set back, so that what it dated cannot be taken for what the machine's clock dated.
+    """Give a Google Cloud with a fixed clock, to which the environment of the process routes."""
+    # Set back: its dates cannot be confused with those of the machine's clock.
     clock = FakeClock(int(time.time()) - 10.0)
     async with (
         Authority(clock=clock, repeatable=True) as authority,
@@ -39,7 +39,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         infos = await files.every_type()
-        await cloud.service_account_info(cloud.metadata.email)  # so that the IAM API can sign for the machine
+        await cloud.service_account_info(cloud.metadata.email)  # the IAM API signs with its key
         yield World(
             cloud=cloud, files=files, infos=infos, directory=tmp_path, environment=environment, clock=clock
         )
@@ -53,7 +53,7 @@ async def http(world: World) -> AsyncIterator[AiohttpRequest]:
         yield http
 
 
-# google-auth has once read certificates with pyOpenSSL, which is not among its dependencies.
+# Older google-auth reads certificates with pyOpenSSL, which is not among its dependencies.
 _READS_CERTIFICATES = pytest.mark.skipif(
     "OpenSSL" in inspect.getsource(google.auth.identity_pool),
     reason="this google-auth needs pyOpenSSL for it",
@@ -80,13 +80,13 @@ def each_configuration(request: pytest.FixtureRequest) -> Configuration:
 
 @pytest.fixture(scope="session")
 def pairs() -> dict[object, Pair]:
-    """Give the outcomes so far: the first test that looks at one has it made, under all of its guards."""
+    """Give the outcomes so far. The first test that needs one makes it, under all of its guards."""
     return {}
 
 
 @pytest.fixture
 async def new_pair(world: World, http: AiohttpRequest, each_configuration: Configuration) -> Pair:
-    """Let both clients do the same, one after the other."""
+    """Run both clients, one after the other."""
     theirs = await refreshed_by_google_auth(world, each_configuration)
     return Pair(ours=await fetched_by_us(world, each_configuration, http), theirs=theirs)
 
@@ -95,7 +95,7 @@ async def new_pair(world: World, http: AiohttpRequest, each_configuration: Confi
 def pair(
     pairs: dict[object, Pair], each_configuration: Configuration, request: pytest.FixtureRequest
 ) -> Pair:
-    """Give what came of it, which several tests look at."""
+    """Give the outcomes, for several tests."""
     if each_configuration.name not in pairs:
         pairs[each_configuration.name] = request.getfixturevalue("new_pair")
     return pairs[each_configuration.name]

@@ -1,4 +1,4 @@
-"""What two clients' requests have in common when the clients do the same."""
+"""The comparable form of a request: without the parts that differ between equal clients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import jwt
 
 from aio_authgrpc.testing import RecordedRequest
 
-# Headers that are the HTTP library's, or that count who uses which library, and authorize nothing.
+# Headers of the HTTP library, and headers for usage statistics: they authorize nothing.
 IGNORED_HEADERS = {
     "user-agent": "names the HTTP library, or google-auth's version and a credential's kind",
     "x-goog-api-client": "google-auth's metrics, which google-api-core keeps off the RPC as well",
@@ -24,7 +24,7 @@ IGNORED_HEADERS = {
 
 
 def normalized(request: RecordedRequest) -> Mapping[str, Any]:
-    """Return a request as something to compare and to read in a failure."""
+    """Return a request in a form to compare, and to read in a failure."""
     return {
         "line": (request.method, request.path, dict(request.query)),
         "headers": normalized_headers(request.headers),
@@ -33,10 +33,10 @@ def normalized(request: RecordedRequest) -> Mapping[str, Any]:
 
 
 def normalized_headers(headers: Mapping[str, str]) -> Mapping[str, Any]:
-    """Return the headers that mean something."""
+    """Return the significant headers."""
     kept = {name.lower(): value for name, value in headers.items() if name.lower() not in IGNORED_HEADERS}
     if "content-length" in kept:
-        # As long as what is signed: times and signatures differ, and ECDSA's differ in length.
+        # The length varies with times and signatures, ECDSA's above all.
         kept["content-length"] = "some"
     return {name: normalized_value(value) for name, value in kept.items()}
 
@@ -51,7 +51,7 @@ def normalized_body(request: RecordedRequest) -> Any:
 
 
 def normalized_value(value: Any) -> Any:
-    """Return a value with what the machine's clock dated shown relative to its date.
+    """Return a value with the dates of the machine's clock as offsets.
 
     That is every JWT which a client signed, and AWS's signed request. Tokens of the authority are dated by
     the clock that stands still, and stay as they are.

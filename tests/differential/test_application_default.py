@@ -1,4 +1,4 @@
-"""Application Default Credentials of every type, ours and google-auth's: what is found, and how."""
+"""Application Default Credentials of every type, compared with google-auth's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .normalization import normalized_headers
 
 @pytest.fixture(autouse=True)
 def no_look_for_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
-    """google.auth.default() fetches tokens and runs gcloud to learn it, where it is not given."""
+    """Without it, google.auth.default() fetches tokens and runs gcloud to find the project."""
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "project")
 
 
@@ -38,8 +38,8 @@ async def found_by_google_auth(world: World) -> Outcome:
             untyped: Any = google.auth
             credentials, _ = untyped.default(scopes=SCOPES, request=request)
             if hasattr(credentials, "with_gdch_audience"):
-                credentials = credentials.with_gdch_audience(SERVICE)  # google-auth asks for none
-            world.cloud.requests.clear()  # of the metadata server, whether it is there
+                credentials = credentials.with_gdch_audience(SERVICE)  # google-auth sets none
+            world.cloud.requests.clear()  # the ping of the metadata server
             credentials.refresh(request)
         credentials.apply(headers)
         return credentials, headers
@@ -92,7 +92,7 @@ async def new_pair_of_defaults(
 
 @pytest.fixture
 def default_pair(pairs: dict[object, Pair], each_file: str, request: pytest.FixtureRequest) -> Pair:
-    """Give what came of it, which several tests look at."""
+    """Give the outcomes, for several tests."""
     key = ("default", each_file)
     if key not in pairs:
         pairs[key] = request.getfixturevalue("new_pair_of_defaults")
@@ -107,14 +107,14 @@ def test_what_a_file_holds_is_found_and_refreshed(default_pair: Pair) -> None:
 
 
 def test_what_a_file_holds_is_found_without_a_socket_off_the_loop(default_pair: Pair) -> None:
-    """Nor does anything block on the loop."""
+    """Nothing blocks on the loop."""
     assert default_pair.theirs.trail.sockets_off_the_loop != []
     assert default_pair.ours.trail.sockets_off_the_loop == []
     assert default_pair.ours.trail.blocking_on_the_loop == []
 
 
 async def test_the_machine_is_found_and_its_token_fetched(world: World, http: AiohttpRequest) -> None:
-    """Like google-auth does it, and without a socket off the loop."""
+    """As google-auth does, and without a socket off the loop."""
     theirs = await found_by_google_auth(world)
     ours = await found_by_us(world, http)
     assert (ours.requests, ours.headers, ours.expiry) == (theirs.requests, theirs.headers, theirs.expiry)
@@ -122,7 +122,7 @@ async def test_the_machine_is_found_and_its_token_fetched(world: World, http: Ai
     assert ours.trail.blocking_on_the_loop == []
 
 
-async def test_a_metadata_server_that_hangs_holds_nobody_beyond_the_budget(
+async def test_a_metadata_server_that_hangs_delays_no_call_beyond_the_budget(
     world: World, http: AiohttpRequest
 ) -> None:
     """The error comes in time, and until then no socket is off the loop and nothing blocks on it."""

@@ -1,4 +1,4 @@
-"""A credential file of every type makes the credential here that google-auth makes of it."""
+"""A credential file of every type makes the same credential here as in google-auth."""
 
 from __future__ import annotations
 
@@ -25,17 +25,19 @@ from .clients import recorded
 from .configurations import SCOPES, SERVICE, World
 from .normalization import normalized_headers
 
-# By the name of the file: what takes it alone. External accounts differ in where their subject token is.
+# The function for each file, by its name. External accounts differ in the source of their subject token.
 LOADERS: dict[str, Callable[..., TokenSource]] = {
     "service_account": lambda file: aio_authgrpc.service_account(file, scopes=SCOPES),
     "authorized_user": aio_authgrpc.authorized_user,
-    "impersonated_service_account": lambda file: aio_authgrpc.impersonated_service_account(
+    "impersonated_service_account": lambda file: aio_authgrpc.credentials.impersonated_service_account(
         file, scopes=SCOPES
     ),
-    "gdch_service_account": aio_authgrpc.gdch_service_account,
-    "external_account_authorized_user": aio_authgrpc.external_account_authorized_user,
+    "gdch_service_account": aio_authgrpc.credentials.gdch_service_account,
+    "external_account_authorized_user": aio_authgrpc.credentials.external_account_authorized_user,
     **{
-        f"external_account_{source}": lambda file: aio_authgrpc.external_account(file, scopes=SCOPES)
+        f"external_account_{source}": lambda file: aio_authgrpc.credentials.external_account(
+            file, scopes=SCOPES
+        )
         for source in ("file", "url", "url_json", "executable", "aws", "x509", "impersonating")
     },
 }
@@ -44,11 +46,11 @@ Outcome = tuple[list[Any], Any]
 
 @pytest.fixture(autouse=True)
 def no_look_for_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
-    """google.auth.default() fetches tokens and runs gcloud to learn it, where it is not given."""
+    """Without it, google.auth.default() fetches tokens and runs gcloud to find the project."""
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "project")
 
 
-# google-auth has once read certificates with pyOpenSSL, which is not among its dependencies.
+# Older google-auth reads certificates with pyOpenSSL, which is not among its dependencies.
 READS_CERTIFICATES = pytest.mark.skipif(
     "OpenSSL" in inspect.getsource(google.auth.identity_pool),
     reason="this google-auth needs pyOpenSSL for it",
@@ -64,7 +66,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 async def by_google_auth(world: World, load: Callable[[], Any]) -> Outcome:
-    """Refresh what a function of google-auth's returns, which may block."""
+    """Refresh the credential that a function of google-auth returns; it may block."""
 
     def refresh() -> Any:
         with warnings.catch_warnings(), requests.Session() as session:
@@ -73,7 +75,7 @@ async def by_google_auth(world: World, load: Callable[[], Any]) -> Outcome:
             credentials = with_scopes_if_required(credentials, SCOPES)
             if hasattr(credentials, "with_gdch_audience"):
                 credentials = credentials.with_gdch_audience(SERVICE)
-            world.cloud.requests.clear()  # of the metadata server, whether it is there
+            world.cloud.requests.clear()  # the ping of the metadata server
             credentials.refresh(google.auth.transport.requests.Request(session))
         return credentials
 
@@ -94,7 +96,7 @@ async def by_us(world: World, source: TokenSource, http: AiohttpRequest) -> Outc
 async def test_a_file_of_every_type_is_taken_in_every_form(
     name: str, form: str, world: World, http: AiohttpRequest
 ) -> None:
-    """Its function sends what google-auth would, and gets the same token."""
+    """Its function sends google-auth's requests, and gets the same token."""
     info = world.infos[name]
     path = world.directory / "credentials.json"
     path.write_text(json.dumps(info))
@@ -106,7 +108,7 @@ async def test_a_file_of_every_type_is_taken_in_every_form(
 async def test_the_file_of_gcloud_is_found_as_the_default_credentials(
     world: World, http: AiohttpRequest, tmp_path: Path
 ) -> None:
-    """Without a word in the environment; and gcloud itself is not run."""
+    """Without environment variables; gcloud itself is not run."""
     path = tmp_path / "gcloud" / "application_default_credentials.json"
     path.parent.mkdir()
     path.write_text(json.dumps(world.infos["authorized_user"]))
@@ -127,7 +129,7 @@ async def test_the_metadata_server_is_found_as_the_default_credentials(
     if quota_project is not None:
         monkeypatch.setenv("GOOGLE_CLOUD_QUOTA_PROJECT", quota_project)
     source = aio_authgrpc.default(SCOPES)
-    with requests.Session() as session:  # older versions would not find the proxy by themselves
+    with requests.Session() as session:  # older versions do not find the proxy by themselves
         request = google.auth.transport.requests.Request(session)
         theirs = await by_google_auth(world, lambda: google.auth.default(request=request))
     requested, headers = await by_us(world, source, http)
@@ -150,7 +152,7 @@ async def test_the_quota_project_of_the_argument_wins_over_the_file(
 async def test_a_login_whose_expiry_google_auth_dropped_is_refreshed(
     world: World, http: AiohttpRequest
 ) -> None:
-    """Its token may be over, though google-auth calls it fresh for ever."""
+    """Its token may have expired, though google-auth considers it fresh for ever."""
     login = google.oauth2.credentials.Credentials.from_authorized_user_info(world.infos["authorized_user"])
     login.token = "outdated"
     requested, _ = await by_us(world, as_token_source(login.with_quota_project("p")), http)

@@ -1,4 +1,4 @@
-"""ID tokens of every identity that can have one, the right one's; a clear refusal for the others."""
+"""ID tokens: the right one for every identity that can have one, a clear error for the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 import requests
 
 import aio_authgrpc
-from aio_authgrpc import AiohttpRequest, ConfigurationError, Token, TokenRefusedError, TokenRequest, id_token
+from aio_authgrpc import AiohttpRequest, ConfigurationError, Token, TokenRequest, id_token
+from aio_authgrpc.errors import TokenRefusedError
 
 from .clients import recorded
 from .configurations import (
@@ -31,7 +32,7 @@ from .configurations import (
 )
 
 Make = Callable[[World], Any]
-# What google-auth's own credential for an ID token sends, by name, for the identities that have one there.
+# The identities for which google-auth itself has an ID token credential, by name.
 THEIR_NAMES: dict[str, Make] = {
     "service-account-id-token": service_account_of,
     "service-account-id-token-by-iam": lambda world: service_account_of(
@@ -55,7 +56,7 @@ def claims(token: Token) -> dict[str, Any]:
 async def test_an_identity_gets_the_id_token_that_google_auth_gets_for_it(
     name: str, world: World, http: AiohttpRequest
 ) -> None:
-    """The same requests, the same token, and the expiry that stands in it."""
+    """The same requests, the same token, and the expiry in it."""
     [configuration] = [each for each in CONFIGURATIONS if each.name == name]
     with requests.Session() as session:
         request = google.auth.transport.requests.Request(session)
@@ -82,7 +83,7 @@ FILES: dict[str, str] = {
 async def test_the_default_credentials_give_an_id_token(
     name: str, world: World, http: AiohttpRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of whom the file names, never of the machine, whose metadata server is there too."""
+    """Of the file's identity, never of the machine, even with a metadata server."""
     path = world.directory / "credentials.json"
     path.write_text(json.dumps(world.infos[name]))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
@@ -94,7 +95,7 @@ async def test_the_default_credentials_give_an_id_token(
 async def test_on_the_machine_the_default_id_token_is_the_machines(
     world: World, http: AiohttpRequest
 ) -> None:
-    """Nothing else being found."""
+    """If no file is found."""
     assert claims(await fetch(world, http, id_token()))["email"] == world.cloud.metadata.email
 
 
@@ -105,7 +106,7 @@ async def test_a_source_of_this_package_can_be_the_identity(world: World, http: 
 
 
 async def test_a_user_gets_the_logins_own_id_token(world: World, http: AiohttpRequest) -> None:
-    """Its audience is the login's client; none was asked for."""
+    """Its audience is the login's client id."""
     info = world.infos["authorized_user"]
     token = await fetch(world, http, id_token(credentials=aio_authgrpc.authorized_user(info)))
     assert claims(token)["aud"] == info["client_id"]
@@ -130,13 +131,13 @@ async def test_a_user_gets_that_of_an_account_to_impersonate(world: World, http:
 
 
 async def test_the_machine_can_impersonate_too(world: World, http: AiohttpRequest) -> None:
-    """Its universe is asked for over the session, which google-auth would not do."""
+    """Its universe is requested over the session, unlike in google-auth."""
     source = id_token(credentials=aio_authgrpc.compute_engine(), target_principal=IMPERSONATED)
     assert claims(await fetch(world, http, source))["email"] == IMPERSONATED
 
 
 async def test_a_self_signed_id_token_needs_no_request(world: World, http: AiohttpRequest) -> None:
-    """For IAP, and whoever else takes a service account's own word."""
+    """For IAP, and other services that accept self-signed JWTs."""
     key = aio_authgrpc.service_account(world.infos["service_account"])
     token = await fetch(world, http, id_token("https://iap/*", credentials=key, self_signed=True))
     made = claims(token)
@@ -159,7 +160,7 @@ NONE: dict[str, Make] = {
         )
     ),
     "an API key": lambda _: google.auth.api_key.Credentials("the-api-key"),
-    "nobody": lambda _: google.auth.credentials.AnonymousCredentials(),
+    "anonymous": lambda _: google.auth.credentials.AnonymousCredentials(),
     "a downscoped token": lambda world: next(
         each for each in CONFIGURATIONS if each.name == "downscoped"
     ).make(world, None),
@@ -170,7 +171,7 @@ NONE: dict[str, Make] = {
 async def test_an_identity_without_id_tokens_is_refused_when_it_is_loaded(
     name: str, world: World, http: AiohttpRequest
 ) -> None:
-    """google-auth would become the machine's here."""
+    """google-auth would use the machine's identity."""
     source = id_token(credentials=NONE[name](world))
     world.cloud.requests.clear()
     with pytest.raises(ConfigurationError, match="no ID tokens") as caught:
@@ -207,7 +208,7 @@ def test_arguments_that_make_no_sense_are_refused_at_the_call(arguments: dict[st
 
 
 async def test_a_credential_without_a_key_cannot_sign_itself(world: World, http: AiohttpRequest) -> None:
-    """Said when it is loaded."""
+    """The error comes on loading."""
     source = id_token(credentials=google.auth.api_key.Credentials("the-api-key"), self_signed=True)
     with pytest.raises(ConfigurationError, match="no key to sign with"):
         await source.load(TokenRequest(http=http, audience=SERVICE, time=0))
@@ -241,7 +242,7 @@ WRONG: dict[str, tuple[Make, str]] = {
 async def test_an_identity_that_google_auth_would_replace_is_refused(
     name: str, world: World, http: AiohttpRequest
 ) -> None:
-    """By the default account's, or the service account's own."""
+    """The default account's, or the service account's own."""
     make, problem = WRONG[name]
     with pytest.raises(ConfigurationError, match=problem):
         await id_token(credentials=make(world)).load(TokenRequest(http=http, audience=SERVICE, time=0))
@@ -260,7 +261,7 @@ async def test_an_identity_that_signs_elsewhere_cannot_sign_itself(
 async def test_a_credential_for_an_id_token_keeps_its_own_audience(
     world: World, http: AiohttpRequest
 ) -> None:
-    """Unless another is asked for."""
+    """Unless another is requested."""
     make = google.oauth2.service_account.IDTokenCredentials.from_service_account_info
     own = make(world.infos["service_account"], target_audience="https://original")
     for source, audience in (

@@ -1,4 +1,4 @@
-"""What the comparison leaves out is what a clock dated, and nothing else."""
+"""The comparison leaves out dates, and nothing else."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_token_of_the_authority_is_compared_to_the_letter() -> None:
 def test_an_aws_request_is_the_same_but_for_its_date_and_signature(
     change: dict[str, str], same: bool
 ) -> None:
-    """Whose it is and where it goes are compared."""
+    """Its owner and its destination are compared."""
 
     def quoted(headers: dict[str, str]) -> str:
         pairs = [{"key": key, "value": value} for key, value in headers.items()]
@@ -102,5 +102,5 @@ def test_a_request_with_another_part_is_another(change: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", IGNORED_HEADERS)
 def test_a_header_that_is_ignored_makes_no_difference(name: str) -> None:
-    """The list says why for each."""
+    """The list has a reason for each."""
     assert normalized(request(headers={name.title(): "x"})) == normalized(request())

@@ -34,9 +34,9 @@ from .normalization import normalized_value
 
 METHOD = "/aio_authgrpc.testing.Echo/UnaryUnary"
 
-# What is not google-auth's: gRPC's name and version.
+# Not google-auth's: gRPC's name and version.
 IGNORED_METADATA = {"user-agent"}
-# google-auth could not always be told to keep its metrics to itself; then google-api-core's users sent them.
+# Older google-auth cannot switch its metrics off, so google-api-core's users sent them.
 SUPPRESSED = {"suppress_metrics_header": True}
 if (
     "suppress_metrics_header"
@@ -81,14 +81,14 @@ async def called_with_us(
 
 
 def normalized_metadata(call: RecordedCall) -> list[tuple[str, Any]]:
-    """Return what came, each key as often as it came."""
+    """Return the received metadata, repeated keys included."""
     return sorted(
         (key, normalized_value(value)) for key, value in call.metadata if key not in IGNORED_METADATA
     )
 
 
 async def made(world: World, make: Callable[[World, Any], Any]) -> Any:
-    """Make a credential as a user does, who may block."""
+    """Make a credential in a thread: its construction may block."""
     with requests.Session() as session:
         return await asyncio.to_thread(make, world, google.auth.transport.requests.Request(session))
 
@@ -96,7 +96,7 @@ async def made(world: World, make: Callable[[World, Any], Any]) -> Any:
 async def test_every_type_puts_on_the_wire_what_google_auths_plugin_does(
     world: World, http: AiohttpRequest, echo_server: EchoServer, each_configuration: Configuration
 ) -> None:
-    """No header more and no header less, each once."""
+    """The same headers, each once."""
     await called_with_google_auth(await made(world, each_configuration.make), echo_server)
     await called_with_us(await made(world, each_configuration.make), http, echo_server)
     theirs, ours = echo_server.calls
@@ -172,7 +172,7 @@ async def test_a_regional_access_boundary_goes_to_googles_apis_with_the_first_ca
 @KNOWS_BOUNDARIES
 @pytest.mark.usefixtures("boundaries_are_on")
 @pytest.mark.parametrize("audience", [None, "https://bookstore.a.run.app", "https://us.rep.googleapis.com"])
-async def test_a_regional_access_boundary_goes_to_nobody_else(
+async def test_a_regional_access_boundary_goes_to_no_other_host(
     audience: str | None, world: World, http: AiohttpRequest, echo_server: EchoServer
 ) -> None:
     """It says nothing to them, and google-auth's look-up for them is a request for nothing."""

@@ -10,8 +10,16 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 
+HOW_TOS = sorted((ROOT / "docs" / "how-to").glob("*.md"))
+# All but the page about tests.
+PRODUCTION = [
+    ROOT / "README.md",
+    ROOT / "docs" / "index.md",
+    *(page for page in HOW_TOS if page.stem != "testing"),
+]
+
 DEMO = "python3 -m venv .venv && .venv/bin/pip install --quiet '.[cli]' && .venv/bin/aio-authgrpc demo"
-TESTS = "python3 -m venv .venv-tox && .venv-tox/bin/pip install --quiet tox && .venv-tox/bin/tox"
+TESTS = "python3 -m venv .venv-tox && .venv-tox/bin/pip install --quiet tox && .venv-tox/bin/tox run-parallel"
 
 
 def test_the_checkout_is_tried_with_two_commands() -> None:
@@ -21,7 +29,7 @@ def test_the_checkout_is_tried_with_two_commands() -> None:
 
 
 def test_the_test_command_is_what_the_build_runs() -> None:
-    """Word for word, so that whoever types it gets what the build got."""
+    """Word for word, so that a contributor gets the result of the build."""
     script = ROOT / ".ci" / "run"
     if not script.exists():
         pytest.skip("there is no .ci/run here, as in a source distribution")
@@ -34,23 +42,27 @@ def test_the_first_forty_lines_say_what_it_is() -> None:
     assert "\npip install aio-authgrpc\n" in top
     assert "\n    async with aio_authgrpc.connect(" in top
     assert "\nWhat it does not do:\n" in top
-    assert "(docs/tutorial.md)" in top
+    assert "[Tutorial](https://" in top
 
 
-@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)", README))))
-def test_the_links_lead_somewhere(link: str) -> None:
-    """Those that name a file of the checkout."""
-    assert (ROOT / link).exists()
+def install_lines(text: str) -> list[str]:
+    """Return what the shell blocks of a text install."""
+    blocks = re.findall(r"^```sh\n(.*?)\n```", text, re.DOTALL | re.MULTILINE)
+    return re.findall(r"pip install (\S*aio-authgrpc\S*)", "\n".join(blocks))
 
 
-@pytest.mark.parametrize(
-    "page", sorted((ROOT / "docs" / "how-to").glob("*.md")), ids=lambda page: str(page.stem)
-)
+@pytest.mark.parametrize("page", PRODUCTION, ids=lambda page: str(page.stem))
+def test_a_page_for_production_installs_the_bare_package(page: pathlib.Path) -> None:
+    """The extra with the servers of the tests belongs to the tests."""
+    assert install_lines(page.read_text().partition("\n## Test\n")[0]) == ["aio-authgrpc"]
+
+
+@pytest.mark.parametrize("page", HOW_TOS, ids=lambda page: str(page.stem))
 def test_a_page_names_the_extra_that_its_examples_import(page: pathlib.Path) -> None:
     """Before the first of them; the servers of the tests are not in the bare package."""
     setup, _, tests = page.read_text().partition("\n## Test\n")
-    if "aio_authgrpc.testing" in setup:
-        assert re.search(r"^pip install 'aio-authgrpc\[testing\]'", setup, re.MULTILINE)
+    if first := re.search(r"^(?:from |pytest_plugins = ).*aio_authgrpc\.testing", setup, re.MULTILINE):
+        assert "pip install 'aio-authgrpc[testing]'" in setup[: first.start()]
     elif "aio_authgrpc.testing" in tests:
         assert "pip install 'aio-authgrpc[testing]' pytest pytest-asyncio" in tests.partition("```python")[0]
         assert "asyncio_mode" in tests.partition("```python")[0]

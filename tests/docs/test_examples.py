@@ -23,7 +23,7 @@ OUTPUTS = {
     ],
     "certificate_rotation": ["first@example.com, then second@example.com", "2 connections"],
     "cloud_run": ["2 shelves, as compute_engine", "2 shelves, as a service account"],
-    "emulator": ["2 shelves, in the clear, from nobody"],
+    "emulator": ["2 shelves, in the clear, without a token"],
     "endpoints_jwt": [
         "2 shelves",
         "PERMISSION_DENIED: Audiences in Jwt are not allowed",
@@ -38,7 +38,7 @@ OUTPUTS = {
         "Do not start yet: localhost:1 was not reached",
         "Open a connection on each loop",
         "Use a stub inside of its block",
-        "Do not retry, somebody has to act: The assertion or the refresh token was refused",
+        "Do not retry, an operator has to act: The assertion or the refresh token was refused",
     ],
     "on_behalf_of_the_caller": ["ann, bob, cem, service"],
     "service_account": ["100 answers, 1 token request", "Fiction, Fantasy", "The token is fresh."],

@@ -84,5 +84,17 @@ def test_every_fence_names_a_known_language(page: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("page", HOW_TOS, ids=name)
 def test_how_to_guides_have_the_same_headings(page: pathlib.Path) -> None:
-    """Whoever has read one finds the way in the others."""
+    """A reader of one page finds the way in the others."""
     assert re.findall(r"^## (.*)$", page.read_text(), re.MULTILINE) == HEADINGS
+
+
+@pytest.mark.parametrize("page", HOW_TOS, ids=name)
+def test_how_to_guides_have_headings_in_place_of_bold_words(page: pathlib.Path) -> None:
+    """The table of contents lists headings only."""
+    assert re.findall(r"^\*\*", page.read_text(), re.MULTILINE) == []
+
+
+def test_integrations_are_in_the_table_of_contents() -> None:
+    """A reader looks for the framework's name."""
+    headings = re.findall(r"^### (.*)$", (DOCS / "how-to" / "services.md").read_text(), re.MULTILINE)
+    assert {"FastAPI", "aiohttp", "gunicorn and uvicorn workers", "Health check"} <= set(headings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import pathlib
 import re
+import tomllib
 from typing import Any
 
 import pytest
@@ -23,7 +24,9 @@ def test_everything_public_has_a_place_in_the_reference() -> None:
     """By name; the fakes are there as a package."""
     pages = "".join(page.read_text() for page in REFERENCE.glob("*.md"))
     generated = set(re.findall(r"^(?:::: aio_authgrpc[.\w]*\.| +- )(\w+)$", pages, re.MULTILINE))
-    assert {*aio_authgrpc.__all__, "testing"} <= generated
+    modules = [aio_authgrpc.credentials, aio_authgrpc.events, aio_authgrpc.tokens]
+    names = {name for module in (aio_authgrpc, *modules) for name in module.__all__}
+    assert names | {"testing"} <= generated
     by_hand = set(re.findall(r"`(\w+)`", (REFERENCE / "bookstore.md").read_text()))
     assert set(aio_authgrpc.bookstore.__all__) <= generated | by_hand
 
@@ -32,6 +35,12 @@ def test_every_page_is_in_the_navigation() -> None:
     """So mkdocs demands too, where it is installed."""
     listed = set(re.findall(r"^ +- (?:[^:\n]+: )?(\S+\.md)$", SETTINGS.read_text(), re.MULTILINE))
     assert listed == {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
+
+
+def test_the_site_is_where_the_package_index_looks() -> None:
+    """`[project.urls]` and mkdocs.yml name one address."""
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    assert f"site_url: {urls['Documentation']}\n" in SETTINGS.read_text()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="needs the dependency group `docs`")
@@ -44,4 +53,7 @@ async def test_the_site_is_built_without_a_warning_and_loads_nothing(
     assert ran.code == 0, ran.errors
     pages = "".join(page.read_text() for page in site.rglob("*.html"))
     assert re.findall(r"<(?:script|img|iframe)[^>]+src=\"?(?:https?:)?//[^>]+>", pages) == []
-    assert re.findall(r"<link[^>]+href=\"?(?:https?:)?//[^>]+>", pages) == []
+    # A canonical address is never fetched.
+    assert re.findall(r"<link(?! rel=\"?canonical)[^>]+href=\"?(?:https?:)?//[^>]+>", pages) == []
+    # The theme's script asks GitHub for stars where it finds this component.
+    assert "data-md-component=source" not in pages.replace('"', "")

@@ -48,7 +48,7 @@ def pytest_runtest_makereport(
 
 
 class ShelvesForCallers(InMemoryBookstore):
-    """A Bookstore that remembers what Envoy said of its callers."""
+    """A Bookstore that records the payloads of its callers, as Envoy forwards them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,14 +67,14 @@ def service() -> ShelvesForCallers:
 
 @pytest.fixture
 async def upstream(service: ShelvesForCallers) -> AsyncIterator[BookstoreServer]:
-    """Give the server behind Envoy; it asks for no token."""
+    """Give the server behind Envoy, which checks no token."""
     async with BookstoreServer(tls=False, service=service) as server:
         yield server
 
 
 @pytest.fixture
 async def account(authority: Authority) -> Mapping[str, str]:
-    """Give the key file of an account whose own signature is good."""
+    """Give the key file of an account whose self-signed tokens are accepted."""
     return await authority.service_account_info(EMAIL)
 
 
@@ -89,14 +89,14 @@ async def proxy(
 
 @dataclass(frozen=True, kw_only=True)
 class Listener:
-    """One of Envoy's, and how to reach it."""
+    """One of Envoy's listeners, with its target and credentials."""
 
     name: str
     target: Callable[[EnvoyProxy], str]
     ssl_credentials: Callable[[EnvoyProxy], grpc.ChannelCredentials | None]
 
     def arguments(self, proxy: EnvoyProxy) -> dict[str, Any]:
-        """Return what `connect()` is told of TLS."""
+        """Return the TLS arguments for `connect()`."""
         credentials = self.ssl_credentials(proxy)
         return {"plaintext": True} if credentials is None else {"ssl_credentials": credentials}
 

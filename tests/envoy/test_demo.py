@@ -1,4 +1,4 @@
-"""`aio-authgrpc demo --envoy`, and its checks where something is wrong on purpose."""
+"""`aio-authgrpc demo --envoy`, and its checks against sabotaged servers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from aio_authgrpc.testing import Authority, BookstoreServer, EnvoyProxy, forward
 # A whole process with servers in it, as in tests/cli.
 pytestmark = pytest.mark.timeout(90)
 
-COMMAND = (sys.executable, "-P", "-W", "default::ResourceWarning", "-m", "aio_authgrpc.cli")
+COMMAND = (sys.executable, "-P", "-W", "default::ResourceWarning", "-m", "aio_authgrpc")
 
 
 @pytest.fixture(scope="module")
 def demo() -> subprocess.CompletedProcess[str]:
-    """Run the demo where proxies are configured that nobody listens at: it must go past them."""
-    nobody = "http://127.0.0.1:9"
-    environment = {**os.environ, "http_proxy": nobody, "https_proxy": nobody, "no_proxy": ""}
+    """Run the demo with configured proxies that are down: it must bypass them."""
+    dead_proxy = "http://127.0.0.1:9"
+    environment = {**os.environ, "http_proxy": dead_proxy, "https_proxy": dead_proxy, "no_proxy": ""}
     command = [*COMMAND, "demo", "--envoy", "--json"]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
@@ -41,14 +41,14 @@ def figures(demo: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]
 
 
 def test_demo_behind_envoy_makes_every_check(demo: subprocess.CompletedProcess[str]) -> None:
-    """Each passed, nothing is warned of or left open, and the exit code is 0."""
+    """Each passed, without a warning or an open resource, and the exit code is 0."""
     checks = json.loads(demo.stdout)["checks"]
     assert {name: check["passed"] for name, check in checks.items()} == dict.fromkeys(ENVOY_CHECKS, True)
     assert (demo.returncode, demo.stderr) == (0, "")
 
 
 def test_demo_shows_a_jwt_to_each_listener(figures: dict[str, dict[str, Any]]) -> None:
-    """Nobody was asked for it, and the service was told who calls."""
+    """No token was requested, and the service knows its caller."""
     assert figures["listeners"] == {
         "h2c": "OK",
         "tls": "OK",
@@ -59,7 +59,7 @@ def test_demo_shows_a_jwt_to_each_listener(figures: dict[str, dict[str, Any]]) -
 
 
 def test_demo_shows_how_envoy_refuses(figures: dict[str, dict[str, Any]]) -> None:
-    """The good token alone reached the service behind it."""
+    """Only the good token reached the service."""
     assert figures["refusals"] == {
         "good_token": "OK",
         "no_token": "UNAUTHENTICATED",
@@ -71,7 +71,7 @@ def test_demo_shows_how_envoy_refuses(figures: dict[str, dict[str, Any]]) -> Non
 
 
 def test_demo_counts_the_calls_that_were_sent_once_more(figures: dict[str, dict[str, Any]]) -> None:
-    """Envoy refused some, the callers saw none of it, and one new token was enough."""
+    """Envoy refused some calls, no caller saw a failure, and one new token was enough."""
     replayed = figures["replay"]
     assert 1 <= replayed["replayed"] < replayed["calls"]
     assert (replayed["failed_calls"], replayed["token_requests"]) == (0, 2)
@@ -79,7 +79,7 @@ def test_demo_counts_the_calls_that_were_sent_once_more(figures: dict[str, dict[
 
 @pytest.mark.parametrize("name", ["listeners", "replay"])
 def test_each_line_shows_its_figures(figures: dict[str, dict[str, Any]], name: str) -> None:
-    """The sentence of a check that passed names what was found."""
+    """The sentence of a passed check contains every figure."""
     line = sentence(CheckResult(name=name, passed=True, figures=figures[name]))
     shown = {key: figure for key, figure in figures[name].items() if key != "caller"}
     if name == "replay":
@@ -87,7 +87,7 @@ def test_each_line_shows_its_figures(figures: dict[str, dict[str, Any]], name: s
     assert [key for key, figure in shown.items() if str(figure)[:1] not in line] == []
 
 
-# Each check sees what is wrong
+# Each check detects its fault
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ async def stage() -> AsyncIterator[EnvoyStage]:
 
 
 async def test_calls_with_a_young_token_fail_the_check(stage: EnvoyStage) -> None:
-    """They are not sent once more: the refusals are the callers'."""
+    """Refused calls are not sent again: their callers see the refusal."""
     result = await replay(stage, token_age=0)
     assert not result.passed
     assert result.figures["failed_calls"] == result.figures["replayed"] != 0
@@ -108,7 +108,7 @@ async def test_calls_with_a_young_token_fail_the_check(stage: EnvoyStage) -> Non
 async def test_jwt_of_an_account_that_envoy_does_not_know_fails_the_check(
     authority: Authority, account: Mapping[str, str]
 ) -> None:
-    """On each listener, and the service hears of nobody."""
+    """On each listener, and no call reaches the service."""
     witness = WitnessBookstore(user_info=forwarded_user_info)
     async with (
         BookstoreServer(tls=False, service=witness) as server,
@@ -118,4 +118,4 @@ async def test_jwt_of_an_account_that_envoy_does_not_know_fails_the_check(
         result = await listeners(stage)
     assert not result.passed
     assert "mutual_tls: UNAUTHENTICATED instead of OK" in result.problem
-    assert result.problem.endswith("the server took the caller for nobody")
+    assert result.problem.endswith("the server saw an anonymous caller")

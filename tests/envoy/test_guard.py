@@ -1,4 +1,4 @@
-"""Whom a real Envoy lets through to the Bookstore, and how it refuses the others."""
+"""A real Envoy before the Bookstore: the calls that it lets in, and its refusals."""
 
 from __future__ import annotations
 
@@ -13,15 +13,9 @@ import grpc.aio
 import pytest
 import trustme
 
-from aio_authgrpc import (
-    ConnectionNotReadyError,
-    TokenSource,
-    connect,
-    service_account,
-    service_account_jwt,
-    static_token,
-)
+from aio_authgrpc import TokenSource, connect, service_account, service_account_jwt, static_token
 from aio_authgrpc.bookstore import BookstoreStub, Empty, InMemoryBookstore
+from aio_authgrpc.errors import ConnectionNotReadyError
 from aio_authgrpc.testing import Authority, BookstoreServer, EnvoyProxy
 
 EMAIL = "client@project.iam.gserviceaccount.com"
@@ -77,7 +71,7 @@ async def test_bookstore_is_told_who_calls(
 async def test_forged_user_info_is_replaced(
     account: Mapping[str, str], proxy: EnvoyProxy, service: Any
 ) -> None:
-    """What a client sends under that name does not reach the service."""
+    """A client's own metadata of that name does not reach the service."""
     forged = base64.urlsafe_b64encode(json.dumps({"iss": "somebody else"}).encode()).decode()
     jwt = service_account_jwt(dict(account), audience=proxy.audience)
     metadata = (("x-endpoint-api-userinfo", forged),)
@@ -89,7 +83,7 @@ async def test_forged_user_info_is_replaced(
 async def test_bookstore_may_demand_tls_of_envoy(
     authority: Authority, account: Mapping[str, str], tls: dict[str, bool]
 ) -> None:
-    """Envoy shows it a certificate where it wants one."""
+    """Envoy presents a client certificate if the server demands one."""
     async with (
         BookstoreServer(service=InMemoryBookstore(), **tls) as server,
         EnvoyProxy(authority, server, accept=[EMAIL]) as proxy,
@@ -150,7 +144,7 @@ BAD: dict[str, tuple[Bad, grpc.StatusCode, str]] = {
 async def test_bad_token_is_refused(
     authority: Authority, proxy: EnvoyProxy, upstream: BookstoreServer, listener: Any, name: str
 ) -> None:
-    """Envoy says why, once, and the Bookstore hears nothing of it."""
+    """Envoy gives the reason once, and no call reaches the Bookstore."""
     issue, code, details = BAD[name]
     token = static_token(await issue(authority, proxy.audience))
     with pytest.raises(grpc.aio.AioRpcError) as raised:
@@ -175,7 +169,7 @@ async def test_call_without_a_token_is_refused(
 async def test_clocks_may_differ_by_a_minute(
     authority: Authority, proxy: EnvoyProxy, lifetime: float, not_before: float | None
 ) -> None:
-    """A token that missed its time by half of that is let in."""
+    """A token that missed its time by half the skew is accepted."""
     token = authority.issue_id_token(audience=proxy.audience, lifetime=lifetime, not_before=not_before)
     assert await list_shelves(proxy.h2c_target, static_token(token), plaintext=True) == 2
 
@@ -184,7 +178,7 @@ async def test_clocks_may_differ_by_a_minute(
 async def test_server_of_the_tests_refuses_in_the_same_words(
     authority: Authority, account: Mapping[str, str], name: str
 ) -> None:
-    """What BookstoreServer says in every other test is what Envoy says above."""
+    """BookstoreServer refuses as Envoy does in the tests above."""
     issue, code, details = BAD[name]
     async with BookstoreServer(authority, accept=[EMAIL]) as server:
         token = static_token(await issue(authority, server.audience))
@@ -193,7 +187,7 @@ async def test_server_of_the_tests_refuses_in_the_same_words(
     assert (raised.value.code(), raised.value.details()) == (code, details)
 
 
-# Not even asked for a token
+# Refused before the token
 
 
 # Envoy's TLS alert ends the connection, which gRPC calls corrupt data; the reset of the connection that

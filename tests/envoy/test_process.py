@@ -1,4 +1,4 @@
-"""Envoy as a process: it ends with its owner, whatever happens, and leaves nothing behind."""
+"""Envoy as a process: it always ends with its owner, and leaves no process and no file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 
 from aio_authgrpc.testing import Authority, BookstoreServer, EnvoyProxy
 
-# Opens an Envoy, tells its id, and waits to be killed.
+# Opens an Envoy, prints its id, and waits to be killed.
 OWNER = """
 import asyncio, sys
 from aio_authgrpc.testing import Authority, BookstoreServer, EnvoyProxy
@@ -35,7 +35,7 @@ linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="re
 
 
 def running(directory: pathlib.Path) -> list[int]:
-    """Return the processes whose command line names a file in there."""
+    """Return the processes whose command line names a file in the directory."""
     found = []
     for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
@@ -45,7 +45,7 @@ def running(directory: pathlib.Path) -> list[int]:
 
 
 def left_in(directory: pathlib.Path) -> list[object]:
-    """Return what is left: processes and files."""
+    """Return the remaining processes and files."""
     return [*running(directory), *directory.iterdir()]
 
 
@@ -54,21 +54,21 @@ MakeProxy = Callable[[], EnvoyProxy]
 
 @pytest.fixture
 async def make_proxy(authority: Authority, tmp_path: pathlib.Path) -> AsyncIterator[MakeProxy]:
-    """Give what makes an Envoy, not yet open, whose files are in `tmp_path`."""
+    """Give a function that makes an unopened Envoy with its files in `tmp_path`."""
     async with BookstoreServer(tls=False) as server:
         yield lambda: EnvoyProxy(authority, server, directory=tmp_path)
 
 
 @linux_only
 async def test_envoy_has_a_process_group_of_its_own(make_proxy: MakeProxy, tmp_path: pathlib.Path) -> None:
-    """So that a Ctrl-C of the terminal is not its business."""
+    """A Ctrl-C of the terminal does not reach it."""
     async with make_proxy() as proxy:
         assert running(tmp_path) == [proxy.pid]
         assert os.getpgid(proxy.pid) == proxy.pid != os.getpgid(0)
 
 
 async def test_closing_leaves_nothing_behind(make_proxy: MakeProxy, tmp_path: pathlib.Path) -> None:
-    """Neither process nor file, however often it is closed."""
+    """No process and no file, also after a second close."""
     async with make_proxy() as proxy:
         assert left_in(tmp_path) != []
     await proxy.aclose()
@@ -76,7 +76,7 @@ async def test_closing_leaves_nothing_behind(make_proxy: MakeProxy, tmp_path: pa
 
 
 async def test_private_keys_are_for_the_user_alone(make_proxy: MakeProxy, tmp_path: pathlib.Path) -> None:
-    """They stand in the configuration."""
+    """The configuration contains them."""
     async with make_proxy():
         [configuration] = tmp_path.glob("*/envoy.json")
         assert "PRIVATE KEY" in configuration.read_text()
@@ -87,7 +87,7 @@ async def test_private_keys_are_for_the_user_alone(make_proxy: MakeProxy, tmp_pa
 
 
 async def test_closed_proxy_says_so(make_proxy: MakeProxy) -> None:
-    """Its targets lead nowhere any more; its log can still be read."""
+    """Its targets are gone; its log can still be read."""
     async with make_proxy() as proxy:
         pass
     with pytest.raises(RuntimeError, match="not open"):
@@ -109,7 +109,7 @@ async def test_error_inside_ends_it(make_proxy: MakeProxy, tmp_path: pathlib.Pat
 async def test_cancelled_opening_leaves_nothing_behind(
     authority: Authority, make_proxy: MakeProxy, tmp_path: pathlib.Path, steps: int
 ) -> None:
-    """Wherever it was by then; it cannot have finished, for want of keys."""
+    """At any point of the opening, which cannot finish without keys."""
     with authority.hold(path="/jwks"):
         opening = asyncio.create_task(make_proxy().__aenter__())
         for _ in range(steps):
@@ -123,7 +123,7 @@ async def test_cancelled_opening_leaves_nothing_behind(
 async def test_opening_that_is_cancelled_while_envoy_starts_ends_it(
     authority: Authority, make_proxy: MakeProxy, tmp_path: pathlib.Path
 ) -> None:
-    """The process is there, and does not listen yet: it waits for the keys."""
+    """The process runs but does not listen yet: it waits for the keys."""
     with authority.hold(path="/jwks") as gate:
         opening = asyncio.create_task(make_proxy().__aenter__())
         await gate.arrived.wait()
@@ -134,14 +134,14 @@ async def test_opening_that_is_cancelled_while_envoy_starts_ends_it(
 
 
 async def test_envoy_that_takes_no_signal_is_killed(make_proxy: MakeProxy, tmp_path: pathlib.Path) -> None:
-    """Closing is bounded: a stopped process does not hear SIGTERM."""
+    """Closing is bounded: a stopped process does not handle SIGTERM."""
     async with make_proxy() as proxy:
         os.kill(proxy.pid, signal.SIGSTOP)
     assert left_in(tmp_path) == []
 
 
 async def test_envoy_that_died_can_be_closed(make_proxy: MakeProxy, tmp_path: pathlib.Path) -> None:
-    """Whoever asks it something meanwhile is told."""
+    """Questions to it raise in the meantime."""
     async with make_proxy() as proxy:
         os.kill(proxy.pid, signal.SIGKILL)
         with pytest.raises(aiohttp.ClientError):
@@ -175,7 +175,7 @@ async def test_two_of_them_do_not_disturb_each_other(make_proxy: MakeProxy) -> N
 
 
 async def test_log_shows_no_key(make_proxy: MakeProxy) -> None:
-    """It is shown beside failures, in public."""
+    """Test reports show the log."""
     async with make_proxy() as proxy:
         assert "starting main dispatch loop" in proxy.log
         assert "PRIVATE KEY" not in proxy.log

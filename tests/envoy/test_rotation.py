@@ -11,14 +11,15 @@ import grpc
 import grpc.aio
 import pytest
 
-from aio_authgrpc import AuthorizedChannel, TokenCache, connect, service_account
+from aio_authgrpc import AuthorizedChannel, connect, service_account
 from aio_authgrpc.bookstore import BookstoreStub, Empty
 from aio_authgrpc.testing import Authority, BookstoreServer, EnvoyProxy, FakeClock
+from aio_authgrpc.tokens import TokenCache
 
 EMAIL = "client@project.iam.gserviceaccount.com"
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 CALLERS = 4
-# A refusal within a token's first ten seconds is taken for meant, and not replayed.
+# A refusal within a token's first ten seconds is considered deliberate, and not replayed.
 OLD_ENOUGH = 11.0
 
 UNKNOWN_KEY = "Jwks doesn't have key to match kid or alg from Jwt"
@@ -26,7 +27,7 @@ UNKNOWN_KEY = "Jwks doesn't have key to match kid or alg from Jwt"
 
 @pytest.fixture
 def clock() -> FakeClock:
-    """Give the client's clock. Envoy and the authority go by the machine's."""
+    """Give the client's clock. Envoy and the authority use the machine's."""
     return FakeClock(time.time())
 
 
@@ -51,7 +52,7 @@ async def is_let_in(bookstore: BookstoreStub, metadata: tuple[tuple[str, str], .
 
 
 async def call_until_envoy_has_the_new_keys(bookstore: BookstoreStub, proxy: EnvoyProxy) -> int:
-    """Call without a break from several tasks until a call was refused, and once more; count the calls."""
+    """Call continuously from several tasks until a call was refused, and once more; count the calls."""
     calls = 0
 
     async def call_again_and_again() -> None:
@@ -69,12 +70,12 @@ async def call_until_envoy_has_the_new_keys(bookstore: BookstoreStub, proxy: Env
 async def test_no_call_fails_when_the_key_of_its_token_is_withdrawn(
     authority: Authority, proxy: EnvoyProxy, upstream: BookstoreServer, bookstore: Any, clock: FakeClock
 ) -> None:
-    """Envoy refuses the token as soon as it has fetched the keys; each such call is sent once more."""
+    """Envoy refuses the token once it has fetched the keys; each refused call is sent again."""
     await bookstore.ListShelves(Empty(), timeout=10)
     clock.advance(OLD_ENOUGH)
     await authority.rotate_keys(keep_old=False)
     calls = 1 + await call_until_envoy_has_the_new_keys(bookstore, proxy)
-    # Each caller had one call under way when the first of them was refused.
+    # Each caller had one open call when the first call was refused.
     assert 1 <= (await proxy.counts()).denied <= CALLERS
     assert (upstream.calls, authority.token_requests) == (calls, 2)
 
@@ -82,7 +83,7 @@ async def test_no_call_fails_when_the_key_of_its_token_is_withdrawn(
 async def test_no_call_fails_when_keys_are_published_ahead(
     authority: Authority, proxy: EnvoyProxy, listener: Any, bookstore: Any, clock: FakeClock
 ) -> None:
-    """The old token is good until it ends, the new one from then on: no call is sent twice."""
+    """The old token is accepted until it expires, then the new one: no call is sent twice."""
     await bookstore.ListShelves(Empty(), timeout=10)
     await authority.rotate_keys()
     probe = (("authorization", f"Bearer {authority.issue_access_token()}"),)
@@ -99,7 +100,7 @@ async def test_no_call_fails_when_keys_are_published_ahead(
 async def test_old_token_of_a_plain_channel_is_refused_after_that(
     authority: Authority, proxy: EnvoyProxy, listener: Any
 ) -> None:
-    """The gap is real: who does not replay has a call that fails."""
+    """The gap is real: without a replay a call fails."""
     metadata = (("authorization", f"Bearer {authority.issue_access_token()}"),)
     async with listener.channel(proxy) as channel:
         await BookstoreStub(channel).ListShelves(Empty(), metadata=metadata, timeout=10)
@@ -113,7 +114,7 @@ async def test_old_token_of_a_plain_channel_is_refused_after_that(
 async def test_token_of_a_key_that_envoy_has_not_fetched_is_refused(
     authority: Authority, account: Mapping[str, str], upstream: BookstoreServer
 ) -> None:
-    """An issuer has to publish a key before it signs with it; no further token is asked for."""
+    """An issuer must publish a key before it signs with it; no further token is requested."""
     async with EnvoyProxy(authority, upstream) as proxy:  # which keeps keys for five minutes
         await authority.rotate_keys()
         credentials = service_account(dict(account), scopes=SCOPES)

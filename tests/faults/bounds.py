@@ -1,4 +1,4 @@
-"""How long things may take in these tests, and a clock that lets none of them wait."""
+"""Time limits for these tests, and a clock that skips every pause."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import time
 from aio_authgrpc.testing import FakeClock
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
-# What a real socket may take where it does not answer. A test that ends in time has not waited for it long.
+# For a real socket that does not answer. A test that ends in time has not waited for it.
 HTTP_TIMEOUT = 0.15
-# No test may need it: whatever fails, fails before.
+# Longer than any test may take: failures come earlier.
 CALL_TIMEOUT = 10.0
-# gRPC's smallest.
+# gRPC's minimum.
 OPTIONS = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 100)]
 
 
 class SkippingClock(FakeClock):
-    """A clock that moves on by itself when somebody sleeps: pauses are noted, and take no time.
+    """A clock that advances by itself at every sleep: pauses are recorded, and take no time.
 
     Attributes:
         pauses: How long each was, in seconds.

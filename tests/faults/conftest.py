@@ -1,4 +1,4 @@
-"""A client with chaos on both sides: before the token endpoint, and before the gRPC server."""
+"""A client with a chaos proxy before the token endpoint, and one before the gRPC server."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 import grpc.aio
 import pytest
 
-from aio_authgrpc import AiohttpRequest, AuthorizedChannel, TokenCache, TokenSource, service_account
+from aio_authgrpc import AiohttpRequest, AuthorizedChannel, TokenSource, service_account
 from aio_authgrpc.testing import Authority, ChaosProxy, EchoServer, EchoStub
+from aio_authgrpc.tokens import TokenCache
 
 from .bounds import HTTP_TIMEOUT, OPTIONS, SCOPES, SkippingClock
 
@@ -36,7 +37,7 @@ async def network(echo_server: EchoServer) -> AsyncIterator[ChaosProxy]:
 
 @pytest.fixture
 async def source(authority: Authority, endpoint: ChaosProxy) -> TokenSource:
-    """Give a service account that finds the token endpoint behind its proxy."""
+    """Give a service account whose token endpoint is behind the proxy."""
     info = await authority.service_account_info()
     return service_account({**info, "token_uri": f"{endpoint.url}/token"}, scopes=SCOPES)
 

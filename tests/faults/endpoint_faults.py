@@ -1,11 +1,12 @@
-"""What can be wrong with a token endpoint, and what it is to the caller."""
+"""The faults of a token endpoint, and the caller's view of each."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from aio_authgrpc import AuthRpcError, TokenRefusedError, TokenUnavailableError
+from aio_authgrpc import AuthRpcError
+from aio_authgrpc.errors import TokenRefusedError, TokenUnavailableError
 from aio_authgrpc.testing import Authority, ChaosProxy
 
 
@@ -64,7 +65,7 @@ OF_THE_NETWORK = [
     ),
     EndpointFault(name="latency", order=lambda _, endpoint, times: endpoint.delay(3600, times=times)),
 ]
-# Of the whole address: not to be ordered for a number of requests.
+# Faults of the whole address: they cannot be ordered for a number of requests.
 OUTAGES = [
     EndpointFault(name="down", order=go_down, arrives=False),
     EndpointFault(name="frozen", order=freeze, arrives=False),
@@ -105,5 +106,5 @@ REFUSALS = [
     ),
 ]
 PASSING = OF_THE_NETWORK + OF_HTTP
-"""Those that a later request of the same refresh may not meet."""
+"""The faults that a later request of the same refresh can escape."""
 ALL = PASSING + OUTAGES + REFUSALS

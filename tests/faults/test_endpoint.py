@@ -1,4 +1,4 @@
-"""Between the client and the token endpoint: what the caller sees of each fault, and what it costs."""
+"""Faults between the client and the token endpoint: the caller's view, and the number of requests."""
 
 from __future__ import annotations
 
@@ -12,24 +12,17 @@ import grpc
 import pytest
 from google.auth.exceptions import TransportError
 
-from aio_authgrpc import (
-    AiohttpRequest,
-    AuthRpcError,
-    TokenCache,
-    TokenDeadlineExceededError,
-    TokenSource,
-    TokenState,
-    TokenUnavailableError,
-    service_account,
-)
+from aio_authgrpc import AiohttpRequest, AuthRpcError, TokenSource, service_account
+from aio_authgrpc.errors import TokenDeadlineExceededError, TokenUnavailableError
 from aio_authgrpc.testing import Authority, ChaosProxy, EchoServer, EchoStub
+from aio_authgrpc.tokens import TokenCache, TokenState
 
 from .bounds import CALL_TIMEOUT, HTTP_TIMEOUT, SCOPES, SkippingClock
 from .endpoint_faults import ALL, OF_THE_NETWORK, PASSING, REFUSALS, EndpointFault
 
-# What a refresh does by itself.
+# The attempts of one refresh.
 ATTEMPTS = 3
-# From here to the end of an hour's token it is stale in every process.
+# From here on an hour's token is stale in every process.
 IN_THE_WINDOW = 3600 - 100
 
 
@@ -72,7 +65,7 @@ async def test_a_call_without_a_token_reaches_no_server(
     echo: EchoStub,
     fault: EndpointFault,
 ) -> None:
-    """Not even a connection is made: nothing goes out unauthenticated."""
+    """No connection is made: nothing is sent without a token."""
     await fault.happen(authority, endpoint)
     await refused(echo)
     assert (echo_server.calls, network.connections) == ([], 0)
@@ -82,7 +75,7 @@ async def test_a_call_without_a_token_reaches_no_server(
 async def test_a_refresh_asks_as_often_as_it_is_worth(
     authority: Authority, endpoint: ChaosProxy, echo: EchoStub, clock: SkippingClock, fault: EndpointFault
 ) -> None:
-    """Three times with two short pauses, or once; then the back-off keeps everybody off the endpoint."""
+    """Three requests with two short pauses, or one; then the back-off sends no more."""
     await fault.happen(authority, endpoint)
     await asyncio.gather(*(refused(echo) for _ in range(20)))
     await refused(echo)
@@ -94,7 +87,7 @@ async def test_a_refresh_asks_as_often_as_it_is_worth(
 async def test_a_fault_that_passes_is_not_seen(
     authority: Authority, endpoint: ChaosProxy, echo: EchoStub, tokens: TokenCache, fault: EndpointFault
 ) -> None:
-    """The same refresh asks again, and the call that waits for it gets its answer."""
+    """The same refresh tries again, and the waiting call gets its answer."""
     await fault.happen(authority, endpoint, times=1)
     assert await call(echo) == b"x"
     assert (tokens.status().generation, tokens.status().last_error) == (1, None)
@@ -104,7 +97,7 @@ async def test_a_fault_that_passes_is_not_seen(
 async def test_after_a_fault_the_next_call_after_the_back_off_succeeds(
     authority: Authority, endpoint: ChaosProxy, echo: EchoStub, clock: SkippingClock, fault: EndpointFault
 ) -> None:
-    """Nothing is left of it: no broken connection is used again."""
+    """No broken connection is reused."""
     await fault.happen(authority, endpoint)
     await refused(echo)
     authority.behave()
@@ -118,7 +111,7 @@ async def test_after_a_fault_the_next_call_after_the_back_off_succeeds(
 async def test_an_endpoint_that_hangs_costs_a_call_its_timeout(
     authority: Authority, endpoint: ChaosProxy, echo: EchoStub, fault: EndpointFault
 ) -> None:
-    """DEADLINE_EXCEEDED that names the token, as soon as the call's own time is over."""
+    """DEADLINE_EXCEEDED that names the token, at the call's own deadline."""
     await fault.happen(authority, endpoint)
     loop = asyncio.get_running_loop()
     started = loop.time()
@@ -130,7 +123,7 @@ async def test_an_endpoint_that_hangs_costs_a_call_its_timeout(
 async def test_an_endless_body_is_read_no_further_than_a_mebibyte(
     authority: Authority, endpoint: ChaosProxy
 ) -> None:
-    """Whoever sends more is cut off, long before the time-out."""
+    """A longer answer is cut off, long before the time-out."""
     authority.flood()
     async with AiohttpRequest(timeout=CALL_TIMEOUT) as request:
         with pytest.raises(TransportError, match="more than 1048576 bytes"):
@@ -147,7 +140,7 @@ async def test_a_redirect_is_not_followed(authority: Authority, endpoint: ChaosP
 
 
 async def test_a_wrong_content_type_does_not_matter(authority: Authority, echo: EchoStub) -> None:
-    """What counts is whether the body is a token response; google-auth has it so."""
+    """Only the body counts, as in google-auth."""
     authority.mislabel("text/html")
     assert await call(echo) == b"x"
     assert authority.token_requests == 1
@@ -165,7 +158,7 @@ async def test_a_usable_token_is_served_on(
     clock: SkippingClock,
     fault: EndpointFault,
 ) -> None:
-    """Whatever the refresh behind it meets: the calls take place, and the failure is recorded."""
+    """For every fault of the background refresh: the calls succeed, and the failure is recorded."""
     await call(echo)
     endpoint.cut()
     await fault.happen(authority, endpoint)
@@ -187,7 +180,7 @@ async def test_a_fault_that_is_over_before_the_token_fails_no_call(
     clock: SkippingClock,
     fault: EndpointFault,
 ) -> None:
-    """The back-off ends with the token: the first call that has none asks, and waits."""
+    """The back-off ends with the token: the first call without one starts a refresh, and waits."""
     await call(echo)
     endpoint.cut()
     await fault.happen(authority, endpoint)
@@ -208,7 +201,7 @@ async def test_a_fault_that_is_over_before_the_token_fails_no_call(
 async def test_a_refusal_is_asked_once_a_back_off(
     authority: Authority, endpoint: ChaosProxy, echo: EchoStub, clock: SkippingClock, fault: EndpointFault
 ) -> None:
-    """However many callers there are, and however often they come."""
+    """For any number of callers and calls."""
     await fault.happen(authority, endpoint)
     for round_ in range(1, 6):
         errors = await asyncio.gather(*(refused(echo) for _ in range(50)))
@@ -219,7 +212,7 @@ async def test_a_refusal_is_asked_once_a_back_off(
         clock.advance(60)
 
 
-# Nothing stays behind
+# Nothing is left open
 
 
 @of(OF_THE_NETWORK)
@@ -266,7 +259,7 @@ async def tls_endpoint(authority: Authority) -> AsyncIterator[ChaosProxy]:
 async def tls_tokens(
     authority: Authority, tls_endpoint: ChaosProxy, clock: SkippingClock
 ) -> AsyncIterator[TokenCache]:
-    """Give a cache whose endpoint speaks TLS, and is trusted by the proxy's own authority alone."""
+    """Give a cache whose endpoint speaks TLS, with a certificate of the proxy's own authority."""
     info = {**await authority.service_account_info(), "token_uri": f"{tls_endpoint.url}/token"}
     context: ssl.SSLContext = await asyncio.to_thread(tls_endpoint.client_context)
     connector = aiohttp.TCPConnector(ssl=context, force_close=True)
@@ -285,7 +278,7 @@ async def tls_tokens(
 async def test_a_new_certificate_of_a_trusted_authority_is_not_seen(
     tls_endpoint: ChaosProxy, tls_tokens: TokenCache, clock: SkippingClock
 ) -> None:
-    """As certificates are renewed: the next connection takes it."""
+    """As in a renewal: the next connection uses it."""
     await tls_tokens.get()
     await tls_endpoint.change_certificate()
     clock.advance(3600)
@@ -297,7 +290,7 @@ async def test_a_new_certificate_of_a_trusted_authority_is_not_seen(
 async def test_a_certificate_that_is_not_to_be_trusted_gets_no_assertion(
     authority: Authority, tls_endpoint: ChaosProxy, tls_tokens: TokenCache, names: tuple[str], trusted: bool
 ) -> None:
-    """Of an unknown authority, or for another name."""
+    """From an unknown authority, or for another name."""
     await tls_endpoint.change_certificate(*names, trusted=trusted)
     with pytest.raises(TokenUnavailableError, match="certificate"):
         await tls_tokens.get()
@@ -307,7 +300,7 @@ async def test_a_certificate_that_is_not_to_be_trusted_gets_no_assertion(
 async def test_after_a_wrong_certificate_the_right_one_is_taken(
     tls_endpoint: ChaosProxy, tls_tokens: TokenCache, clock: SkippingClock
 ) -> None:
-    """A deployment's mistake that was mended."""
+    """As after a fixed deployment mistake."""
     await tls_endpoint.change_certificate(trusted=False)
     with pytest.raises(TokenUnavailableError):
         await tls_tokens.get()

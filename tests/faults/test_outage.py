@@ -1,4 +1,4 @@
-"""A token endpoint that is down for the whole of a token's stale window: ours, and google-auth's plugin."""
+"""A token endpoint that is down for a token's whole stale window, here and under google-auth's plugin."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import grpc.aio
 import pytest
 from google.oauth2 import service_account
 
-from aio_authgrpc import RefreshFailed, RefreshStarted, TokenCache, TokenEvent, TokenState
+from aio_authgrpc.events import RefreshFailed, RefreshStarted, TokenEvent
 from aio_authgrpc.testing import Authority, ChaosProxy, EchoServer, EchoStub
+from aio_authgrpc.tokens import TokenCache, TokenState
 
 from .bounds import CALL_TIMEOUT, SCOPES, SkippingClock
 
 
 async def until_idle(events: list[TokenEvent]) -> None:
-    """Wait until the refresh that is under way has ended."""
+    """Wait until the running refresh has ended."""
     while isinstance(events[-1], RefreshStarted):  # noqa: ASYNC110 - a callback fills it
         await asyncio.sleep(0)
 
@@ -28,7 +29,7 @@ async def until_idle(events: list[TokenEvent]) -> None:
 async def outage(
     endpoint: ChaosProxy, echo: EchoStub, tokens: TokenCache, clock: SkippingClock
 ) -> tuple[list[bytes], list[TokenEvent]]:
-    """Call every five seconds while the endpoint is down and the token lasts; give answers and events."""
+    """Call every five seconds while the endpoint is down and the token is valid; give answers and events."""
     answers = [await echo.UnaryUnary(b"x", timeout=CALL_TIMEOUT)]
     await endpoint.go_down()
     clock.advance(3600 - 225)
@@ -49,7 +50,7 @@ async def test_no_call_fails(outage: tuple[list[bytes], list[TokenEvent]], token
 
 
 async def test_the_attempts_are_spaced_by_the_back_off(outage: tuple[list[bytes], list[TokenEvent]]) -> None:
-    """No refresh begins before the one before it said; some calls found that it was too early."""
+    """No refresh begins before the announced time; some calls came earlier."""
     answers, events = outage
     ends = [event for event in events if isinstance(event, RefreshFailed)]
     starts = [event for event in events if isinstance(event, RefreshStarted)]
@@ -61,7 +62,7 @@ async def test_the_attempts_are_spaced_by_the_back_off(outage: tuple[list[bytes]
 async def test_google_auths_plugin_fails_calls(
     authority: Authority, endpoint: ChaosProxy, echo_server: EchoServer
 ) -> None:
-    """The contrast: its token is good for 200 s more, and it asks for another before every call."""
+    """The contrast: its token is valid for 200 s more, and it requests another before every call."""
     authority.token_lifetime = 200
     info = {**await authority.service_account_info(), "token_uri": f"{endpoint.url}/token"}
     make = service_account.Credentials.from_service_account_info

@@ -1,4 +1,4 @@
-"""Between the client and the gRPC server: what the caller sees is gRPC's own, and no token is spent on it."""
+"""Faults between the client and the gRPC server: the caller sees gRPC's own errors, and no token is lost."""
 
 from __future__ import annotations
 
@@ -10,24 +10,19 @@ import grpc
 import grpc.aio
 import pytest
 
-from aio_authgrpc import (
-    AuthorizedChannel,
-    TokenCache,
-    TokenDeadlineExceededError,
-    TokenRefusedError,
-    TokenState,
-    TokenUnavailableError,
-)
+from aio_authgrpc import AuthorizedChannel
+from aio_authgrpc.errors import TokenDeadlineExceededError, TokenRefusedError, TokenUnavailableError
 from aio_authgrpc.testing import Authority, ChaosProxy, EchoServer, EchoStub
+from aio_authgrpc.tokens import TokenCache, TokenState
 
 from .bounds import CALL_TIMEOUT, OPTIONS, SkippingClock
 
-# For what hangs.
+# For calls that hang.
 SHORT = 0.2
 
 
 async def failed(outcome: Awaitable[object]) -> grpc.aio.AioRpcError:
-    """Return how a call failed; not for want of a token, which was good."""
+    """Return the error of a call, which did not fail for lack of a token."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await outcome
     assert not isinstance(
@@ -41,7 +36,7 @@ async def call(echo: EchoStub) -> bytes:
 
 
 async def cut(proxy: ChaosProxy, channel: grpc.aio.Channel) -> None:
-    """Cut the connection, and wait until gRPC knows: before, it would send calls into it."""
+    """Cut the connection, and wait until gRPC has noticed: until then it would send calls into it."""
     proxy.cut()
     while channel.get_state() is grpc.ChannelConnectivity.READY:
         await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
@@ -71,7 +66,7 @@ async def test_a_server_that_comes_back_answers_who_waited_for_it(
 async def test_a_server_that_is_down_costs_no_second_token(
     arity: Any, authority: Authority, network: ChaosProxy, echo: EchoStub, tokens: TokenCache
 ) -> None:
-    """The token is not at fault: it stays."""
+    """The token stays: it is not at fault."""
     await network.go_down()
     for _ in range(3):
         await failed(arity.finish(arity.begin(echo, timeout=CALL_TIMEOUT)))
@@ -105,7 +100,7 @@ async def test_a_handshake_a_byte_at_a_time_costs_the_call_its_timeout(
 async def test_a_handshake_that_is_reset_is_tried_again(
     network: ChaosProxy, echo: EchoStub, after: int
 ) -> None:
-    """By gRPC, for whoever waits for the connection."""
+    """By gRPC, for the calls that wait for the connection."""
     network.reset_connections(after=after, times=2)
     assert await call(echo) == b"x"
     assert network.connections == 3
@@ -117,7 +112,7 @@ async def test_a_handshake_that_is_reset_is_tried_again(
 async def test_a_call_that_is_cut_is_not_sent_again(
     replayable: Any, network: ChaosProxy, echo_server: EchoServer, echo: EchoStub
 ) -> None:
-    """The server may have done it already: UNAVAILABLE, and the caller decides."""
+    """The server may have processed the call: UNAVAILABLE, and the caller decides."""
     gate = echo_server.hold()
     call = asyncio.create_task(failed(replayable.finish(replayable.begin(echo, timeout=CALL_TIMEOUT))))
     await gate.arrived.wait()
@@ -146,7 +141,7 @@ async def test_after_a_cut_the_same_token_goes_over_a_new_connection(
 async def test_a_stream_that_is_cut_keeps_what_it_has_delivered(
     network: ChaosProxy, echo_server: EchoServer, echo: EchoStub
 ) -> None:
-    """The messages before, then UNAVAILABLE; nothing twice."""
+    """The earlier messages, then UNAVAILABLE; none twice."""
     stream = echo.StreamStream(timeout=CALL_TIMEOUT)
     await stream.write(b"one")
     assert await stream.read() == b"one"
@@ -182,7 +177,7 @@ async def test_a_cut_while_a_call_waits_for_its_token_is_not_seen(
     echo: EchoStub,
     clock: SkippingClock,
 ) -> None:
-    """Nothing of it had been sent: it starts when both token and connection are there."""
+    """Nothing of it had been sent: it starts once it has both token and connection."""
     await call(echo)
     clock.advance(3600)
     with authority.hold() as gate:
@@ -196,7 +191,7 @@ async def test_a_cut_while_a_call_waits_for_its_token_is_not_seen(
 async def test_closing_while_the_network_is_frozen_ends_the_calls(
     network: ChaosProxy, channel: AuthorizedChannel, echo: EchoStub
 ) -> None:
-    """It waits for nobody's farewell."""
+    """It does not wait for the peer's end of TLS."""
     await call(echo)
     network.freeze()
     hanging = asyncio.ensure_future(echo.UnaryUnary(b"x", timeout=CALL_TIMEOUT))
@@ -239,7 +234,7 @@ async def tls_echo(tls_channel: AuthorizedChannel) -> EchoStub:
 async def test_a_server_that_is_not_to_be_trusted_gets_no_token(
     arity: Any, plain_server: EchoServer, tls: ChaosProxy, tls_echo: EchoStub, names: Any, trusted: bool
 ) -> None:
-    """Of an unknown authority, or for another name: UNAVAILABLE, and no call arrives."""
+    """From an unknown authority, or for another name: UNAVAILABLE, and no call arrives."""
     await tls.change_certificate(*names, trusted=trusted)
     error = await failed(arity.finish(arity.begin(tls_echo, timeout=CALL_TIMEOUT)))
     assert (error.code(), plain_server.calls) == (grpc.StatusCode.UNAVAILABLE, [])
@@ -248,7 +243,7 @@ async def test_a_server_that_is_not_to_be_trusted_gets_no_token(
 async def test_a_certificate_that_is_renewed_is_not_seen(
     arity: Any, tls: ChaosProxy, tls_channel: AuthorizedChannel, tls_echo: EchoStub, tokens: TokenCache
 ) -> None:
-    """The open connection stays; the one after a cut takes the new one, with the same token."""
+    """The open connection stays; the next one, after a cut, uses the new certificate and the same token."""
     await call(tls_echo)
     await tls.change_certificate()
     await call(tls_echo)

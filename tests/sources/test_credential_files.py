@@ -196,7 +196,9 @@ async def test_a_broken_source_of_subject_tokens_is_an_error_when_it_is_loaded(
     source: Any, token_request: TokenRequest
 ) -> None:
     """google-auth's own check, in our error."""
-    made: Any = aio_authgrpc.external_account(GOOD["external_account"] | {"credential_source": source})
+    made: Any = aio_authgrpc.credentials.external_account(
+        GOOD["external_account"] | {"credential_source": source}
+    )
     with pytest.raises(ConfigurationError, match="refused by google-auth") as caught:
         await made.load(token_request)
     assert caught.value.field == "credential_source"
@@ -222,7 +224,7 @@ async def test_a_broken_source_of_subject_tokens_is_an_error_when_it_is_loaded(
 def test_a_source_of_subject_tokens_of_a_wrong_type_is_named(source: Any, field: str) -> None:
     """At the call."""
     with pytest.raises(ConfigurationError) as caught:
-        aio_authgrpc.external_account(GOOD["external_account"] | {"credential_source": source})
+        aio_authgrpc.credentials.external_account(GOOD["external_account"] | {"credential_source": source})
     assert caught.value.field == f"credential_source.{field}"
 
 
@@ -288,7 +290,7 @@ async def test_the_identity_inside_of_an_impersonation_is_checked_too(
 ) -> None:
     """Its fields have the place before their names."""
     info = GOOD["impersonated_service_account"] | {"source_credentials": source}
-    made: Any = aio_authgrpc.impersonated_service_account(info)
+    made: Any = aio_authgrpc.credentials.impersonated_service_account(info)
     with pytest.raises(ConfigurationError) as caught:
         await made.load(token_request)
     assert caught.value.field == field
@@ -314,7 +316,7 @@ def test_what_google_auth_writes_for_a_user_is_read() -> None:
 def test_arguments_of_a_wrong_type_are_refused(argument: dict[str, Any]) -> None:
     """At the call."""
     with pytest.raises(ConfigurationError) as caught:
-        aio_authgrpc.external_account(GOOD["external_account"], **argument)
+        aio_authgrpc.credentials.external_account(GOOD["external_account"], **argument)
     assert caught.value.field == next(iter(argument))
 
 

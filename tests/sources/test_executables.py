@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from aio_authgrpc import TokenDeadlineExceededError, TokenRefusedError, connect, external_account
+from aio_authgrpc import connect
+from aio_authgrpc.credentials import external_account
+from aio_authgrpc.errors import TokenDeadlineExceededError, TokenRefusedError
 from aio_authgrpc.testing import EchoServer, EchoStub
 
 ALLOWED = "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES"
@@ -73,13 +75,13 @@ import aio_authgrpc
 from aio_authgrpc.testing import EchoServer, EchoStub
 
 async def main():
-    source = aio_authgrpc.external_account(sys.argv[1])
+    source = aio_authgrpc.credentials.external_account(sys.argv[1])
     async with EchoServer() as server, aio_authgrpc.connect(
         server.target, EchoStub, credentials=source, ssl_credentials=server.ssl_credentials
     ) as stub:
         try:
             await stub.UnaryUnary(b"x", timeout=0.5)
-        except aio_authgrpc.TokenDeadlineExceededError:
+        except aio_authgrpc.errors.TokenDeadlineExceededError:
             print("out of time")
 
 asyncio.run(main())

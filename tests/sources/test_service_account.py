@@ -80,7 +80,7 @@ async def test_an_exchange_that_is_asked_for_is_made_without_scopes(
     file: Path, token_request: TokenRequest, authority: Authority
 ) -> None:
     """What was said is done, and the endpoint's refusal is told."""
-    with pytest.raises(aio_authgrpc.TokenRefusedError, match="invalid_scope"):
+    with pytest.raises(aio_authgrpc.errors.TokenRefusedError, match="invalid_scope"):
         await service_account(file, self_signed=False).fetch(token_request)
     assert authority.token_requests == 1
 

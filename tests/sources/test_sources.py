@@ -22,16 +22,15 @@ from aio_authgrpc import (
     AiohttpRequest,
     ConfigurationError,
     Token,
-    TokenRefusedError,
     TokenRequest,
     TokenSource,
-    TokenUnavailableError,
     api_key,
     default,
     static_token,
     token_source,
 )
 from aio_authgrpc._sources.credentials import as_token_source
+from aio_authgrpc.errors import TokenRefusedError, TokenUnavailableError
 from aio_authgrpc.testing import Authority, FakeClock
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]

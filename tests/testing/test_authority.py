@@ -1,4 +1,4 @@
-"""Authority: what it issues, publishes and refuses, asked by google-auth and over plain HTTP."""
+"""Authority: its tokens, published keys and refusals, over google-auth and plain HTTP."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ async def test_service_account_of_google_auth_gets_an_id_token(authority: Author
 
 
 async def test_access_token_is_signed_by_a_published_key(authority: Authority) -> None:
-    """What the authority signs can be verified with its JWKS."""
+    """The JWKS verifies the authority's tokens."""
     keys = await asyncio.to_thread(jwt.PyJWKClient(authority.jwks_url).get_signing_keys)
     token = authority.issue_access_token()
     assert (
@@ -147,7 +147,7 @@ async def test_assertion_for_the_address_of_the_endpoint_is_taken(
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        pytest.param({"iss": "nobody@example.com"}, "account not found", id="unknown-issuer"),
+        pytest.param({"iss": "unknown@example.com"}, "account not found", id="unknown-issuer"),
         pytest.param({"aud": "https://elsewhere.example"}, "Failed audience check", id="wrong-audience"),
         pytest.param({"aud": ["a", "b"]}, "Failed audience check", id="several-audiences"),
         pytest.param({"exp": 1}, "short-lived token", id="expired"),
@@ -169,7 +169,7 @@ async def test_wrong_assertion_is_an_invalid_grant(
 async def test_assertion_without_scope_or_audience_is_an_invalid_scope(
     authority: Authority, http: aiohttp.ClientSession
 ) -> None:
-    """A service account has to say what it wants the token for."""
+    """A service account must ask for scopes or an audience."""
     wrong = assertion(await authority.service_account_info(), scope="")
     status, answer = await post(http, authority.token_uri, grant_type=JWT_BEARER, assertion=wrong)
     assert (status, answer["error"]) == (400, "invalid_scope")
@@ -188,7 +188,7 @@ async def test_assertion_signed_by_another_key_is_an_invalid_grant(
 async def test_assertion_that_is_no_jwt_is_an_invalid_grant(
     authority: Authority, http: aiohttp.ClientSession
 ) -> None:
-    """Nonsense is refused like everything else."""
+    """A malformed assertion is refused like a wrong one."""
     status, answer = await post(http, authority.token_uri, grant_type=JWT_BEARER, assertion="nonsense")
     assert (status, answer["error"]) == (400, "invalid_grant")
 
@@ -210,10 +210,10 @@ async def test_revoked_account_is_an_invalid_grant(authority: Authority) -> None
         await refresh(credentials)
 
 
-async def test_revoking_nobody_is_an_error(authority: Authority) -> None:
+async def test_revoking_an_unknown_email_is_an_error(authority: Authority) -> None:
     """A misspelt email does not pass silently."""
-    with pytest.raises(LookupError, match="nobody"):
-        authority.revoke("nobody@example.com")
+    with pytest.raises(LookupError, match=r"unknown@example\.com"):
+        authority.revoke("unknown@example.com")
 
 
 async def test_assertion_dated_by_another_clock_is_refused_unless_skew_allows_it(
@@ -325,7 +325,7 @@ async def test_keys_of_an_unknown_account_are_not_found(
     authority: Authority, http: aiohttp.ClientSession
 ) -> None:
     """An account without a key file has no keys."""
-    async with http.get(authority.account_jwks_url("nobody@example.com")) as response:
+    async with http.get(authority.account_jwks_url("unknown@example.com")) as response:
         assert response.status == 404
 
 
@@ -342,7 +342,7 @@ async def test_two_open_authorities_share_no_key(authority: Authority) -> None:
 
 
 async def test_secrets_are_in_no_repr(authority: Authority) -> None:
-    """Neither a key nor a recorded request shows what it must not."""
+    """A key and a recorded request show no secret."""
     info = await authority.service_account_info()
     credentials = google.oauth2.service_account.Credentials.from_service_account_info(info, scopes=[SCOPE])
     await refresh(credentials)
@@ -369,7 +369,7 @@ async def test_secrets_are_in_no_repr(authority: Authority) -> None:
 async def test_issued_token_is_as_wrong_as_ordered(
     arguments: dict[str, Any], claim: str, expected: object
 ) -> None:
-    """Each claim can be set apart."""
+    """Each claim can be set separately."""
     async with Authority(clock=FakeClock()) as authority:
         assert claims_of(authority.issue_access_token(**arguments))[claim] == expected
 
@@ -377,14 +377,14 @@ async def test_issued_token_is_as_wrong_as_ordered(
 async def test_self_signed_token_of_an_unknown_account_is_an_error(authority: Authority) -> None:
     """Only an account with a key file can sign."""
     with pytest.raises(LookupError, match="service_account_info"):
-        authority.issue_self_signed_token(audience="a", email="nobody@example.com")
+        authority.issue_self_signed_token(audience="a", email="unknown@example.com")
 
 
 # Requests and faults
 
 
 async def test_every_request_is_recorded(authority: Authority, http: aiohttp.ClientSession) -> None:
-    """The authority remembers what it was asked, and counts token requests."""
+    """The authority records requests, and counts token requests."""
     await get(http, authority.jwks_url)
     await post(http, authority.token_uri, grant_type="password")
     assert [(request.method, request.path) for request in authority.requests] == [
@@ -425,7 +425,7 @@ async def test_fault_ordered_while_requests_are_held_meets_them(
 async def test_failure_lasts_for_its_number_of_requests(
     authority: Authority, http: aiohttp.ClientSession
 ) -> None:
-    """An order is for as many requests as it says."""
+    """An order concerns its number of requests."""
     authority.fail(503, times=2)
     answers = [await post(http, authority.token_uri, grant_type="x") for _ in range(3)]
     assert [status for status, _ in answers] == [503, 503, 400]
@@ -434,7 +434,7 @@ async def test_failure_lasts_for_its_number_of_requests(
 async def test_failure_until_further_notice_ends_with_behave(
     authority: Authority, http: aiohttp.ClientSession
 ) -> None:
-    """An order for every request holds until it is taken back."""
+    """An order without a number ends with `behave()`."""
     authority.fail(429, times=None, headers={"retry-after": "7"})
     async with http.post(authority.token_uri) as response:
         assert (response.status, response.headers["retry-after"]) == (429, "7")
@@ -453,7 +453,7 @@ async def test_orders_leave_the_other_paths_alone(authority: Authority, http: ai
 
 
 def test_order_for_no_request_is_an_error() -> None:
-    """Zero requests is a slip."""
+    """Zero requests is a mistake."""
     with pytest.raises(ValueError, match="times"):
         Authority().fail(times=0)
 
@@ -490,8 +490,8 @@ async def test_delayed_answer_waits_for_the_clock(http: aiohttp.ClientSession) -
 
 
 @pytest.mark.parametrize("wait", ["hold", "delay"])
-async def test_closing_does_not_wait_for_those_who_wait(http: aiohttp.ClientSession, wait: str) -> None:
-    """Closing ends requests that are held or delayed."""
+async def test_closing_does_not_wait_for_held_requests(http: aiohttp.ClientSession, wait: str) -> None:
+    """Closing ends held and delayed requests."""
     clock = FakeClock()
     async with Authority(clock=clock) as authority:
         gate = authority.hold()

@@ -1,4 +1,4 @@
-"""BookstoreServer: whom the guard lets in, and how it refuses the others."""
+"""BookstoreServer: the calls that its guard lets in, and its refusals."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_id_token_for_the_server_is_let_in(server: BookstoreServer, author
 
 
 async def test_access_token_is_let_in(server: BookstoreServer, authority: Authority) -> None:
-    """An access token of the authority is good too."""
+    """An access token of the authority is accepted too."""
     assert await list_shelves(server, bearer(authority.issue_access_token())) == 2
 
 
@@ -87,7 +87,7 @@ async def test_token_for_the_configured_audience_is_let_in(authority: Authority,
 async def test_self_signed_token_of_an_accepted_account_is_let_in(
     authority: Authority, clock: FakeClock
 ) -> None:
-    """A service account that is accepted may sign for itself."""
+    """An accepted service account may sign its own tokens."""
     await authority.service_account_info(EMAIL)
     async with BookstoreServer(authority, accept=[EMAIL], clock=clock) as server:
         token = authority.issue_self_signed_token(audience=server.audience, email=EMAIL)
@@ -125,7 +125,7 @@ async def test_plaintext_server_lets_in_over_plaintext(authority: Authority, clo
 
 
 async def test_server_without_issuers_asks_for_no_token() -> None:
-    """Without anybody to trust there is no authentication, as in Endpoints."""
+    """Without issuers the guard is off, as in Endpoints."""
     async with BookstoreServer() as server:
         assert await list_shelves(server) == 2
 
@@ -147,7 +147,7 @@ async def with_foreign_key(authority: Authority, server: BookstoreServer, key_id
             id="wrong-audience",
         ),
         pytest.param(
-            {"issuer": "nobody"}, UNAUTHENTICATED, "Jwt issuer is not configured", id="wrong-issuer"
+            {"issuer": "another-issuer"}, UNAUTHENTICATED, "Jwt issuer is not configured", id="wrong-issuer"
         ),
         pytest.param({"lifetime": -61}, UNAUTHENTICATED, "Jwt is expired", id="expired-beyond-the-skew"),
         pytest.param({"not_before": 61}, UNAUTHENTICATED, "Jwt not yet valid", id="not-yet-beyond-the-skew"),
@@ -168,14 +168,14 @@ async def test_wrong_claim_is_refused_like_espv2(
 async def test_time_missed_within_the_skew_is_let_in(
     server: BookstoreServer, authority: Authority, arguments: dict[str, Any]
 ) -> None:
-    """A minute of difference between clocks is forgiven."""
+    """Clocks may differ by a minute."""
     assert await list_shelves(server, bearer(authority.issue_access_token(**arguments))) == 2
 
 
 async def test_token_expires_when_the_clock_moves(
     server: BookstoreServer, authority: Authority, clock: FakeClock
 ) -> None:
-    """The same token is good until its time and the skew are over."""
+    """A token is accepted until its expiry plus the skew."""
     token = bearer(authority.issue_access_token())
     clock.advance(3660)
     assert await list_shelves(server, token) == 2
@@ -197,7 +197,7 @@ async def test_token_expires_when_the_clock_moves(
 async def test_call_without_a_readable_token_is_unauthenticated(
     server: BookstoreServer, metadata: Metadata, details: str
 ) -> None:
-    """No token, or none that can be read, is UNAUTHENTICATED."""
+    """A missing or unreadable token is UNAUTHENTICATED."""
     error = await refusal(server, *metadata)
     assert error.code() is UNAUTHENTICATED
     assert str(error.details()).startswith(details)
@@ -213,7 +213,7 @@ async def test_call_without_a_readable_token_is_unauthenticated(
 async def test_bad_signature_is_unauthenticated(
     server: BookstoreServer, authority: Authority, key_id: str | None, details: str
 ) -> None:
-    """What no published key signed is UNAUTHENTICATED."""
+    """A token signed by an unpublished key is UNAUTHENTICATED."""
     error = await refusal(server, bearer(await with_foreign_key(authority, server, key_id)))
     assert (error.code(), error.details()) == (UNAUTHENTICATED, details)
 
@@ -221,7 +221,7 @@ async def test_bad_signature_is_unauthenticated(
 async def test_self_signed_token_of_another_account_is_unauthenticated(
     authority: Authority, clock: FakeClock
 ) -> None:
-    """An account that is not accepted may not sign, though the authority knows it."""
+    """Only accepted accounts may sign, even if the authority knows others."""
     await authority.service_account_info(EMAIL)
     async with BookstoreServer(authority, accept=["other@example.com"], clock=clock) as server:
         token = authority.issue_self_signed_token(audience=server.audience, email=EMAIL)
@@ -232,7 +232,7 @@ async def test_self_signed_token_of_another_account_is_unauthenticated(
 async def test_claim_of_a_wrong_type_is_refused(
     server: BookstoreServer, authority: Authority, claims: Mapping[str, object]
 ) -> None:
-    """A strange claim is refused, and breaks nothing."""
+    """A claim of a wrong type is refused, and the server goes on."""
     token = authority.sign({"iss": authority.issuer, "aud": server.audience} | dict(claims))
     assert (await refusal(server, bearer(token))).code() in {
         UNAUTHENTICATED,
@@ -256,14 +256,14 @@ async def test_refusal_carries_a_challenge(server: BookstoreServer, token: Metad
 
 
 async def test_keys_are_fetched_once(server: BookstoreServer, authority: Authority) -> None:
-    """The second call goes by the keys that the first one fetched."""
+    """The second call uses the keys that the first one fetched."""
     for _ in range(2):
         await list_shelves(server, bearer(authority.issue_access_token()))
     assert [request.path for request in authority.requests] == ["/jwks"]
 
 
 async def test_rotated_key_is_fetched(server: BookstoreServer, authority: Authority) -> None:
-    """A key id that is new makes the server look again."""
+    """An unknown key id makes the server fetch the keys again."""
     await list_shelves(server, bearer(authority.issue_access_token()))
     await authority.rotate_keys(keep_old=False)
     assert await list_shelves(server, bearer(authority.issue_access_token())) == 2
@@ -272,7 +272,7 @@ async def test_rotated_key_is_fetched(server: BookstoreServer, authority: Author
 async def test_key_that_left_is_good_until_the_keys_are_forgotten(
     server: BookstoreServer, authority: Authority
 ) -> None:
-    """A server that keeps keys notices a removal when it drops them."""
+    """A removed key stays accepted until the server drops its cached keys."""
     token = bearer(authority.issue_access_token())
     await list_shelves(server, token)
     await authority.rotate_keys(keep_old=False)
@@ -285,7 +285,7 @@ async def test_key_that_left_is_good_until_the_keys_are_forgotten(
 async def test_keys_that_cannot_be_fetched_are_unauthenticated(
     server: BookstoreServer, authority: Authority, fault: str
 ) -> None:
-    """Trouble at the key server is the caller's too, and passes."""
+    """A failing key server refuses calls until it recovers."""
     getattr(authority, fault)(times=None, path="/jwks")
     token = bearer(authority.issue_access_token())
     error = await refusal(server, token)
@@ -305,7 +305,7 @@ async def test_keys_that_cannot_be_fetched_are_unauthenticated(
     ],
 )
 async def test_call_without_a_good_api_key_is_refused(metadata: Metadata, code: grpc.StatusCode) -> None:
-    """Where keys are demanded, none and a wrong one are told apart."""
+    """A missing key and a wrong key get different codes."""
     async with BookstoreServer(api_keys={"good"}) as server:
         assert (await refusal(server, *metadata)).code() is code
 
@@ -318,7 +318,7 @@ async def test_call_with_an_api_key_and_a_token_is_let_in(authority: Authority, 
         assert await list_shelves(server, token, ("x-api-key", "good")) == 2
 
 
-# The rest
+# The handler, and arguments
 
 
 class NamedShelf(InMemoryBookstore):
@@ -329,7 +329,7 @@ class NamedShelf(InMemoryBookstore):
 
 
 async def test_handler_reads_who_is_calling(authority: Authority, clock: FakeClock) -> None:
-    """The validated payload is in the handler's reach, each call's own."""
+    """Each handler reads the validated payload of its own call."""
     async with (
         BookstoreServer(authority, service=NamedShelf(), clock=clock) as server,
         grpc.aio.secure_channel(server.target, server.ssl_credentials) as channel,

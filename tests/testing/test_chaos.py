@@ -1,4 +1,4 @@
-"""The chaos proxy: what it does to connections, seen by a client of plain sockets and one of HTTP."""
+"""ChaosProxy: its faults, as clients of plain sockets and of HTTP see them."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ async def get(session: aiohttp.ClientSession, proxy: ChaosProxy) -> int:
         return len(await response.read())
 
 
-async def test_it_passes_on_what_it_is_not_told_to_spoil(
+async def test_without_an_order_it_passes_everything_on(
     session: aiohttp.ClientSession, proxy: ChaosProxy
 ) -> None:
-    """Both ways, and keeps the connection."""
+    """In both directions, over a kept connection."""
     assert await get(session, proxy) == await get(session, proxy) > 300
     assert (proxy.connections, proxy.open_connections) == (1, 1)
 
 
 @pytest.mark.parametrize("after", [0, 100])
 async def test_a_reset_is_a_reset(session: aiohttp.ClientSession, proxy: ChaosProxy, after: int) -> None:
-    """TCP RST, for the connections that it was ordered for and no other; aiohttp asks twice by itself."""
+    """TCP RST, for the ordered number of connections; aiohttp itself tries twice."""
     proxy.reset_connections(after=after, times=2)
     with pytest.raises(aiohttp.ClientError) as caught:
         await get(session, proxy)
@@ -49,7 +49,7 @@ async def test_a_reset_is_a_reset(session: aiohttp.ClientSession, proxy: ChaosPr
 
 
 async def test_an_end_in_the_middle_is_no_reset(session: aiohttp.ClientSession, proxy: ChaosProxy) -> None:
-    """TCP FIN: the client finds that something is missing."""
+    """TCP FIN: the client reports an incomplete answer."""
     proxy.end_connections(after=250)
     with pytest.raises(aiohttp.ClientPayloadError, match="not completed") as caught:
         await get(session, proxy)
@@ -59,7 +59,7 @@ async def test_an_end_in_the_middle_is_no_reset(session: aiohttp.ClientSession, 
 async def test_a_held_connection_goes_on_when_it_is_released(
     session: aiohttp.ClientSession, proxy: ChaosProxy, authority: Authority
 ) -> None:
-    """Until then nothing of it arrives."""
+    """Nothing of it arrives before."""
     with proxy.hold() as gate:
         getting = asyncio.create_task(get(session, proxy))
         await gate.arrived.wait()
@@ -70,7 +70,7 @@ async def test_a_held_connection_goes_on_when_it_is_released(
 async def test_answers_are_late_by_the_clock(
     session: aiohttp.ClientSession, proxy: ChaosProxy, fake_clock: FakeClock
 ) -> None:
-    """The request has arrived, and its answer waits."""
+    """The request has arrived, and its answer waits for the clock."""
     proxy.delay(5)
     getting = asyncio.create_task(get(session, proxy))
     await fake_clock.wait_for_sleepers()
@@ -95,7 +95,7 @@ async def test_a_trickle_is_a_byte_at_a_time(proxy: ChaosProxy, fake_clock: Fake
 
 
 async def test_a_cut_resets_all_that_are_open(session: aiohttp.ClientSession, proxy: ChaosProxy) -> None:
-    """And says how many they were."""
+    """And returns their number."""
     await get(session, proxy)
     assert (proxy.cut(), proxy.cut()) == (1, 0)
     await proxy.wait_until_idle()
@@ -105,7 +105,7 @@ async def test_a_cut_resets_all_that_are_open(session: aiohttp.ClientSession, pr
 async def test_a_frozen_network_passes_nothing_on(
     session: aiohttp.ClientSession, proxy: ChaosProxy, authority: Authority
 ) -> None:
-    """Also on a connection that is open already."""
+    """Also on an open connection."""
     await get(session, proxy)
     with proxy.freeze() as gate:
         getting = asyncio.create_task(get(session, proxy))
@@ -116,7 +116,7 @@ async def test_a_frozen_network_passes_nothing_on(
 
 
 async def test_down_and_up_again_on_the_same_port(session: aiohttp.ClientSession, proxy: ChaosProxy) -> None:
-    """Refused in between; both may be said twice."""
+    """Connections are refused in between; both methods are idempotent."""
     port = proxy.port
     await proxy.go_down()
     await proxy.go_down()
@@ -127,7 +127,7 @@ async def test_down_and_up_again_on_the_same_port(session: aiohttp.ClientSession
     assert (await get(session, proxy) > 0, proxy.port) == (True, port)
 
 
-async def test_to_behave_forgets_what_was_ordered(session: aiohttp.ClientSession, proxy: ChaosProxy) -> None:
+async def test_behave_forgets_the_orders(session: aiohttp.ClientSession, proxy: ChaosProxy) -> None:
     """For all connections to come."""
     proxy.reset_connections(times=None)
     proxy.hold()
@@ -136,7 +136,7 @@ async def test_to_behave_forgets_what_was_ordered(session: aiohttp.ClientSession
     assert await get(session, proxy)
 
 
-async def test_a_server_that_is_not_there_ends_the_connection(session: aiohttp.ClientSession) -> None:
+async def test_a_server_that_is_down_ends_the_connection(session: aiohttp.ClientSession) -> None:
     """The proxy itself goes on."""
     async with ChaosProxy("127.0.0.1:1") as proxy:
         with pytest.raises(aiohttp.ClientError):
@@ -161,8 +161,8 @@ async def test_its_certificate_changes_between_connections(
                 assert not trusted
 
 
-async def test_closing_ends_what_is_held(authority: Authority) -> None:
-    """And the client finds out."""
+async def test_closing_ends_held_connections(authority: Authority) -> None:
+    """And the client gets an error."""
     async with ChaosProxy(authority.url) as proxy:
         gate = proxy.hold()
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
@@ -174,7 +174,7 @@ async def test_closing_ends_what_is_held(authority: Authority) -> None:
 
 @pytest.mark.parametrize("target", ["localhost", "http://localhost", "nonsense://"])
 def test_a_target_without_a_port_is_refused(target: str) -> None:
-    """It says what to write."""
+    """The error says what to pass."""
     with pytest.raises(ValueError, match="host:port"):
         ChaosProxy(target)
 
@@ -185,7 +185,7 @@ async def test_without_tls_there_is_no_certificate(proxy: ChaosProxy) -> None:
         proxy.client_context()
 
 
-async def test_before_it_is_open_it_is_nowhere() -> None:
+async def test_before_it_is_open_it_has_no_address() -> None:
     """One clear error, in the words of all fakes."""
     with pytest.raises(RuntimeError, match="not open"):
         ChaosProxy("localhost:1").port  # noqa: B018 - it raises
@@ -198,7 +198,7 @@ async def test_before_it_is_open_it_is_nowhere() -> None:
 async def test_an_answer_is_spoiled_once(
     session: aiohttp.ClientSession, authority: Authority, order: str
 ) -> None:
-    """Half of the body, or another content type; the next is whole."""
+    """Half of the body, or another content type; the next answer is complete."""
     getattr(authority, order)(path="*")
     answers = []
     for _ in range(2):
@@ -217,7 +217,7 @@ async def test_a_flood_has_no_end(session: aiohttp.ClientSession, authority: Aut
 
 
 async def test_a_redirect_names_another_place(session: aiohttp.ClientSession, authority: Authority) -> None:
-    """307, unless told otherwise."""
+    """307 by default."""
     authority.redirect("http://127.0.0.1:9/", path="*")
     async with session.get(authority.jwks_url, allow_redirects=False) as response:
         assert (response.status, response.headers["Location"]) == (307, "http://127.0.0.1:9/")

@@ -44,7 +44,7 @@ async def test_sleeper_wakes_when_it_is_due() -> None:
 
 
 async def test_sleepers_wake_in_the_order_of_their_times() -> None:
-    """One long step wakes the earliest first, whoever fell asleep first."""
+    """One long step wakes the sleepers by their due time, not by the order of their arrival."""
     clock, woken = FakeClock(), list[float]()
 
     async def sleep(seconds: float) -> None:
@@ -59,7 +59,7 @@ async def test_sleepers_wake_in_the_order_of_their_times() -> None:
 
 
 async def test_steps_that_do_not_add_up_in_floats_wake_the_sleeper() -> None:
-    """Ten steps of a tenth are a second, whatever floats say."""
+    """Ten steps of a tenth are a second, despite the rounding of floats."""
     clock = FakeClock(monotonic=0)
     task = asyncio.create_task(clock.sleep(1))
     await clock.wait_for_sleepers()
@@ -68,7 +68,7 @@ async def test_steps_that_do_not_add_up_in_floats_wake_the_sleeper() -> None:
     await task
 
 
-async def test_jump_wakes_nobody() -> None:
+async def test_jump_wakes_no_sleeper() -> None:
     """Sleep is monotonic time; a jump of the wall clock does not end it."""
     clock = FakeClock()
     task = asyncio.create_task(clock.sleep(1))
@@ -91,12 +91,12 @@ async def test_cancelled_sleeper_is_forgotten() -> None:
 
 
 async def test_sleep_of_zero_returns_without_an_advance() -> None:
-    """Sleeping for no time lets the others run, and no more."""
+    """Sleeping for no time only lets other tasks run."""
     await FakeClock().sleep(0)
 
 
 async def test_next_wake_up_is_the_nearest() -> None:
-    """The clock tells how far to advance to wake the first."""
+    """The clock tells how far to advance to wake the first sleeper."""
     clock = FakeClock()
     assert clock.next_wake_up is None
     tasks = [asyncio.create_task(clock.sleep(seconds)) for seconds in (8, 4)]

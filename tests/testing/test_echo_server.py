@@ -1,4 +1,4 @@
-"""EchoServer: four arities, and what it can be told."""
+"""EchoServer: four arities, refusals and holds."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ async def test_sts_refreshes_only_who_shows_the_clients_secret(ask: Client, clou
 
 @pytest.mark.parametrize("method", ["generateAccessToken", "generateIdToken", "signBlob", "signJwt"])
 async def test_iam_refuses_who_shows_no_token_of_the_authority(ask: Client, method: str) -> None:
-    """None, or one that nobody signed."""
+    """A missing bearer, or one with an unknown signature."""
     forged = {"Authorization": "Bearer " + jwt.encode({"iss": "me"}, "x" * 32)}
     assert (await ask(f"{ACCOUNTS}/{EMAIL}:{method}", "POST", json={}))[0] == 401
     assert (await ask(f"{ACCOUNTS}/{EMAIL}:{method}", "POST", json={}, headers=forged))[0] == 401
@@ -173,7 +173,7 @@ async def test_iam_impersonates_for_as_long_as_it_was_asked(authority: Authority
 
 
 async def test_iam_signs_with_the_accounts_key(ask: Client, cloud: GoogleCloud) -> None:
-    """And for nobody whose key it has not."""
+    """And for no account without a key."""
     headers = {"Authorization": f"Bearer {cloud.authority.issue_access_token()}"}
     payload = {"payload": base64.b64encode(b"x").decode()}
     assert (await ask(f"{ACCOUNTS}/{EMAIL}:signBlob", "POST", json=payload, headers=headers))[0] == 404

@@ -42,7 +42,7 @@ async def test_closed_before_it_opened_cannot_be_opened(make: Callable[[], Serve
 
 @each_server
 async def test_forgotten_while_open_warns(make: Callable[[], Server]) -> None:
-    """A server that nobody closed speaks up when it is collected."""
+    """A server that was never closed warns when it is collected."""
     server = make()
     await server.__aenter__()
     with pytest.warns(ResourceWarning, match="was never closed"):
@@ -52,7 +52,7 @@ async def test_forgotten_while_open_warns(make: Callable[[], Server]) -> None:
 
 @each_server
 async def test_closed_server_refuses_connections(make: Callable[[], Server]) -> None:
-    """After closing nobody listens."""
+    """The port is closed afterwards."""
     async with make() as server:
         port = int(address(server).rpartition(":")[2])
     with pytest.raises(ConnectionRefusedError):

@@ -11,21 +11,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from cryptography.hazmat.primitives import serialization
 from google.auth.exceptions import MalformedError, MutualTLSChannelError
 
 from aio_authgrpc import (
     AuthGrpcError,
-    ClientCertificateError,
     ConfigurationError,
-    TlsArgumentsError,
+    SslCredentials,
     client_certificate_files,
     connect,
     secure_authorized_channel,
     static_token,
 )
-from aio_authgrpc._tls.credentials import TlsSource
+from aio_authgrpc.errors import ClientCertificateError, TlsArgumentsError
 from aio_authgrpc.testing import EchoServer, EchoStub
 
 TOKEN = static_token("abc")
@@ -43,8 +43,7 @@ async def names_seen(server: EchoServer, callback: Any, **arguments: Any) -> tup
         server.target,
         EchoStub,
         credentials=TOKEN,
-        client_cert_callback=callback,
-        root_certificates=server.ca_pem,
+        ssl_credentials=SslCredentials(root_certificates=server.ca_pem, client_certificate=callback),
         **arguments,
     ) as stub:
         await stub.UnaryUnary(b"x", timeout=10)
@@ -102,7 +101,7 @@ def test_a_chain_that_is_half_written_is_refused(client_files: Any, length: int)
 
 def test_a_path_that_is_none_is_named() -> None:
     """As every file that cannot be read."""
-    with pytest.raises(ClientCertificateError, match=r"'cert\\x00\.pem' is no path"):
+    with pytest.raises(ClientCertificateError, match=r"'cert\\x00\.pem' is not a path"):
         client_certificate_files("cert\0.pem")()
 
 
@@ -112,7 +111,8 @@ async def test_a_large_file_of_root_certificates_is_used_to_its_end(
     """The authority may stand after the first MiB."""
     path = tmp_path / "ca.pem"
     path.write_bytes(b"# a comment\n" * 100_000 + echo_server.ca_pem)
-    async with connect(echo_server.target, EchoStub, credentials=TOKEN, root_certificates=path) as stub:
+    roots = SslCredentials(root_certificates=path)
+    async with connect(echo_server.target, EchoStub, credentials=TOKEN, ssl_credentials=roots) as stub:
         assert await stub.UnaryUnary(b"x", timeout=10) == b"x"
 
 
@@ -145,22 +145,19 @@ async def test_root_certificates_are_a_path_or_bytes(
     """Text around the certificates, in whatever encoding, is left alone."""
     path = tmp_path / "ca.pem"
     path.write_bytes("# Zertifizierungsstelle für Tests\n".encode("latin-1") + echo_server.ca_pem)
-    async with connect(
-        echo_server.target, EchoStub, credentials=TOKEN, root_certificates=given(path)
-    ) as stub:
+    roots = SslCredentials(root_certificates=given(path))
+    async with connect(echo_server.target, EchoStub, credentials=TOKEN, ssl_credentials=roots) as stub:
         assert await stub.UnaryUnary(b"x", timeout=10) == b"x"
 
 
 async def test_the_seeds_function_takes_root_certificates_too(client_files: Any) -> None:
-    """Beside a callback, for mutual TLS with an authority of one's own."""
+    """Beside a client certificate, for mutual TLS with an authority of one's own."""
     server = client_files.server
-    async with secure_authorized_channel(
-        TOKEN,
-        None,
-        server.target,
-        client_cert_callback=client_certificate_files(client_files.cert, client_files.key),
+    both = SslCredentials(
+        client_certificate=client_certificate_files(client_files.cert, client_files.key),
         root_certificates=server.ca_pem,
-    ) as channel:
+    )
+    async with secure_authorized_channel(TOKEN, None, server.target, ssl_credentials=both) as channel:
         assert await EchoStub(channel).UnaryUnary(b"x", timeout=10) == b"x"
 
 
@@ -249,9 +246,9 @@ BAD_FILES = [
     pytest.param(two_keys, "client.key holds more than one private key", id="two-keys"),
     pytest.param(large, "client.pem is larger than 1 MiB", id="large"),
     pytest.param(swap_keys, "client.key is not the key of .*client.pem", id="another-key"),
-    pytest.param(encrypt, "client.key is encrypted: pass its passphrase", id="encrypted"),
+    pytest.param(encrypt, "client.key is encrypted: pass client_certificate_files", id="encrypted"),
     pytest.param(
-        lambda files: (files.cert.unlink(), files.cert.mkdir()), "client.pem is no regular", id="directory"
+        lambda files: (files.cert.unlink(), files.cert.mkdir()), "client.pem is not a regular", id="directory"
     ),
 ]
 
@@ -263,8 +260,9 @@ async def test_files_that_cannot_be_used_are_named(
     """On opening, as google-auth's error and ours, with the cause; the server sees no byte."""
     spoil(client_files)
     callback = client_certificate_files(client_files.cert, client_files.key)
+    tls = SslCredentials(client_certificate=callback)
     with pytest.raises(MutualTLSChannelError, match=message) as caught:
-        async with connect(listener.target, EchoStub, credentials=TOKEN, client_cert_callback=callback):
+        async with connect(listener.target, EchoStub, credentials=TOKEN, ssl_credentials=tls):
             pytest.fail("it was opened")
     assert isinstance(caught.value, ClientCertificateError)
     assert caught.value.__cause__ is not None
@@ -300,21 +298,25 @@ def fail() -> tuple[bytes, bytes]:
 @pytest.mark.parametrize(
     ("callback", "message"),
     [
-        pytest.param(fail, "it failed: OSError", id="raises"),
-        pytest.param(sys.exit, "it failed: SystemExit", id="exits"),
-        pytest.param(coroutine_that(SystemExit), "it failed: SystemExit", id="coroutine-exits"),
-        pytest.param(coroutine_that(asyncio.CancelledError), "it failed: CancelledError", id="cancelled"),
-        pytest.param(lambda: None, "it must return .* as PEM bytes", id="none"),
-        pytest.param(lambda: 5, "it must return .* as PEM bytes", id="number"),
-        pytest.param(lambda: (b"-----BEGIN",), "it must return .* as PEM bytes", id="one"),
-        pytest.param(lambda: (b"", b"", b""), "it must return .* as PEM bytes", id="three"),
-        pytest.param(lambda: ("text", "text"), "it must return .* as PEM bytes", id="text"),
-        pytest.param(lambda: (b"no pem", b"no pem"), "what it returned holds no certificate", id="no-pem"),
+        pytest.param(fail, "the function raised OSError", id="raises"),
+        pytest.param(sys.exit, "the function raised SystemExit", id="exits"),
+        pytest.param(coroutine_that(SystemExit), "the function raised SystemExit", id="coroutine-exits"),
+        pytest.param(
+            coroutine_that(asyncio.CancelledError), "the function raised CancelledError", id="cancelled"
+        ),
+        pytest.param(lambda: None, "the function must return .* as PEM bytes", id="none"),
+        pytest.param(lambda: 5, "the function must return .* as PEM bytes", id="number"),
+        pytest.param(lambda: (b"-----BEGIN",), "the function must return .* as PEM bytes", id="one"),
+        pytest.param(lambda: (b"", b"", b""), "the function must return .* as PEM bytes", id="three"),
+        pytest.param(lambda: ("text", "text"), "the function must return .* as PEM bytes", id="text"),
+        pytest.param(
+            lambda: (b"no pem", b"no pem"), "the returned certificate holds no certificate", id="no-pem"
+        ),
     ],
 )
 async def test_a_callback_that_gives_no_certificate_is_one_error(callback: Any, message: str) -> None:
     """google-auth's MutualTLSChannelError, on opening, with the cause."""
-    with pytest.raises(MutualTLSChannelError, match=f"client_cert_callback: {message}") as caught:
+    with pytest.raises(MutualTLSChannelError, match=f"client_certificate: {message}") as caught:
         await secure_authorized_channel(TOKEN, None, "host", client_cert_callback=callback)
     assert caught.value.__cause__ is not None
 
@@ -323,7 +325,7 @@ async def test_a_callbacks_key_of_another_certificate_is_an_error(client_files: 
     """Every RPC would fail with "Failed to create security handshaker"."""
     swap_keys(client_files)
     pair = (client_files.cert.read_bytes(), client_files.key.read_bytes())
-    with pytest.raises(ClientCertificateError, match="is not the key of what it returned"):
+    with pytest.raises(ClientCertificateError, match="is not the key of the returned certificate"):
         await names_seen(client_files.server, lambda: pair)
 
 
@@ -336,9 +338,10 @@ async def test_a_callback_that_hangs_is_bounded(blocks: bool) -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    source = TlsSource(None, (lambda: release.wait(15) or fail()) if blocks else wait, timeout=0.05)  # type: ignore[arg-type]  # wait() returns True
-    with pytest.raises(ClientCertificateError, match=r"took more than 0\.05 s") as caught:
-        await source.read()
+    function = (lambda: release.wait(15) or fail()) if blocks else wait
+    credentials = SslCredentials(client_certificate=function, timeout=0.05)  # type: ignore[arg-type]  # wait() returns True
+    with pytest.raises(ClientCertificateError, match=r"the function took more than 0\.05 s") as caught:
+        await credentials.load()
     release.set()
     assert isinstance(caught.value.__cause__, TimeoutError)
 
@@ -362,69 +365,75 @@ async def test_root_certificates_that_cannot_be_used_are_named(
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ConfigurationError, match=rf"roots\.pem {message}") as caught:
-        async with connect(listener.target, EchoStub, credentials=TOKEN, root_certificates=path):
+        roots = SslCredentials(root_certificates=path)
+        async with connect(listener.target, EchoStub, credentials=TOKEN, ssl_credentials=roots):
             pytest.fail("it was opened")
     assert (caught.value.field, listener.connections) == ("root_certificates", 0)
 
 
 async def test_root_certificates_that_are_a_pipe_do_not_hang(tmp_path: Path) -> None:
-    """Whoever opened it would wait for a writer."""
+    """Opening a pipe waits for its writer."""
     import os
 
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ConfigurationError, match="no regular file"):
-        async with connect("host", EchoStub, credentials=TOKEN, root_certificates=tmp_path / "pipe"):
-            pytest.fail("it was opened")
+    with pytest.raises(ConfigurationError, match="not a regular file"):
+        await SslCredentials(root_certificates=tmp_path / "pipe")
 
 
 # What excludes each other
 
 
-@pytest.mark.parametrize(
-    ("arguments", "field"),
-    [
-        ({"ssl_credentials": True, "client_cert_callback": fail}, "ssl_credentials"),
-        ({"ssl_credentials": True, "root_certificates": b"pem"}, "ssl_credentials"),
-        ({"plaintext": True, "ssl_credentials": True}, "plaintext"),
-        ({"plaintext": True, "client_cert_callback": fail}, "plaintext"),
-        ({"plaintext": True, "root_certificates": b"pem"}, "plaintext"),
-    ],
-)
-def test_arguments_that_exclude_each_other_are_google_auths_error_too(
-    arguments: dict[str, Any], field: str
-) -> None:
+@pytest.mark.parametrize("tls", [SslCredentials(), grpc.ssl_channel_credentials()], ids=["ours", "grpc"])
+@pytest.mark.parametrize("field", ["plaintext", "ssl_credentials"])
+def test_arguments_that_exclude_each_other_are_google_auths_error_too(tls: Any, field: str) -> None:
     """MalformedError, ValueError and ours in one, at the call."""
-    import grpc
-
-    if "ssl_credentials" in arguments:
-        arguments = {**arguments, "ssl_credentials": grpc.ssl_channel_credentials()}
     with pytest.raises(MalformedError) as caught:
-        connect("host", EchoStub, credentials=TOKEN, **arguments)
-    assert all(isinstance(caught.value, kind) for kind in (TlsArgumentsError, ValueError, AuthGrpcError))
+        if field == "plaintext":
+            connect("host", EchoStub, credentials=TOKEN, plaintext=True, ssl_credentials=tls)
+        else:
+            secure_authorized_channel(TOKEN, None, "host", tls, fail)
+    assert isinstance(caught.value, TlsArgumentsError)
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, AuthGrpcError)
     assert caught.value.field == field
 
 
-@pytest.mark.parametrize(
-    ("arguments", "field"),
-    [
-        ({"root_certificates": "-----BEGIN CERTIFICATE-----"}, "root_certificates"),
-        ({"root_certificates": 1}, "root_certificates"),
-        ({"root_certificates": ""}, "root_certificates"),
-        ({"root_certificates": b""}, "root_certificates"),
-        ({"authority": ""}, "authority"),
-        ({"authority": "a b\n"}, "authority"),
-        ({"authority": "https://host"}, "authority"),
-        ({"client_cert_callback": "cert.pem"}, "client_cert_callback"),
-        ({"certificate_refresh_interval": 0}, "certificate_refresh_interval"),
-        ({"certificate_refresh_interval": float("inf")}, "certificate_refresh_interval"),
-        ({"certificate_refresh_interval": "1 h"}, "certificate_refresh_interval"),
-    ],
-)
-def test_a_mistake_is_an_error_at_the_call(arguments: dict[str, Any], field: str) -> None:
+@pytest.mark.parametrize("authority", ["", "a b\n", "https://host"])
+def test_a_wrong_authority_is_an_error_at_the_call(authority: str) -> None:
     """Before anything is opened; `field` names the argument."""
     with pytest.raises(ConfigurationError) as caught:
-        connect("host", EchoStub, credentials=TOKEN, **arguments)
+        connect("host", EchoStub, credentials=TOKEN, authority=authority)
+    assert caught.value.field == "authority"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("root_certificates", "-----BEGIN CERTIFICATE-----"),
+        ("root_certificates", 1),
+        ("root_certificates", ""),
+        ("root_certificates", b""),
+        ("client_certificate", "cert.pem"),
+        ("refresh_interval", 0),
+        ("refresh_interval", float("inf")),
+        ("refresh_interval", "1 h"),
+        ("timeout", 0),
+        ("timeout", -1),
+        ("timeout", "1"),
+        ("timeout", None),
+    ],
+)
+def test_wrong_settings_are_an_error_at_the_call(field: str, value: Any) -> None:
+    """Before anything is read; `field` names the argument."""
+    with pytest.raises(ConfigurationError) as caught:
+        SslCredentials(**{field: value})
     assert caught.value.field == field
+
+
+def test_the_seeds_callback_is_checked_at_the_call() -> None:
+    """By the seed's name for it."""
+    with pytest.raises(ConfigurationError, match=r"client_cert_callback: expected a function, not str"):
+        secure_authorized_channel(TOKEN, None, "host", client_cert_callback="cert.pem")  # type: ignore[arg-type]  # the mistake
 
 
 @pytest.mark.parametrize("arguments", [(1,), ("cert", 1)])

@@ -17,18 +17,13 @@ import grpc.aio
 import pytest
 import trustme
 
-from aio_authgrpc import (
-    AuthorizedChannel,
-    ChannelClosedError,
-    ClientCertificateError,
-    TokenCache,
-    client_certificate_files,
-    connect,
-    static_token,
-)
+from aio_authgrpc import AuthorizedChannel, SslCredentials, client_certificate_files, connect, static_token
 from aio_authgrpc._channels.rotating import RotatingChannel
-from aio_authgrpc._tls.credentials import TlsSettings, TlsSource
+from aio_authgrpc._tls.credentials import tls_source
+from aio_authgrpc._tls.settings import TlsSettings
+from aio_authgrpc.errors import ChannelClosedError, ClientCertificateError
 from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock
+from aio_authgrpc.tokens import TokenCache
 
 TOKEN = static_token("abc")
 SHUTDOWN = grpc.ChannelConnectivity.SHUTDOWN
@@ -45,7 +40,8 @@ class Rotation:
 
     async def open(self) -> None:
         callback = client_certificate_files(self.files.cert, self.files.key)
-        source = TlsSource(self.files.server.ca_pem, callback)
+        roots = self.files.server.ca_pem
+        source = tls_source(SslCredentials(root_certificates=roots, client_certificate=callback))
         self.channel = RotatingChannel(
             self.make, await source.read(), source.read, interval=600, clock=self.clock
         )
@@ -349,9 +345,11 @@ async def test_traffic_goes_on_while_certificates_change(
         mutual_server.target,
         EchoStub,
         credentials=TOKEN,
-        client_cert_callback=client_certificate_files(client_files.cert, client_files.key),
-        root_certificates=mutual_server.ca_pem,
-        certificate_refresh_interval=0.01,
+        ssl_credentials=SslCredentials(
+            client_certificate=client_certificate_files(client_files.cert, client_files.key),
+            root_certificates=mutual_server.ca_pem,
+            refresh_interval=0.01,
+        ),
         pool_size=pool_size,
     ) as stub:
         for number in range(5):
@@ -373,9 +371,9 @@ async def test_a_callback_is_asked_again(client_files: Any, mutual_server: EchoS
         mutual_server.target,
         EchoStub,
         credentials=TOKEN,
-        client_cert_callback=callback,
-        root_certificates=mutual_server.ca_pem,
-        certificate_refresh_interval=0.01,
+        ssl_credentials=SslCredentials(
+            client_certificate=callback, root_certificates=mutual_server.ca_pem, refresh_interval=0.01
+        ),
     ) as stub:
         while len(set(names(mutual_server))) < 3:
             await stub.UnaryUnary(b"x", timeout=10)
@@ -386,7 +384,7 @@ async def test_a_callback_that_exits_at_a_later_reading_changes_nothing(
 ) -> None:
     """Neither the application ends nor the readings do."""
     readings = [sys.exit, client_certificate_files(client_files.cert, client_files.key)]
-    source = TlsSource(None, lambda: readings.pop(0)())  # noqa: PLW0108 - another one each time
+    source = tls_source(SslCredentials(client_certificate=lambda: readings.pop(0)()))  # noqa: PLW0108 - another one each time
     with pytest.raises(ClientCertificateError, match="SystemExit"):
         await source.read()
     assert (await source.read()).pair is not None
@@ -402,8 +400,7 @@ async def test_a_workloads_files_are_read_again(
         mutual_server.target,
         EchoStub,
         credentials=TOKEN,
-        root_certificates=mutual_server.ca_pem,
-        certificate_refresh_interval=0.01,
+        ssl_credentials=SslCredentials(root_certificates=mutual_server.ca_pem, refresh_interval=0.01),
     ) as stub:
         client_files.issue("second@example.com")
         while "second@example.com" not in names(mutual_server):
@@ -416,12 +413,12 @@ async def test_a_workloads_configuration_that_is_away_for_a_moment_changes_nothi
     """Whoever writes it may do so in two steps; a channel never goes on without its certificate."""
     config = home / ".config" / "gcloud" / "certificate_config.json"
     client_files.configure(config)
-    source = TlsSource()
+    source = tls_source(SslCredentials())
     first = await source.read()
     config.rename(home / "away")
-    with pytest.raises(ClientCertificateError, match="is not any more"):
+    with pytest.raises(ClientCertificateError, match="have disappeared"):
         await source.read()
-    assert source.may_change
+    assert source.refresh_interval is not None
     (home / "away").rename(config)
     assert first.pair is not None
     assert await source.read() == first
@@ -434,13 +431,13 @@ async def test_a_workload_does_not_become_a_device(
     monkeypatch.setenv("GOOGLE_API_USE_CLIENT_CERTIFICATE", "true")
     config = home / ".config" / "gcloud" / "certificate_config.json"
     client_files.configure(config)
-    source = TlsSource()
+    source = tls_source(SslCredentials())
     await source.read()
     config.unlink()
     metadata = home / ".secureConnect" / "context_aware_metadata.json"
     metadata.parent.mkdir()
     metadata.write_text(json.dumps({"cert_provider_command": ["touch", str(home / "was-run")]}))
-    with pytest.raises(ClientCertificateError, match="is not any more"):
+    with pytest.raises(ClientCertificateError, match="have disappeared"):
         await source.read()
     assert not (home / "was-run").exists()
 
@@ -453,8 +450,7 @@ async def test_root_certificates_are_read_again(echo_server: EchoServer, tmp_pat
         echo_server.target,
         EchoStub,
         credentials=TOKEN,
-        root_certificates=path,
-        certificate_refresh_interval=0.01,
+        ssl_credentials=SslCredentials(root_certificates=path, refresh_interval=0.01),
     ) as stub:
         with pytest.raises(grpc.aio.AioRpcError, match="CERTIFICATE_VERIFY_FAILED"):
             await stub.UnaryUnary(b"x", timeout=10)
@@ -466,15 +462,38 @@ async def test_root_certificates_are_read_again(echo_server: EchoServer, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [{"certificate_refresh_interval": None}, {"root_certificates": b"", "client_cert_callback": None}],
+    "settings",
+    [{"refresh_interval": None}, {"client_certificate": None}],
     ids=["never", "nothing-in-files"],
 )
 async def test_what_cannot_change_has_no_timer(
-    client_files: Any, mutual_server: EchoServer, arguments: dict[str, Any]
+    client_files: Any, mutual_server: EchoServer, settings: dict[str, Any]
 ) -> None:
     """And its calls go straight to the one channel."""
-    callback = client_certificate_files(client_files.cert, client_files.key)
-    arguments = {"client_cert_callback": callback, **arguments, "root_certificates": mutual_server.ca_pem}
-    async with connect("localhost:1", EchoStub, credentials=TOKEN, **arguments):
+    files = client_certificate_files(client_files.cert, client_files.key)
+    tls = SslCredentials(
+        **{"root_certificates": mutual_server.ca_pem, "client_certificate": files, **settings}
+    )
+    async with connect("localhost:1", EchoStub, credentials=TOKEN, ssl_credentials=tls):
         assert "aio_authgrpc certificates" not in {task.get_name() for task in asyncio.all_tasks()}
+
+
+async def test_channels_of_one_object_share_a_reading(client_files: Any, mutual_server: EchoServer) -> None:
+    """Two that open at once ask for the certificate once; each follows the next one."""
+    asked: list[str] = []
+
+    async def certificate() -> tuple[bytes, bytes]:
+        asked.append("asked")
+        await asyncio.sleep(0)
+        return mutual_server.issue_client_certificate()
+
+    tls = SslCredentials(root_certificates=mutual_server.ca_pem, client_certificate=certificate)
+    connections = [
+        connect(mutual_server.target, EchoStub, credentials=TOKEN, ssl_credentials=tls) for _ in range(2)
+    ]
+    await asyncio.gather(*(connection.__aenter__() for connection in connections))
+    timers = [task for task in asyncio.all_tasks() if task.get_name() == "aio_authgrpc certificates"]
+    for connection in connections:
+        await connection.__aexit__(None, None, None)
+    assert asked == ["asked"]
+    assert len(timers) == 2

@@ -16,15 +16,10 @@ import google.auth.transport.mtls
 import pytest
 from google.auth.exceptions import MutualTLSChannelError
 
-from aio_authgrpc import (
-    ClientCertificateError,
-    ConfigurationError,
-    SslCredentials,
-    connect,
-    secure_authorized_channel,
-    static_token,
-)
+from aio_authgrpc import ConfigurationError, SslCredentials, connect, secure_authorized_channel, static_token
 from aio_authgrpc._tls.default_certificate import DefaultCertificateLookup
+from aio_authgrpc._tls.provider_command import ProviderCommand
+from aio_authgrpc.errors import ClientCertificateError
 from aio_authgrpc.testing import EchoServer, EchoStub
 
 TOKEN = static_token("abc")
@@ -57,7 +52,8 @@ def workload(client_files: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 async def names_seen(server: EchoServer) -> tuple[str, ...]:
     """Call the server, which demands a certificate, with no TLS argument but its authority."""
-    async with connect(server.target, EchoStub, credentials=TOKEN, root_certificates=server.ca_pem) as stub:
+    tls = SslCredentials(root_certificates=server.ca_pem)
+    async with connect(server.target, EchoStub, credentials=TOKEN, ssl_credentials=tls) as stub:
         await stub.UnaryUnary(b"x", timeout=10)
     return server.calls[-1].client_names
 
@@ -274,7 +270,7 @@ async def test_a_directory_in_the_place_of_a_file_is_an_error(
     """As in google-auth: a certificate is wanted, and something is there."""
     monkeypatch.setenv("GOOGLE_API_USE_CLIENT_CERTIFICATE", "true")
     (home / place).mkdir(parents=True)
-    with pytest.raises(MutualTLSChannelError, match=f"{Path(place).name} is no regular file"):
+    with pytest.raises(MutualTLSChannelError, match=f"{Path(place).name} is not a regular file"):
         await SslCredentials()
 
 
@@ -496,7 +492,7 @@ def test_a_look_up_that_was_cut_off_starts_no_command(device: Callable[..., Path
     device(sys.executable, "-c", "raise SystemExit(3)")
     lookup = DefaultCertificateLookup()
     lookup.cut_off()
-    with pytest.raises(ClientCertificateError, match="nobody waits"):
+    with pytest.raises(ClientCertificateError, match="was cancelled"):
         lookup.run()
 
 
@@ -518,7 +514,7 @@ def test_a_look_up_is_cut_off_while_its_command_starts(device: Callable[..., Pat
     """The loop, which does it, does not wait for the start; the command is killed when it has come."""
     device(sys.executable, "-c", "import time; time.sleep(60)")
     start, failures = SlowStart(), list[str]()
-    lookup = DefaultCertificateLookup(start=start)
+    lookup = DefaultCertificateLookup(command=ProviderCommand(start))
 
     def run() -> None:
         with pytest.raises(ClientCertificateError) as caught:
@@ -534,10 +530,3 @@ def test_a_look_up_is_cut_off_while_its_command_starts(device: Callable[..., Pat
     start.go_on.set()
     threads[0].join(10)
     assert (cut_off_at_once, start.processes[0].returncode, len(failures)) == (True, -9, 1)
-
-
-@pytest.mark.parametrize("timeout", [0, -1, "1"])
-def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
-    """At the call."""
-    with pytest.raises(ConfigurationError, match="timeout"):
-        SslCredentials(timeout=timeout)

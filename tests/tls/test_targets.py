@@ -8,7 +8,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from aio_authgrpc import connect, static_token
+from aio_authgrpc import SslCredentials, connect, static_token
 from aio_authgrpc.testing import EchoServer, EchoStub
 
 TOKEN = static_token("abc")
@@ -21,7 +21,10 @@ OVERRIDE = "grpc.ssl_target_name_override"
 async def test_a_target_is_dialled_over_tls(echo_server: EchoServer, form: str) -> None:
     """The certificate has localhost and 127.0.0.1."""
     async with connect(
-        form.format(echo_server.port), EchoStub, credentials=TOKEN, root_certificates=echo_server.ca_pem
+        form.format(echo_server.port),
+        EchoStub,
+        credentials=TOKEN,
+        ssl_credentials=SslCredentials(root_certificates=echo_server.ca_pem),
     ) as stub:
         assert await stub.UnaryUnary(b"x", timeout=10) == b"x"
 
@@ -34,7 +37,7 @@ async def test_several_addresses_are_one_target(echo_server: EchoServer, certifi
         EchoStub,
         credentials=TOKEN,
         authority="localhost",
-        root_certificates=echo_server.ca_pem,
+        ssl_credentials=SslCredentials(root_certificates=echo_server.ca_pem),
     ) as stub:
         assert await stub.UnaryUnary(b"x", timeout=10) == b"x"
 
@@ -50,7 +53,11 @@ async def test_the_certificates_name_may_be_another_than_the_targets(
     """Said by `authority=`, which the server sees too, or by gRPC's option (seed 001's --servername)."""
     async with certified_server("service.example.com") as server:
         async with connect(
-            server.target, EchoStub, credentials=TOKEN, root_certificates=server.ca_pem, **arguments
+            server.target,
+            EchoStub,
+            credentials=TOKEN,
+            ssl_credentials=SslCredentials(root_certificates=server.ca_pem),
+            **arguments,
         ) as stub:
             assert await stub.UnaryUnary(b"x", timeout=10) == b"x"
 
@@ -65,7 +72,11 @@ async def test_a_name_that_the_certificate_lacks_is_refused(
 ) -> None:
     """Whichever way it was said; no call arrives."""
     async with connect(
-        echo_server.target, EchoStub, credentials=TOKEN, root_certificates=echo_server.ca_pem, **arguments
+        echo_server.target,
+        EchoStub,
+        credentials=TOKEN,
+        ssl_credentials=SslCredentials(root_certificates=echo_server.ca_pem),
+        **arguments,
     ) as stub:
         with pytest.raises(grpc.aio.AioRpcError, match="Hostname Verification"):
             await stub.UnaryUnary(b"x", timeout=10)

@@ -21,19 +21,16 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from aio_authgrpc import (
-    AuthRpcError,
+from aio_authgrpc import AuthRpcError, Token, TokenRequest
+from aio_authgrpc._tokens.events import RefreshFailed, RefreshStarted, RefreshSucceeded, TokenEvent
+from aio_authgrpc.errors import (
     ChannelClosedError,
-    Token,
-    TokenCache,
     TokenDeadlineExceededError,
     TokenRefusedError,
-    TokenRequest,
-    TokenState,
     TokenUnavailableError,
 )
-from aio_authgrpc._tokens.events import RefreshFailed, RefreshStarted, RefreshSucceeded, TokenEvent
 from aio_authgrpc.testing import FakeClock
+from aio_authgrpc.tokens import TokenCache, TokenState
 
 BUDGET = 30.0
 LONGEST_PAUSE = 5.0

@@ -23,6 +23,13 @@ async def one_stub_is_yielded_as_itself() -> None:
         assert_type(shelves.shelves[0], Shelf)
 
 
+async def without_a_stub_the_channel_is_yielded() -> None:
+    async with aio_authgrpc.connect("host", credentials=aio_authgrpc.default(), header=None) as channel:
+        assert_type(channel, aio_authgrpc.AuthorizedChannel)
+        call = channel.unary_unary("/a.B/C", str.encode, Shelf.FromString)
+        assert_type(call, grpc.aio.UnaryUnaryMultiCallable[str, Shelf])
+
+
 async def several_stubs_are_yielded_as_a_tuple() -> None:
     async with aio_authgrpc.connect("host", EchoStub, EchoStub) as two:
         assert_type(two, tuple[EchoStub, EchoStub])
@@ -52,12 +59,14 @@ async def the_connection_has_its_channel(connection: aio_authgrpc.Connection[Ech
     async with connection as stub:
         assert_type(stub, EchoStub)
         assert_type(connection.channel, aio_authgrpc.AuthorizedChannel)
-        assert_type(connection.auth.status(), aio_authgrpc.TokenStatus)
-        assert_type(connection.auth.status().state, aio_authgrpc.TokenState)
+        assert_type(connection.auth.status(), aio_authgrpc.tokens.TokenStatus)
+        assert_type(connection.auth.status().state, aio_authgrpc.tokens.TokenState)
 
 
 async def the_seeds_factory_is_awaited_or_entered(credentials: google.oauth2.credentials.Credentials) -> None:
-    channel = await aio_authgrpc.secure_authorized_channel(credentials, None, "host")
+    opening = aio_authgrpc.secure_authorized_channel(credentials, None, "host")
+    assert_type(opening, aio_authgrpc.OpeningChannel)
+    channel = await opening
     assert_type(channel, aio_authgrpc.AuthorizedChannel)
     async with aio_authgrpc.secure_authorized_channel(
         credentials, aio_authgrpc.AiohttpRequest(), "host", options=[("grpc.keepalive_time_ms", 1)]
@@ -73,14 +82,19 @@ async def certificates_come_from_where_they_are() -> None:
     assert_type(await credentials.load(), aio_authgrpc.SslCredentials)
     assert_type(credentials.is_mtls, bool)
     assert_type(credentials.ssl_credentials, grpc.ChannelCredentials)
+
+    async def from_a_vault() -> tuple[bytes, bytes]:
+        return b"chain", b"key"
+
+    aio_authgrpc.SslCredentials(root_certificates=b"pem", client_certificate=from_a_vault)
     files = aio_authgrpc.client_certificate_files("cert.pem", Path("key.pem"), passphrase="secret")
     assert_type(files(), tuple[bytes, bytes])
     async with aio_authgrpc.connect(
         "host",
         EchoStub,
-        client_cert_callback=files,
-        root_certificates=Path("ca.pem"),
-        certificate_refresh_interval=None,
+        ssl_credentials=aio_authgrpc.SslCredentials(
+            root_certificates=Path("ca.pem"), client_certificate=files, refresh_interval=None, timeout=5.0
+        ),
     ) as stub:
         assert_type(stub, EchoStub)
 
@@ -138,26 +152,28 @@ def errors_carry_what_they_say(error: aio_authgrpc.AuthRpcError) -> None:
 
 async def identities_are_sources(credentials: google.oauth2.credentials.Credentials) -> None:
     found = aio_authgrpc.default(["scope"], timeout=2.0)
-    assert_type(found.explain(), aio_authgrpc.DefaultCredentialsExplanation)
+    assert_type(found.explain(), aio_authgrpc.credentials.DefaultCredentialsExplanation)
     assert_type(found.explain().tried, tuple[tuple[str, str], ...])
     key = aio_authgrpc.service_account(Path("key.json"), scopes=["scope"])
-    assert_type(aio_authgrpc.id_token(credentials=key), aio_authgrpc.IdTokenSource)
-    assert_type(aio_authgrpc.id_token("https://host", credentials=credentials), aio_authgrpc.IdTokenSource)
+    assert_type(aio_authgrpc.id_token(credentials=key), aio_authgrpc.credentials.IdTokenSource)
+    assert_type(
+        aio_authgrpc.id_token("https://host", credentials=credentials), aio_authgrpc.credentials.IdTokenSource
+    )
     async with aio_authgrpc.connect(
         "host",
         EchoStub,
         credentials={"proxy-authorization": aio_authgrpc.id_token("client"), "authorization": credentials},
     ) as stub:
         with aio_authgrpc.identity(credentials, header="authorization") as entered:
-            assert_type(entered, aio_authgrpc.Identity)
+            assert_type(entered, aio_authgrpc.credentials.Identity)
             assert_type(await stub.UnaryUnary(b""), bytes)
 
 
 async def events_are_typed(connection: aio_authgrpc.Connection[EchoStub]) -> None:
-    def listen(event: aio_authgrpc.TokenEvent) -> None:
-        if isinstance(event, aio_authgrpc.RefreshFailed):
+    def listen(event: aio_authgrpc.events.TokenEvent) -> None:
+        if isinstance(event, aio_authgrpc.events.RefreshFailed):
             assert_type(event.error, aio_authgrpc.AuthRpcError)
 
     async with aio_authgrpc.connect("host", EchoStub, on_event=listen), connection.auth.events() as events:
         async for event in events:
-            assert_type(event, aio_authgrpc.TokenEvent)
+            assert_type(event, aio_authgrpc.events.TokenEvent)

@@ -15,7 +15,7 @@ from aio_authgrpc.cli.demo.result import CheckResult, failed
 from aio_authgrpc.cli.demo.stage import open_stage
 from aio_authgrpc.testing import find_envoy
 
-# Each check takes five seconds at most; one that hangs is a failed line, not a demo that hangs.
+# Each check takes five seconds at most; a hanging check becomes a failed line, not a hanging demo.
 _TIME_LIMIT = 15.0
 
 _NOT_PROXIED = "localhost,127.0.0.1"
@@ -29,7 +29,7 @@ def run(*, as_json: bool, envoy: bool = False) -> int:
         envoy: Let a real Envoy guard the server.
 
     Raises:
-        EnvoyNotFoundError: There is none. Nothing was printed or started.
+        EnvoyNotFoundError: Envoy is not installed. Nothing was printed or started.
     """
     _bypass_proxies()
     report: Report = JsonReport() if as_json else TextReport()
@@ -56,16 +56,16 @@ async def perform(
     checks: Mapping[str, Check[StageT]],
     time_limit: float = _TIME_LIMIT,
 ) -> list[CheckResult]:
-    """Make the checks in order, one at a time, so that none disturbs the figures of another.
+    """Make the checks in order, one at a time, so that they do not disturb each other's figures.
 
-    A check that raises or hangs has failed, and the others are made all the same. If the servers
-    cannot be opened or closed, that is a failed result named `servers`.
+    A check that raises or hangs has failed, and the others are still made. Servers that cannot be opened or
+    closed become a failed result named `servers`.
 
     Args:
-        report: Called with each result as soon as it is there.
-        stage: Opens what the checks play on.
+        report: Called with each result as soon as it is known.
+        stage: Opens the servers.
         checks: The checks by name.
-        time_limit: Seconds that each may take.
+        time_limit: The seconds that each check may take.
     """
     results: list[CheckResult] = []
 
@@ -77,7 +77,7 @@ async def perform(
         async with stage() as opened:
             for name, check in checks.items():
                 add(await _outcome(name, check, opened, time_limit))
-    except Exception as error:  # noqa: BLE001 - whatever it was, it is told in a line
+    except Exception as error:  # noqa: BLE001 - every error becomes a line
         add(failed("servers", error))
     return results
 

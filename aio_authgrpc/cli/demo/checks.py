@@ -1,4 +1,4 @@
-"""The facts that the demo shows: each check makes one happen, and judges by what it saw."""
+"""The checks of the demo: each makes one promise of the library happen, and judges by the figures."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _BURST = 1000
 
 # Whole seconds, as OAuth's `expires_in`. Two make a token stale after 1.6 s.
 _SHORT_LIFETIME = 2
-# What a real token endpoint takes. A refresh on the loop would stall it for so long, and be seen.
+# As slow as a real token endpoint. A refresh on the loop would stall it for as long, and be noticed.
 _TOKEN_REQUEST_SECONDS = 0.15
-# Until the server refuses the first token for sure: whoever still gets through has another.
+# Long enough for the server to refuse the first token: later calls succeed only with a second one.
 _TRAFFIC_SECONDS = _SHORT_LIFETIME + SKEW + 0.3
-# Some 500 calls a second: continuous, and no load that stalls the loop by itself.
+# About 500 calls a second: continuous, but not enough to stall the loop.
 CALLERS = 8
 _PAUSE = 0.01
 
-# Answers of a server on this machine; nothing here waits for so long unless it is broken.
+# For answers of a server on this machine: only a broken one takes that long.
 CALL_TIMEOUT = 5.0
-# What was sent to a socket of this machine has arrived by then.
+# Long enough for bytes to arrive at a socket of this machine.
 _ARRIVAL_SECONDS = 0.05
 
 OK = "OK"
@@ -53,7 +53,7 @@ async def shelves(stage: Stage) -> CheckResult:
         {"shelves": count, "token_requests": requests, "caller": caller},
         (count > 0, "no shelf was listed"),
         (requests == 1, f"{requests} token requests were made instead of 1"),
-        (caller == stage.account["client_email"], f"the server took the caller for {caller or 'nobody'}"),
+        (caller == stage.account["client_email"], f"the server saw {caller or 'an anonymous caller'}"),
     )
 
 
@@ -72,11 +72,11 @@ async def book(stage: Stage) -> CheckResult:
 
 
 async def cold_start(stage: Stage) -> CheckResult:
-    """Make many calls at once before there is a token: one request serves them all."""
+    """Make many calls at once on a client without a token: one token request serves them all."""
     requests_before = stage.authority.token_requests
     async with stage.connect() as bookstore:
         started_at = time.perf_counter()
-        # All of them are made before the loop runs again: every one finds the client cold.
+        # All calls are made before the loop runs again, so each finds the client cold.
         calls = [status(bookstore.ListShelves(Empty())) for _ in range(_BURST)]
         codes = await asyncio.gather(*calls)
         seconds = time.perf_counter() - started_at
@@ -96,12 +96,12 @@ async def cold_start(stage: Stage) -> CheckResult:
 
 
 async def rotation(stage: Stage) -> CheckResult:
-    """Call without a break while tokens age, are replaced behind the calls, and end."""
+    """Call continuously while tokens age, are refreshed in the background, and expire."""
     tokens_before = set(stage.witness.token_ids)
     codes: list[str] = []
     async with _short_lived_tokens(stage.authority), stage.connect() as bookstore:
         codes.append(await status(bookstore.ListShelves(Empty())))
-        # The next token has another key. Before the watch starts: making keys is the authority's load.
+        # The next token has another key. Keys are made before the watch starts: that load is the authority's.
         await stage.authority.rotate_keys()
         await stage.new_keys_are_known()
         async with LoopWatch() as watch:
@@ -120,12 +120,12 @@ async def rotation(stage: Stage) -> CheckResult:
         },
         (not refused, failures(refused, len(codes))),
         (tokens >= 2, f"the server saw {tokens} tokens instead of 2 or more"),
-        (stall_ms < limit_ms, f"the event loop stood still for {stall_ms} ms"),
+        (stall_ms < limit_ms, f"the event loop was stalled for {stall_ms} ms"),
     )
 
 
 async def refusals(stage: Stage) -> CheckResult:
-    """Show the server tokens that it must refuse, by plain grpc.aio, beside one that it must not."""
+    """Send the server one good token and several bad ones, by plain grpc.aio."""
     attempts = await _attempts(stage)
     served_before = stage.server.calls
     async with grpc.aio.secure_channel(stage.target, stage.ssl_credentials) as channel:
@@ -144,7 +144,7 @@ async def refusals(stage: Stage) -> CheckResult:
 
 
 async def _attempts(stage: Stage) -> dict[str, tuple[str | None, str]]:
-    """Return tokens, each with what the server must answer."""
+    """Return tokens, each with the status code that the server must answer."""
     audience, issue = stage.audience, stage.authority.issue_id_token
     forged = issue(audience=audience, key=await stage.authority.foreign_key())
     return {
@@ -191,7 +191,7 @@ async def status(call: Awaitable[object]) -> str:
 
 
 def failures(codes: list[str], calls: int) -> str:
-    """Say how many calls failed, and how."""
+    """Return a sentence with the number of failed calls and their codes."""
     return f"{len(codes)} of {calls} calls failed, with {', '.join(sorted(set(codes)))}"
 
 
@@ -223,7 +223,7 @@ async def _show(token: str | None, bookstore: BookstoreStub) -> str:
 
 
 async def _send_in_the_clear(token: str, target: str) -> str:
-    """Do all that would send it, and return what stopped that."""
+    """Try to send the token without TLS, and return what prevented it."""
     try:
         connection = connect(
             target,

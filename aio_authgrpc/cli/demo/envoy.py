@@ -1,4 +1,4 @@
-"""The demo with a real Envoy as the guard: its stage, and what there is to show beyond the other checks."""
+"""The demo with a real Envoy as the guard: its stage and its additional checks."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from dataclasses import dataclass
 import grpc
 import grpc.aio
 
-from aio_authgrpc import AuthorizedChannel, Connection, TokenCache, connect, service_account_jwt
+from aio_authgrpc import AuthorizedChannel, Connection, connect, service_account_jwt
 from aio_authgrpc.bookstore import BookstoreStub, Empty, GetShelfRequest
 from aio_authgrpc.cli.demo import checks
 from aio_authgrpc.cli.demo.checks import CALL_TIMEOUT, CALLERS, OK, Check, failures, status
 from aio_authgrpc.cli.demo.result import CheckResult, judged
 from aio_authgrpc.cli.demo.stage import Stage, WitnessBookstore
 from aio_authgrpc.testing import Authority, BookstoreServer, EnvoyProxy, FakeClock, forwarded_user_info
+from aio_authgrpc.tokens import TokenCache
 
 _EMAIL = "tester@project.iam.gserviceaccount.com"
-# The shortest that Envoy knows: what the checks wait for happens once a second.
+# Envoy's minimum: the checks wait for a fetch of the keys, which then happens once a second.
 _JWKS_CACHE_SECONDS = 1
 _PAUSE = 0.01
-# A token that is refused within its first ten seconds is not replaced. This client's clock is moved.
+# A token refused within its first ten seconds is not replaced, so the client's clock is moved past them.
 _TOKEN_AGE = 11.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvoyStage(Stage):
-    """A stage on which Envoy guards the server, which lets everybody in.
+    """A stage on which Envoy guards the server, which itself checks no token.
 
     Attributes:
         proxy: The guard.
@@ -39,7 +40,7 @@ class EnvoyStage(Stage):
 
     @property
     def target(self) -> str:
-        """Where clients connect to: Envoy, with TLS."""
+        """The target for clients: Envoy, with TLS."""
         return self.proxy.tls_target
 
     @property
@@ -49,7 +50,7 @@ class EnvoyStage(Stage):
 
     @property
     def audience(self) -> str:
-        """Whom tokens have to be for."""
+        """The audience that tokens need."""
         return self.proxy.audience
 
     async def new_keys_are_known(self) -> None:
@@ -58,8 +59,7 @@ class EnvoyStage(Stage):
         metadata = (("authorization", f"Bearer {token}"),)
         async with grpc.aio.secure_channel(self.target, self.ssl_credentials) as channel:
             get_shelf, request = BookstoreStub(channel).GetShelf, GetShelfRequest(shelf=1)
-            # Envoy tells nobody when it has new keys.
-            while await status(get_shelf(request, metadata=metadata, timeout=CALL_TIMEOUT)) != OK:  # noqa: ASYNC110 - as above
+            while await status(get_shelf(request, metadata=metadata, timeout=CALL_TIMEOUT)) != OK:  # noqa: ASYNC110 - Envoy reports no event
                 await asyncio.sleep(_PAUSE)
 
 
@@ -76,7 +76,7 @@ async def open_envoy_stage() -> AsyncGenerator[EnvoyStage]:
 
 
 async def listeners(stage: EnvoyStage) -> CheckResult:
-    """Show each of Envoy's listeners a JWT that the account signed itself: nobody is asked for a token."""
+    """Send each of Envoy's listeners a JWT that the account signed itself, without a token request."""
     proxy, requests_before = stage.proxy, stage.authority.token_requests
     answers = {
         "h2c": await _listed(_connect(stage, proxy.h2c_target, None)),
@@ -89,7 +89,7 @@ async def listeners(stage: EnvoyStage) -> CheckResult:
         {**answers, "token_requests": requests, "caller": caller},
         *((answer == OK, f"{name}: {answer} instead of {OK}") for name, answer in answers.items()),
         (requests == 0, f"{requests} token requests were made instead of 0"),
-        (caller == _EMAIL, f"the server took the caller for {caller or 'nobody'}"),
+        (caller == _EMAIL, f"the server saw {caller or 'an anonymous caller'}"),
     )
 
 
@@ -111,11 +111,11 @@ async def _listed(connection: Connection[BookstoreStub]) -> str:
 
 
 async def replay(stage: EnvoyStage, *, token_age: float = _TOKEN_AGE) -> CheckResult:
-    """Withdraw the key of a token while calls are made: Envoy refuses it once it has fetched the keys again.
+    """Withdraw a token's key while calls are made: Envoy refuses the token after its next fetch of the keys.
 
     Args:
-        stage: Where.
-        token_age: How old the token is by then, in seconds.
+        stage: The servers.
+        token_age: The age of the token when its key is withdrawn, in seconds.
     """
     clock, codes = FakeClock(time.time()), list[str]()
     requests_before, denied_before = stage.authority.token_requests, (await stage.proxy.counts()).denied
@@ -139,7 +139,7 @@ async def replay(stage: EnvoyStage, *, token_age: float = _TOKEN_AGE) -> CheckRe
         "replay",
         {"calls": len(codes), "replayed": denied, "token_requests": requests, "failed_calls": len(refused)},
         (not refused, failures(refused, len(codes))),
-        (denied >= 1, "Envoy refused no call, so none had to be sent again"),
+        (denied >= 1, "Envoy refused no call, so no call was sent again"),
         (requests == 2, f"{requests} token requests were made instead of 2"),
     )
 
@@ -147,7 +147,7 @@ async def replay(stage: EnvoyStage, *, token_age: float = _TOKEN_AGE) -> CheckRe
 async def _call_until_refused(
     stage: EnvoyStage, bookstore: BookstoreStub, codes: list[str], *, denied_before: int
 ) -> None:
-    """Call until Envoy has refused something, and once more."""
+    """Call until Envoy has refused a call, and once more."""
     over = False
     while not over:
         over = (await stage.proxy.counts()).denied > denied_before

@@ -1,4 +1,4 @@
-"""How results are shown: a line each for people, one JSON object for programs. Nothing is decided here."""
+"""The output of the demo: a line for each result, or one JSON object. Nothing is decided here."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SENTENCES = {
 
 
 def sentence(result: CheckResult) -> str:
-    """Say what happened, or what happened instead."""
+    """Return the sentence for a result: its figures, or its problem."""
     if not result.passed:
         return result.problem
     template = _SENTENCES.get(result.name)
@@ -41,14 +41,14 @@ def sentence(result: CheckResult) -> str:
 
 
 class Report(Protocol):
-    """What is told of the results, one by one and at the end."""
+    """Output of the results, one by one and at the end."""
 
     def add(self, result: CheckResult) -> None:
-        """Take a result, as soon as it is there."""
+        """Take a result as soon as it is known."""
         ...
 
     def finish(self, results: Sequence[CheckResult], *, seconds: float) -> None:
-        """Take all of them, and how long they took."""
+        """Take all results, and how many seconds they took."""
         ...
 
 
@@ -56,7 +56,7 @@ class TextReport:
     """Print a line for each result and one for all, in colour on a terminal, else as plain text.
 
     Args:
-        console: Where to; None means stdout.
+        console: Prints the lines; None means stdout.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -69,13 +69,13 @@ class TextReport:
         self._print(Text.assemble((f"{mark[0]:8}", mark[1]), (f"{name:12}", "bold"), sentence(result)))
 
     def finish(self, results: Sequence[CheckResult], *, seconds: float) -> None:
-        """Print how many of them happened."""
+        """Print how many checks passed."""
         passed = sum(result.passed for result in results)
         style = "green" if passed == len(results) else "bold red"
-        self._print(Text(f"{passed} of {len(results)} happened, in {seconds:.1f} s", style))
+        self._print(Text(f"{passed} of {len(results)} checks passed, in {seconds:.1f} s", style))
 
     def _print(self, line: Text) -> None:
-        # Wrapping is the terminal's: in a file a line stays one line.
+        # The terminal wraps: in a file a line stays one line.
         self._console.print(line, soft_wrap=True)
 
 

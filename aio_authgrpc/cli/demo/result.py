@@ -1,4 +1,4 @@
-"""What a check found, and whether that is what it should have found."""
+"""The result of a check: its figures, and whether they are as expected."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from aio_authgrpc._checks.secrets import redacted
 
 Figures = dict[str, int | float | str]
 
-# A line of a terminal or two: enough to see what went wrong.
+# One or two lines of a terminal: enough to see what went wrong.
 _MAX_DESCRIPTION = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """One fact of the demo.
+    """The result of one check of the demo.
 
     Attributes:
-        name: Which.
-        passed: Whether it happened.
-        figures: What was counted and measured; empty where the check raised.
-        problem: What happened instead; empty where it passed.
+        name: The check's name.
+        passed: Whether every expectation holds.
+        figures: The counts and measurements; empty if the check raised.
+        problem: The expectations that failed, or the error; empty if the check passed.
     """
 
     name: str
@@ -33,16 +33,16 @@ def judged(name: str, figures: Figures, *expectations: tuple[bool, str]) -> Chec
     """Return a result that passed if every expectation holds.
 
     Args:
-        name: The check's.
-        figures: What was found.
-        *expectations: Whether something holds, and what happened instead if it does not.
+        name: The check's name.
+        figures: The counts and measurements.
+        *expectations: Whether each holds, and the problem if it does not.
     """
     problems = [instead for holds, instead in expectations if not holds]
     return CheckResult(name=name, passed=not problems, figures=figures, problem="; ".join(problems))
 
 
 def failed(name: str, error: Exception) -> CheckResult:
-    """Return the result of a check that raised. An exception's text is cut, and shows no token."""
+    """Return the result of a check that raised. The exception's text is shortened, its tokens redacted."""
     text = " ".join(redacted(str(error)).split())
     problem = f"{type(error).__name__}: {text}".rstrip(": ")
     return CheckResult(name=name, passed=False, figures={}, problem=problem[:_MAX_DESCRIPTION])

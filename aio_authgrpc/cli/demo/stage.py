@@ -1,4 +1,4 @@
-"""What the checks play on: an authority, a guarded Bookstore that knows its callers, and two instruments."""
+"""The servers that the checks call, and two instruments: a watch on the loop, a listener that counts."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ import grpc.aio
 from aio_authgrpc import Connection, TokenSource, connect, service_account
 from aio_authgrpc.bookstore import BookstoreStub, Empty, InMemoryBookstore, ListShelvesResponse
 from aio_authgrpc.testing import Authority, BookstoreServer, endpoint_user_info
-from aio_authgrpc.testing.lifecycle import Lifecycle
+from aio_authgrpc.testing.servers.lifecycle import Lifecycle
 
-# The server takes a token for so long after its end. `exp` is in whole seconds, so it may lie up to one
-# second before the end that the client was told; half a second more is for the call's way.
+# The server accepts a token for this many seconds after its `exp`. `exp` is in whole seconds, up to one
+# second earlier than the expiry that the client was told; half a second more is for the call's transit.
 SKEW = 1.5
 
 _SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
@@ -31,7 +31,7 @@ _SCHEDSTAT = Path("/proc/thread-self/schedstat")
 
 
 UserInfo: TypeAlias = Callable[[grpc.aio.ServicerContext[Any, Any]], Mapping[str, object] | None]
-"""Tells a handler the payload of its caller's token."""
+"""Returns the payload of the token of a handler's caller."""
 
 
 def _from_the_same_process(_: grpc.aio.ServicerContext[Any, Any]) -> Mapping[str, object] | None:
@@ -39,13 +39,13 @@ def _from_the_same_process(_: grpc.aio.ServicerContext[Any, Any]) -> Mapping[str
 
 
 class WitnessBookstore(InMemoryBookstore):
-    """A Bookstore that remembers who listed its shelves, by what the guard in front of it let through.
+    """A Bookstore that remembers the callers of ListShelves, from the payload that its guard passes on.
 
     Args:
-        user_info: Where the guard puts the payload; None means where `BookstoreServer` does.
+        user_info: Returns the payload of a caller; None means that of `BookstoreServer`'s guard.
 
     Attributes:
-        last_caller: The email of the last one; empty where nobody had to show a token.
+        last_caller: The email of the last caller; empty if no token was needed.
         token_ids: The `jti` of every token.
     """
 
@@ -70,7 +70,7 @@ class WitnessBookstore(InMemoryBookstore):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Open servers, and an account that they know.
+    """Open servers, and a service account that they accept.
 
     Attributes:
         authority: Issues tokens.
@@ -86,7 +86,7 @@ class Stage:
 
     @property
     def target(self) -> str:
-        """Where clients connect to."""
+        """The target for clients."""
         return self.server.target
 
     @property
@@ -96,12 +96,12 @@ class Stage:
 
     @property
     def audience(self) -> str:
-        """Whom tokens have to be for."""
+        """The audience that tokens need."""
         return self.server.audience
 
     @property
     def credentials(self) -> TokenSource:
-        """What exchanges the account's assertions for access tokens."""
+        """The source that exchanges the account's assertions for access tokens."""
         return service_account(self.account, scopes=_SCOPES)
 
     def connect(self) -> Connection[BookstoreStub]:
@@ -111,8 +111,8 @@ class Stage:
         )
 
     async def new_keys_are_known(self) -> None:
-        """Wait until the guard takes tokens of the authority's newest key."""
-        # This one fetches keys when it meets one that it does not know.
+        """Wait until the guard accepts tokens of the authority's newest key."""
+        # `BookstoreServer` fetches the keys when a token has an unknown key id: there is nothing to wait for.
 
 
 @asynccontextmanager
@@ -128,10 +128,9 @@ async def open_stage() -> AsyncGenerator[Stage]:
 
 
 class LoopWatch:
-    """Measure how long this process kept its event loop from working, inside `async with`.
+    """Measure the stalls of the event loop that this process caused, inside `async with`.
 
-    While the machine runs other processes this loop stands still too. On Linux, which tells how long
-    that was, it is not counted.
+    A loop also stalls while the machine runs other processes. Linux reports that time, and it is not counted.
 
     Attributes:
         longest: The longest stall so far, in seconds.
@@ -162,7 +161,7 @@ class LoopWatch:
 
 
 def _time_in_queue() -> float:
-    """Return the seconds for which this thread could have run and had no processor; 0.0 if unknown."""
+    """Return the seconds that this thread has waited for a processor; 0.0 if unknown."""
     try:
         # https://docs.kernel.org/scheduler/sched-stats.html: the second figure, in nanoseconds.
         return int(_SCHEDSTAT.read_text().split()[1]) / 1e9
@@ -174,8 +173,8 @@ class CountingListener(Lifecycle):
     """Listen on a free port of 127.0.0.1, answer nothing, and count what arrives.
 
     Attributes:
-        connections: How many were made.
-        bytes: How much they brought.
+        connections: The number of connections.
+        bytes: The number of bytes that they sent.
     """
 
     def __init__(self) -> None:
@@ -186,14 +185,14 @@ class CountingListener(Lifecycle):
 
     @property
     def target(self) -> str:
-        """What a channel connects to: address and port."""
+        """The target for a channel: address and port."""
         if self._server is None:
             raise self._not_open()
         host, port = self._server.sockets[0].getsockname()
         return f"{host}:{port}"
 
     def made(self, transport: asyncio.BaseTransport) -> None:
-        """Count a connection. For its protocol."""
+        """Count a connection. Called by its protocol."""
         self.connections += 1
         self._transports.append(transport)
 

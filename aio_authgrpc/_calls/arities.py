@@ -1,0 +1,161 @@
+"""The calls of the four arities: one request or many, one response or many."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Generator
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from aio_authgrpc._calls.call import AuthorizedCall
+from aio_authgrpc._calls.call_status import final_code
+from aio_authgrpc._channels.connection_hints import explained
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class UnaryResponseCall(AuthorizedCall):
+    """A call that is awaited for its one response."""
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Return the response. As with a real call, cancelling the task that awaits it cancels the RPC."""
+        while True:
+            call = self._call
+            if call is None:
+                call = yield from self._real_call_or_cancel().__await__()
+            try:
+                return (yield from call.__await__())  # pyright: ignore[reportUnknownVariableType]  # any message
+            except grpc.aio.AioRpcError as error:
+                self._settle(call)
+                if self._call is call:
+                    raise explained(error)  # noqa: B904 - mostly the error itself, else it has its cause
+
+
+class StreamResponseCall(AuthorizedCall):
+    """A call whose responses are iterated or read.
+
+    A refusal before the first message may be replayed, one after it may not. A message may still be queued
+    when the status arrives. While a reader is active, it decides about the replay.
+    """
+
+    _iterator: AsyncIterator[Any] | None = None
+    _style = ""
+    _reading = False
+
+    def _on_done(self, call: Any) -> None:
+        undecided = self._reading and self._may_replay
+        if not (undecided and final_code(call) is grpc.StatusCode.UNAUTHENTICATED):
+            self._settle(call)
+
+    def _end_reading(self, call: Any) -> None:
+        self._reading = False
+        if call.done():
+            self._settle(call)
+
+    def _use(self, style: str) -> None:
+        """Hold to one of iterating and reading, as a real call does, from before it is started."""
+        if self._style and self._style != style:
+            raise grpc.aio.UsageError("The iterator and read/write APIs may not be mixed on a single RPC.")
+        self._style = style
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        """Iterate over the responses. As with a real call, cancelling the iteration cancels the RPC."""
+        self._use("iterate")
+        if self._iterator is None:
+            self._iterator = self._iterate()
+        return self._iterator
+
+    async def _iterate(self) -> AsyncIterator[Any]:
+        refused: Any = None
+        refusal: grpc.aio.AioRpcError | None = None
+        while True:
+            call = await self._real_call_or_cancel()
+            if refusal is not None and call is refused:
+                raise refusal  # it stands; the iterator of a real call raises once only
+            self._reading = True
+            try:
+                async for message in call:
+                    self._may_replay = False
+                    yield message
+                return
+            except grpc.aio.AioRpcError as error:
+                self._end_reading(call)
+                if self._call is call:
+                    raise explained(error)  # noqa: B904 - as above
+                refused, refusal = call, error
+            finally:
+                self._end_reading(call)
+
+    async def read(self) -> Any:
+        """Return the next response, or `grpc.aio.EOF`."""
+        if self._style != "read" and self._finished:
+            # A call that is over answers, whatever was used before.
+            return await (await self._real_call()).read()
+        self._use("read")
+        if self._call is not None and not self._may_replay:
+            return await self._call.read()
+        while True:
+            call = await self._real_call_or_cancel()
+            self._reading = True
+            try:
+                message = await call.read()
+                self._may_replay = False
+                return message
+            except grpc.aio.AioRpcError as error:
+                self._end_reading(call)
+                if self._call is call:
+                    raise explained(error)  # noqa: B904 - as above
+            finally:
+                self._end_reading(call)
+
+
+class StreamRequestCall(AuthorizedCall):
+    """A call whose requests are written. It is made only where the token has to be waited for."""
+
+    _is_its_request = False
+    _may_replay = False
+
+    def _check_style(self) -> None:
+        if self._arguments[0] is not None:
+            raise grpc.aio.UsageError("The iterator and read/write APIs may not be mixed on a single RPC.")
+
+    async def write(self, request: Any) -> None:
+        """Send a request, once the call is started."""
+        self._check_style()
+        if self._end is not None:
+            raise asyncio.InvalidStateError("RPC already finished.")
+        await (await self._real_call()).write(request)
+
+    async def done_writing(self) -> None:
+        """Say that no request follows. Does nothing on a call that is done."""
+        self._check_style()
+        call = await self._started()
+        if call is not None:
+            await call.done_writing()
+
+
+class UnaryUnaryCall(UnaryResponseCall, grpc.aio.UnaryUnaryCall[Request, Response]):
+    """One request, one response."""
+
+
+class UnaryStreamCall(StreamResponseCall, grpc.aio.UnaryStreamCall[Request, Response]):
+    """One request, many responses."""
+
+
+class StreamUnaryCall(
+    StreamRequestCall,
+    UnaryResponseCall,
+    grpc.aio.StreamUnaryCall[Request, Response],
+):
+    """Many requests, one response, waiting for the token."""
+
+
+class StreamStreamCall(
+    StreamRequestCall,
+    StreamResponseCall,
+    grpc.aio.StreamStreamCall[Request, Response],
+):
+    """Many requests, many responses, waiting for the token."""

@@ -1,0 +1,156 @@
+"""Whose token a call carries: the authorizers of other identities on one channel, made once and kept."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from aio_authgrpc._calls.authorizer import Authorizer, Tokens
+from aio_authgrpc._calls.identity import Identity
+from aio_authgrpc._calls.several_tokens import SeveralTokens
+from aio_authgrpc._sources.static import AnonymousTokenSource
+from aio_authgrpc._tokens.source import TokenSource, cache_key
+
+if TYPE_CHECKING:
+    from aio_authgrpc._tokens.cache import TokenCache
+
+# A service that makes a source for each of its callers should not keep all of their tokens.
+_MOST_IDENTITIES = 128
+
+
+class IdentityAuthorizers:
+    """Makes the authorizer for the identities around a call, and keeps those that were used last.
+
+    Args:
+        own: The channel's own authorizer.
+        cache: The channel's own tokens.
+        other_headers: Where tokens of the channel go besides its header.
+        audience: For whom the tokens of other identities are; the cache's if None.
+        in_the_clear: The target, where RPCs cross the network in the clear and no warning was given so far,
+            because the channel's own carry no secret; None elsewhere.
+    """
+
+    def __init__(
+        self,
+        own: Authorizer,
+        cache: TokenCache,
+        *,
+        other_headers: frozenset[str],
+        audience: str | None,
+        in_the_clear: str | None,
+    ) -> None:
+        self._own = own
+        self._cache = cache
+        self._audience = audience
+        self._in_the_clear = in_the_clear
+        # An identity without a header takes the service's own, where the channel has IAP's outside.
+        self._usual_header = "authorization" if "authorization" in other_headers else own.header
+        self._own_headers = {own.header, *other_headers}
+        self._made: OrderedDict[tuple[Identity, ...], _Made] = OrderedDict()
+        self._newest: _Made | None = None  # the last of them: it need not be moved
+        # By the id of what owns the tokens, which the cache keeps alive: a source need not be hashable.
+        self._caches: dict[int, _Used] = {}
+        # Kept by the calls that wait on them, not by the channel.
+        self._leaving: WeakSet[TokenCache] = WeakSet()
+
+    def of(self, identities: tuple[Identity, ...]) -> Authorizer:
+        """Return the authorizer for the identities around a call, the innermost last.
+
+        Warns where a token of theirs would be the first secret to cross the network in the clear.
+        """
+        known = self._made.get(identities)
+        if known is not None:
+            if known is not self._newest:
+                self._made.move_to_end(identities)
+                self._newest = known
+            return known.authorizer
+        sources = self._sources_of(identities)
+        self._warn_in_the_clear(sources.values())
+        made = self._make(sources)
+        self._made[identities] = self._newest = made
+        if len(self._made) > _MOST_IDENTITIES:
+            self._forget(self._made.popitem(last=False)[1])
+        return made.authorizer
+
+    def _sources_of(self, identities: tuple[Identity, ...]) -> dict[str, TokenSource]:
+        """Return whose tokens go to which header; the innermost identity counts."""
+        sources: dict[str, TokenSource] = {}
+        for identity in identities:
+            for header, source in identity.sources.items():
+                sources[header or self._usual_header] = source
+        return sources
+
+    def _warn_in_the_clear(self, sources: Iterable[TokenSource]) -> None:
+        if self._in_the_clear is None or all(isinstance(source, AnonymousTokenSource) for source in sources):
+            return
+        text = f"Tokens for {self._in_the_clear} cross the network in the clear."
+        warnings.warn(text, UserWarning, stacklevel=4)  # at the call of the stub
+        self._in_the_clear = None  # not reached where the warning is an error: then each such call is one
+
+    def _make(self, sources: Mapping[str, TokenSource]) -> _Made:
+        owners = {header: self._cache_of(source) for header, source in sources.items()}
+        caches = {header: self._caches[owner].cache for header, owner in owners.items()}
+        own = self._own
+        tokens: Tokens
+        if caches.keys() >= self._own_headers:
+            # The channel's own token is not needed; the token still goes to the channel's header first.
+            caches = {own.header: caches.pop(own.header), **caches}
+            tokens = caches[own.header] if len(caches) == 1 else SeveralTokens(caches)
+        else:
+            tokens = SeveralTokens(caches, own=(own.header, self._cache))
+        authorizer = Authorizer(
+            tokens,
+            header=own.header,
+            # A header named by `identity()` overrides the channel's fixed metadata.
+            metadata=tuple(pair for pair in own.metadata if pair[0] not in sources),
+            reserved=own.reserved | sources.keys(),
+        )
+        return _Made(authorizer, tuple(owners.values()))
+
+    def _cache_of(self, source: TokenSource) -> int:
+        """Return the key of a source's cache, which is made if there is none, and count the user."""
+        owner = id(cache_key(source, "").owner)
+        if owner not in self._caches:
+            self._caches[owner] = _Used(self._cache.of_another(source, audience=self._audience))
+        self._caches[owner].users += 1
+        return owner
+
+    def _forget(self, made: _Made) -> None:
+        for owner in made.owners:
+            used = self._caches[owner]
+            used.users -= 1
+            if not used.users:
+                self._leaving.add(self._caches.pop(owner).cache)
+
+    async def aclose(self) -> None:
+        """Close the caches of other identities; the channel's own belongs to the channel's opener."""
+        caches = (*(used.cache for used in self._caches.values()), *self._leaving)
+        self._made.clear()
+        self._newest = None
+        self._caches.clear()
+        self._leaving.clear()
+        await asyncio.gather(*(cache.aclose() for cache in caches))
+
+
+class _Made:
+    """An authorizer, and the keys of the caches that it uses."""
+
+    __slots__ = ("authorizer", "owners")
+
+    def __init__(self, authorizer: Authorizer, owners: tuple[int, ...]) -> None:
+        self.authorizer = authorizer
+        self.owners = owners
+
+
+class _Used:
+    """The cache of another identity, and how many authorizers use it."""
+
+    __slots__ = ("cache", "users")
+
+    def __init__(self, cache: TokenCache) -> None:
+        self.cache = cache
+        self.users = 0

@@ -1,0 +1,76 @@
+"""A channel over another one: the forwarding of the four arities, of the state and of `close()`."""
+
+from __future__ import annotations
+
+import functools
+from abc import abstractmethod
+from collections.abc import Callable
+from operator import methodcaller
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+import grpc
+import grpc.aio
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _layered(method: Method) -> Method:
+    """Return a method for `ChannelLayer` with name, docstring and signature of this one of grpc's."""
+    arity: str = method.__name__
+
+    # Any arguments: generated stubs pass one that the type stubs lack, and versions of gRPC differ.
+    def make_multi_callable(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._multi_callable(arity, methodcaller(arity, *args, **kwargs))
+
+    # Without the method's attributes, one of which says that it is abstract.
+    return cast("Method", functools.wraps(method, updated=())(make_multi_callable))
+
+
+class ChannelLayer(grpc.aio.Channel):
+    """A `grpc.aio.Channel` over another one, to which everything goes that a subclass does not change.
+
+    Args:
+        channel: The channel below. It is closed with this one.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+
+    @abstractmethod
+    def _multi_callable(self, arity: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
+        """Return the object that a stub calls for one RPC method.
+
+        Args:
+            arity: The channel's method that was asked, such as `"unary_unary"`.
+            make: Asks the same of a channel below.
+        """
+
+    unary_unary = _layered(grpc.aio.Channel.unary_unary)
+    unary_stream = _layered(grpc.aio.Channel.unary_stream)
+    stream_unary = _layered(grpc.aio.Channel.stream_unary)
+    stream_stream = _layered(grpc.aio.Channel.stream_stream)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        """See `grpc.aio.Channel.get_state`."""
+        return self._channel.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """See `grpc.aio.Channel.wait_for_state_change`."""
+        await self._channel.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        """See `grpc.aio.Channel.channel_ready`."""
+        await self._channel.channel_ready()
+
+    async def close(self, grace: float | None = None) -> None:
+        """See `grpc.aio.Channel.close`."""
+        await self._channel.close(grace)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()

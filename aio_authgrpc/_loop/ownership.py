@@ -1,0 +1,71 @@
+"""Which event loop an object belongs to, and the errors of using it on another one or after its end."""
+
+from __future__ import annotations
+
+from asyncio import get_running_loop
+
+from aio_authgrpc._loop.fork import lose_loop_at_fork
+from aio_authgrpc.errors import ChannelClosedError, WrongEventLoopError
+
+_NO_LOOP_YET = object()
+
+
+class LoopBound:
+    """The event loop that an object belongs to, from its first use until it is closed.
+
+    `get_running_loop() is bound.open_on` is the whole check on a hot path; `check()` then says what is wrong.
+
+    Args:
+        name: What the errors call the object: `"channel"`.
+
+    Attributes:
+        open_on: The loop that first used the object; None once it is closed. Before its first use, and in a
+            forked child, a bare `object()`, equal to no loop.
+    """
+
+    __slots__ = ("__weakref__", "_name", "open_on")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.open_on: object = _NO_LOOP_YET
+        lose_loop_at_fork(self)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close()` was called."""
+        return self.open_on is None
+
+    def check(self) -> None:
+        """Raise unless the object is open and belongs to the running loop; the first loop to check owns it.
+
+        Raises:
+            ChannelClosedError: `close()` was called.
+            WrongEventLoopError: The object belongs to another loop, or no loop runs here.
+        """
+        try:
+            running = get_running_loop()
+            if running is self.open_on:
+                return
+        except RuntimeError:
+            running = None
+        if self.open_on is None:
+            raise ChannelClosedError(
+                f"The {self._name} was closed.",
+                hint=f"Use it inside its 'async with' block, or open a new {self._name}.",
+            )
+        # Check and set without an await between them: the first loop to come keeps the object.
+        if self.open_on is not _NO_LOOP_YET or running is None:
+            raise WrongEventLoopError(
+                f"The {self._name} belongs to another event loop, or was called where none runs.",
+                hint="Open it on the event loop that uses it; after a fork, open a new one in the child.",
+            )
+        self.open_on = running
+
+    def close(self) -> None:
+        """Let every later `check()` raise `ChannelClosedError`."""
+        self.open_on = None
+
+    def lose_loop(self) -> None:
+        """See `fork.LosesLoop`. An object without a loop, or a closed one, stays as it is."""
+        if self.open_on is not None and self.open_on is not _NO_LOOP_YET:
+            self.open_on = object()

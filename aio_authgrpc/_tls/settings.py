@@ -1,0 +1,217 @@
+"""The TLS settings of a channel, and how they are read from files, functions and the environment."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import cast
+from weakref import WeakKeyDictionary
+
+import grpc
+from google.auth.exceptions import ClientCertError
+
+from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
+from aio_authgrpc._loop.threads import run_in_thread
+from aio_authgrpc._tls.default_certificate import (
+    DefaultCertificate,
+    default_certificate,
+    use_client_certificates,
+)
+from aio_authgrpc._tls.files import StrPath, problem, root_certificates_pem
+from aio_authgrpc._tls.pem import CertificatePair, checked_pair
+from aio_authgrpc.errors import ClientCertificateError, ConfigurationError
+
+_log = logging.getLogger("aio_authgrpc")
+
+ClientCertificate = Callable[[], CertificatePair] | Callable[[], Awaitable[CertificatePair]]
+"""Returns the client's certificate chain and its key, both PEM; a plain or a coroutine function."""
+
+
+class TlsSettings(NotPickled):
+    """What a channel's TLS is made of; equal settings make equal connections.
+
+    Attributes:
+        root_certificates: The authorities that may certify the server, PEM; None means gRPC's default.
+        pair: The client's certificate chain and key, PEM; None where it has none.
+    """
+
+    # Not a dataclass: making one takes a millisecond of the package's import time.
+    def __init__(self, *, root_certificates: bytes | None, pair: CertificatePair | None) -> None:
+        self.root_certificates = root_certificates
+        self.pair = pair
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TlsSettings) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((self.root_certificates, self.pair))
+
+    def channel_credentials(self) -> grpc.ChannelCredentials:
+        """Return them as gRPC takes them."""
+        chain, key = (None, None) if self.pair is None else self.pair
+        return grpc.ssl_channel_credentials(
+            root_certificates=self.root_certificates, private_key=key, certificate_chain=chain
+        )
+
+
+class TlsSource:
+    """Reads TLS settings, once at a time for any number of callers.
+
+    Args:
+        root_certificates: A path, PEM bytes, or None.
+        client_certificate: None means the application default certificate, where there is one.
+        refresh_interval: Seconds after which a channel should read again; None means never.
+        timeout: Seconds that one reading may take.
+    """
+
+    def __init__(
+        self,
+        root_certificates: StrPath | bytes | None,
+        client_certificate: ClientCertificate | None,
+        *,
+        refresh_interval: float | None,
+        timeout: float,
+    ) -> None:
+        self.last: TlsSettings | None = None
+        self._root_certificates = root_certificates
+        self._client_certificate = client_certificate
+        self._refresh_interval = refresh_interval
+        self._timeout = timeout
+        self._default: DefaultCertificate | None = None
+        self._looked_up = False
+        self._forbidden = False
+        # By loop, because a task and its waiters belong to one.
+        self._flights: WeakKeyDictionary[
+            asyncio.AbstractEventLoop, SingleFlight[TlsSettings | ConfigurationError]
+        ] = WeakKeyDictionary()
+
+    @property
+    def refresh_interval(self) -> float | None:
+        """Seconds to the next reading; None if that cannot return anything else. Known after the first."""
+        return self._refresh_interval if self._may_change() else None
+
+    async def read(self) -> TlsSettings:
+        """Return what is there now, and keep it as `last`.
+
+        Raises:
+            ConfigurationError: The root certificates cannot be used.
+            ClientCertificateError: The client certificate cannot be used.
+        """
+        flight = self._flights.setdefault(asyncio.get_running_loop(), SingleFlight(self._run))
+        try:
+            outcome = await flight.join()
+        except FlightCancelledError:
+            text = "the reading was cancelled from outside."
+            raise ClientCertificateError(text, field="client certificate") from None
+        finally:
+            run = None if flight.awaited else flight.cancel()
+            if run is not None:
+                await asyncio.wait({run})  # until its provider command is killed
+        if isinstance(outcome, ConfigurationError):
+            error = type(outcome)(outcome.message, field=outcome.field, hint=outcome.hint)
+            raise error from outcome.__cause__
+        return outcome
+
+    async def _run(self) -> TlsSettings | ConfigurationError:
+        try:
+            self.last = TlsSettings(root_certificates=await self._roots(), pair=await self._pair())
+        except ConfigurationError as error:
+            return error
+        return self.last
+
+    def _may_change(self) -> bool:
+        if self._root_certificates is not None and not isinstance(self._root_certificates, bytes):
+            return True
+        if self._client_certificate is not None:
+            return use_client_certificates() is not False
+        return self._default is not None and self._default.in_files
+
+    async def _roots(self) -> bytes | None:
+        if self._root_certificates is None:
+            return None
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await run_in_thread(partial(root_certificates_pem, self._root_certificates))
+        except TimeoutError as error:
+            text = f"reading the file took more than {self._timeout:g} s."
+            raise ConfigurationError(text, field="root_certificates") from error
+
+    async def _pair(self) -> CertificatePair | None:
+        if self._client_certificate is None:
+            return await self._default_pair()
+        if use_client_certificates() is False:
+            if not self._forbidden:
+                _log.warning("GOOGLE_API_USE_CLIENT_CERTIFICATE forbids client_certificate; it is not used.")
+            self._forbidden = True
+            return None
+        return await _called(self._client_certificate, self._timeout)
+
+    async def _default_pair(self) -> CertificatePair | None:
+        # A device's certificate is kept: running its command again may ask the user for something.
+        if self._default is not None and self._default.in_files:
+            self._default = await self._same_default()
+        elif not self._looked_up:
+            self._default = await default_certificate(self._timeout)
+            self._looked_up = True
+        return None if self._default is None else self._default.pair
+
+    async def _same_default(self) -> DefaultCertificate:
+        found = await default_certificate(self._timeout, files_only=True)
+        # The files may be in the middle of an update. A channel never drops the certificate it had.
+        if found is None:
+            text = "the workload's certificate files have disappeared."
+            raise ClientCertificateError(text, field="client certificate")
+        return found
+
+
+def use_mtls_endpoint(*, is_mtls: bool) -> bool:
+    """Return whether to call an API's mutual TLS endpoint, by `GOOGLE_API_USE_MTLS_ENDPOINT`.
+
+    Raises:
+        ClientCertificateError: The variable is none of "always", "never" and "auto".
+    """
+    mode = (os.environ.get("GOOGLE_API_USE_MTLS_ENDPOINT") or "auto").strip().lower()
+    if mode not in ("always", "never", "auto"):
+        cause = ClientCertError(f"{mode!r} is not one of always, never, auto.")
+        raise ClientCertificateError(str(cause), field="GOOGLE_API_USE_MTLS_ENDPOINT") from cause
+    return is_mtls if mode == "auto" else mode == "always"
+
+
+async def _called(function: ClientCertificate, timeout: float) -> CertificatePair:
+    """Return what a user's function returns, checked."""
+    field = "client_certificate"
+    budget, task = asyncio.timeout(timeout), asyncio.current_task()
+    cancelled_before = 0 if task is None else task.cancelling()
+    try:
+        async with budget:
+            chain, key = await _returned(function)
+        return await run_in_thread(partial(checked_pair, chain, key, cert_name="the returned certificate"))
+    except ClientCertificateError:
+        raise
+    except ClientCertError as error:
+        raise ClientCertificateError(problem(error), field=field) from error
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # sys.exit() in a user's function must not end the application's loop
+        if task is not None and task.cancelling() > cancelled_before:
+            raise  # the reading was cancelled; a CancelledError of the function's own is a failure
+        what = f"took more than {timeout:g} s" if budget.expired() else f"raised {type(error).__name__}"
+        raise ClientCertificateError(f"the function {what}.", field=field) from error
+
+
+async def _returned(given: ClientCertificate) -> CertificatePair:
+    # An object with an async __call__ returns its coroutine from the thread.
+    on_loop = inspect.iscoroutinefunction(given)
+    function = cast("Callable[[], object]", given)
+    returned = function() if on_loop else await run_in_thread(function)
+    awaited = await returned if inspect.isawaitable(returned) else returned
+    pair = cast("tuple[object, ...]", awaited) if isinstance(awaited, tuple | list) else ()
+    chain, key = pair if len(pair) == 2 else (None, None)
+    if not isinstance(chain, bytes) or not isinstance(key, bytes):
+        raise ClientCertError("the function must return the certificate chain and the key as PEM bytes.")
+    return chain, key

@@ -1,0 +1,221 @@
+"""How a token is fetched: attempts with pauses, within a budget; and a back-off after a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+
+from aio_authgrpc._checks.arguments import check_count, check_seconds
+from aio_authgrpc._http.request import AiohttpRequest
+from aio_authgrpc._http.token_errors import token_error
+from aio_authgrpc._loop.clock import Clock
+from aio_authgrpc._tokens.event_bus import EventBus
+from aio_authgrpc._tokens.events import RefreshFailed, RefreshStarted, RefreshSucceeded
+from aio_authgrpc._tokens.freshness import CachedToken, backoff_window, pause_window
+from aio_authgrpc._tokens.source import TokenRequest, TokenSource
+from aio_authgrpc._tokens.token import Token
+from aio_authgrpc.errors import AuthRpcError, ConfigurationError, TokenUnavailableError
+
+_log = logging.getLogger("aio_authgrpc")
+
+# A longer pause becomes the back-off: callers wait out a pause, and the back-off fails them at once.
+_LONGEST_PAUSE = 5.0
+
+
+class Refresher:
+    """Fetches the tokens of one source and audience, one refresh at a time, and remembers how that went.
+
+    A refresh is one `fetch()` and then, without an `await` between them, `record_success()` or
+    `record_failure()`: a listener of the events finds the cache as the refresh has left it.
+
+    Args:
+        source: The source of the tokens.
+        audience: The audience that the source is told.
+        http: The HTTP transport that the source is given.
+        attempts: How often one refresh asks the source, at most.
+        refresh_timeout: Seconds that one refresh may take in all.
+        clock: Wall and monotonic time.
+        rng: Randomness of the jitter, the pauses and the back-off.
+        events: Is told the start and the outcome of each refresh.
+
+    Attributes:
+        generation: How many tokens were fetched so far.
+        last_error: The failure of the last refresh; None if it succeeded, or before the first one.
+
+    Raises:
+        ConfigurationError: `attempts` or `refresh_timeout` is not a positive number.
+    """
+
+    def __init__(
+        self,
+        source: TokenSource,
+        *,
+        audience: str,
+        http: AiohttpRequest,
+        attempts: int,
+        refresh_timeout: float,
+        clock: Clock,
+        rng: random.Random,
+        events: EventBus,
+    ) -> None:
+        check_count("attempts", attempts)
+        check_seconds("refresh_timeout", refresh_timeout)
+        self.generation = 0
+        self.last_error: AuthRpcError | None = None
+        self._source = source
+        self._audience = audience
+        self._http = http
+        self._attempts = attempts
+        self._refresh_timeout = refresh_timeout
+        self._clock = clock
+        self._rng = rng
+        self._events = events
+        self._jitter = rng.random()
+        self._unwanted: Token | None = None
+        self._started_at = 0.0
+        self._asked = 0  # within the refresh under way, or the last one
+        self._failures = 0  # in a row
+        self._next_attempt_at = 0.0  # monotonic
+
+    def next_attempt_in(self) -> float:
+        """Return the seconds until the back-off ends; 0 or less where a refresh may start now."""
+        return self._next_attempt_at - self._clock.monotonic()
+
+    def due_in(self, served: CachedToken | None) -> float:
+        """Return the seconds until a refresh is due: no token, or a stale one, and no back-off."""
+        stale_in = 0.0 if served is None else served.stale_in(self._clock.time(), self._clock.monotonic())
+        return max(stale_in, self.next_attempt_in())
+
+    def check_backoff(self) -> None:
+        """Raise a copy of the last failure until the back-off ends.
+
+        Raises:
+            AuthRpcError: The last refresh failed, and none may start yet.
+        """
+        if self.last_error is not None and self.next_attempt_in() > 0:
+            raise self.last_error.copy()
+
+    def token_request(self) -> TokenRequest:
+        """Return what the source is told now."""
+        return TokenRequest(
+            http=self._http, audience=self._audience, time=self._clock.time(), unwanted=self._unwanted
+        )
+
+    async def fetch(self) -> CachedToken | AuthRpcError:
+        """Ask the source for a token, again after failures that are worth it.
+
+        Cancelling it cancels the source's fetch.
+
+        Returns:
+            The token, or the failure as the error that callers get. Neither is recorded yet.
+        """
+        self._started_at, self._asked = self._clock.monotonic(), 0
+        self._events.emit(RefreshStarted(at=self._clock.time()))
+        budget = asyncio.timeout(self._refresh_timeout)
+        try:
+            async with budget:
+                return self._checked(await self._ask())
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            # This task was not cancelled: the source let a cancellation of its own escape.
+            return TokenUnavailableError("The source was cancelled from inside.")
+        except Exception as error:  # noqa: BLE001 - a source is users' code, and may raise anything
+            late = TimeoutError(f"the source returned no token within {self._refresh_timeout:g} s")
+            return token_error(late if budget.expired() else error)
+
+    async def _ask(self) -> Token:
+        while True:
+            self._asked += 1
+            try:
+                return await self._source.fetch(self.token_request())
+            except Exception as error:
+                pause = self._pause_after(token_error(error))
+                if pause is None:
+                    raise
+            await self._clock.sleep(pause)
+
+    def _pause_after(self, failure: AuthRpcError) -> float | None:
+        """Return the seconds before this refresh asks again, or None if this failure is its outcome."""
+        # A source may turn the cancellation into an error of its own: it is not asked again then.
+        if not failure.retryable or self._asked >= self._attempts or _is_cancelled():
+            return None
+        retry_after = _retry_after(failure)
+        pause = self._rng.uniform(0, pause_window(self._asked)) if retry_after is None else retry_after
+        return pause if pause <= _LONGEST_PAUSE else None
+
+    def _checked(self, token: object) -> CachedToken:
+        if not isinstance(token, Token):
+            raise ConfigurationError(
+                f"the source returned {type(token).__name__}, not an aio_authgrpc.Token.",
+                field="credentials",
+            )
+        fetched = CachedToken(token, clock=self._clock, jitter=self._jitter)
+        if self._clock.time() >= fetched.expired_at:
+            raise TokenUnavailableError(
+                "The source returned a token that has expired already.",
+                hint="Compare this machine's clock with the token endpoint's.",
+            )
+        return fetched
+
+    def record_success(self, fetched: CachedToken) -> None:
+        """Note the token that `fetch` returned, for the next refresh to replace, and end the back-off."""
+        if self.last_error is not None:
+            _log.info("The token refresh works again after %d failed refreshes.", self._failures)
+        self._unwanted = fetched.token
+        self.generation += 1
+        self._failures, self.last_error, self._next_attempt_at = 0, None, 0.0
+        self._events.emit(
+            RefreshSucceeded(
+                at=self._clock.time(),
+                generation=self.generation,
+                expires_at=fetched.token.expires_at,
+                attempts=self._asked,
+                duration=fetched.fetched_at - self._started_at,
+            )
+        )
+
+    def record_failure(self, error: AuthRpcError, *, served: CachedToken | None) -> None:
+        """Note the error that `fetch` returned, and begin the back-off.
+
+        Args:
+            error: The failure.
+            served: The token that is in use, if there is one: the back-off ends with it.
+        """
+        self._failures += 1
+        now, delay = self._clock.monotonic(), self._backoff_after(error, served)
+        self.last_error, self._next_attempt_at = error, now + delay
+        if self._failures == 1:  # once for a series of failures, which may last for hours
+            _log.warning("The token refresh failed: %s", error)
+        self._events.emit(
+            RefreshFailed(
+                at=self._clock.time(),
+                error=error.copy(),
+                attempts=self._asked,
+                duration=now - self._started_at,
+                next_attempt_at=self._clock.time() + delay,
+            )
+        )
+
+    def forget_token(self) -> None:
+        """Let go of the last token, which `token_request` names as the one to replace."""
+        self._unwanted = None
+
+    def _backoff_after(self, error: AuthRpcError, served: CachedToken | None) -> float:
+        delay = self._rng.uniform(0, backoff_window(self._failures))
+        served_for = 0.0 if served is None else served.expired_in(self._clock.time(), self._clock.monotonic())
+        if served_for > 0:
+            # The endpoint may recover while the token is still served. A back-off past the token's end would
+            # then fail calls without need: the first call after that end may ask.
+            delay = min(delay, served_for)
+        return max(delay, _retry_after(error) or 0.0)
+
+
+def _retry_after(error: AuthRpcError) -> float | None:
+    return error.retry_after if isinstance(error, TokenUnavailableError) else None
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

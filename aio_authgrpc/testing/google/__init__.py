@@ -1,0 +1,1 @@
+"""The endpoints of Google that issue tokens, on the loopback interface."""

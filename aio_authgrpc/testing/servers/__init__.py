@@ -1,0 +1,1 @@
+"""Servers and proxies on the loopback interface."""

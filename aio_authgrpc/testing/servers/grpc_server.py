@@ -1,0 +1,134 @@
+"""A gRPC server on the loopback interface, with a certificate from an authority of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import grpc
+import grpc.aio
+import trustme
+
+from aio_authgrpc.testing.servers.certificates import LOCAL_NAMES, issue_pem
+from aio_authgrpc.testing.servers.lifecycle import Lifecycle
+
+# Without grace gRPC logs a GOAWAY for each connected client. Idle clients leave at once; calls that are open
+# at the end of the grace are cancelled.
+_GRACE = 0.1
+
+
+_OPTIONS = (
+    # Otherwise another process can get the same port.
+    ("grpc.so_reuseport", 0),
+    # gRPC's servers drop calls at random when a thousand wait to be accepted. A test may make more.
+    ("grpc.server.max_pending_requests", 100_000),
+    ("grpc.server.max_pending_requests_hard_limit", 100_000),
+)
+
+
+class LoopbackGrpcServer(Lifecycle):
+    """Listen on a free port of 127.0.0.1, with TLS by default.
+
+    For a server of your own, subclass it and override `_register()`.
+
+    Args:
+        tls: Serve TLS, with a certificate for `localhost` and `127.0.0.1` from an authority made for this
+            server.
+        mutual_tls: Demand a client certificate from `issue_client_certificate()`.
+        interceptors: The server's interceptors.
+    """
+
+    def __init__(
+        self,
+        *,
+        tls: bool = True,
+        mutual_tls: bool = False,
+        interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    ) -> None:
+        if mutual_tls and not tls:
+            raise ValueError("mutual_tls needs tls=True: plaintext carries no client certificate")
+        self._tls = tls
+        self._mutual_tls = mutual_tls
+        self._interceptors = interceptors
+        self._server: grpc.aio.Server | None = None
+        self._port: int | None = None
+        self._ca: trustme.CA | None = None
+
+    @property
+    def tls(self) -> bool:
+        """Whether it serves TLS."""
+        return self._tls
+
+    @property
+    def mutual_tls(self) -> bool:
+        """Whether it demands a client certificate."""
+        return self._mutual_tls
+
+    @property
+    def port(self) -> int:
+        """The port it listens on.
+
+        Raises:
+            RuntimeError: It is not open.
+        """
+        if self._port is None:
+            raise self._not_open()
+        return self._port
+
+    @property
+    def target(self) -> str:
+        """The target for a channel: `localhost` and the port."""
+        return f"localhost:{self.port}"
+
+    @property
+    def ca_pem(self) -> bytes:
+        """The certificate of its authority, PEM.
+
+        Raises:
+            RuntimeError: It is not open, or without TLS.
+        """
+        return self._authority().cert_pem.bytes()
+
+    @property
+    def ssl_credentials(self) -> grpc.ChannelCredentials:
+        """Channel credentials that trust its authority alone, and identify a client under `mutual_tls`."""
+        if not self._mutual_tls:
+            return grpc.ssl_channel_credentials(self.ca_pem)
+        certificate_chain, private_key = self.issue_client_certificate()
+        return grpc.ssl_channel_credentials(self.ca_pem, private_key, certificate_chain)
+
+    def issue_client_certificate(self, name: str = "client@example.com") -> tuple[bytes, bytes]:
+        """Return a client's certificate chain and private key, PEM, from the server's authority."""
+        return issue_pem(self._authority(), name)
+
+    def _register(self, server: grpc.aio.Server) -> None:
+        raise NotImplementedError
+
+    def _authority(self) -> trustme.CA:
+        if not self._tls:
+            raise RuntimeError(f"this {type(self).__name__} was made with tls=False: it has no certificate")
+        if self._ca is None:
+            raise self._not_open()
+        return self._ca
+
+    async def _open(self) -> None:
+        self._server = grpc.aio.server(interceptors=self._interceptors, options=_OPTIONS)
+        self._register(self._server)
+        if self._tls:
+            credentials = await asyncio.to_thread(self._make_credentials)
+            self._port = self._server.add_secure_port("127.0.0.1:0", credentials)
+        else:
+            self._port = self._server.add_insecure_port("127.0.0.1:0")
+        await self._server.start()
+
+    async def _close(self) -> None:
+        if self._server is not None:
+            await self._server.stop(_GRACE)
+
+    def _make_credentials(self) -> grpc.ServerCredentials:
+        self._ca = trustme.CA()
+        certificate_chain, private_key = issue_pem(self._ca, *LOCAL_NAMES)
+        pair = (private_key, certificate_chain)
+        if not self._mutual_tls:
+            return grpc.ssl_server_credentials([pair])
+        return grpc.ssl_server_credentials([pair], self._ca.cert_pem.bytes(), require_client_auth=True)

@@ -1,0 +1,32 @@
+"""Tokens and how they are kept: the types of a token source, the cache, and the clock of both."""
+
+from aio_authgrpc._http.request import HttpResponse
+from aio_authgrpc._loop.clock import Clock, SystemClock
+from aio_authgrpc._tokens.cache import TokenCache
+from aio_authgrpc._tokens.freshness import TokenState
+from aio_authgrpc._tokens.metadata import Metadata
+from aio_authgrpc._tokens.source import (
+    CacheKey,
+    KeyedTokenSource,
+    LoadableTokenSource,
+    TokenRequest,
+    TokenSource,
+)
+from aio_authgrpc._tokens.status import TokenStatus
+from aio_authgrpc._tokens.token import Token
+
+__all__ = [
+    "CacheKey",
+    "Clock",
+    "HttpResponse",
+    "KeyedTokenSource",
+    "LoadableTokenSource",
+    "Metadata",
+    "SystemClock",
+    "Token",
+    "TokenCache",
+    "TokenRequest",
+    "TokenSource",
+    "TokenState",
+    "TokenStatus",
+]

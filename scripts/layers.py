@@ -1,0 +1,94 @@
+"""The layers of the package: the table, and the picture of it in docs/explanation/design.md.
+
+    python scripts/layers.py            writes the picture
+    python scripts/layers.py --check    fails where the picture is another
+
+tests/test_layers.py reads the imports of every module against the same table.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "aio_authgrpc"
+PAGE = ROOT / "docs" / "explanation" / "design.md"
+
+# From the bottom up. A module imports from its own package, and from the rows below its own.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("errors",),
+    ("_checks", "_loop"),
+    ("_http", "_tls", "_channels"),
+    ("_tokens",),
+    ("_sources",),
+    ("_calls",),
+    ("_client",),
+    ("__init__", "credentials", "events", "tokens"),
+    ("__main__", "bookstore", "cli", "testing"),
+)
+# The last row: integrations. They import the public names, and what is said here beside them. The command
+# line cuts secrets out of its output as the errors do.
+LEAVES: dict[str, frozenset[str]] = {
+    "bookstore": frozenset(),
+    "testing": frozenset({"bookstore"}),
+    "cli": frozenset({"_checks", "bookstore", "testing"}),
+    "__main__": frozenset({"cli"}),
+}
+
+_BEGIN, _END = "<!-- layers: begin -->", "<!-- layers: end -->"
+_WIDTH = 100
+
+
+def picture() -> str:
+    """Return the rows from the top down, with the sentence and the modules of each package."""
+    rule = "─" * _WIDTH
+    rows = ["\n".join(_lines(name)) for row in reversed(LAYERS) for name in (*row, "")]
+    text = "\n".join(rows).replace("\n\n", f"\n{rule}\n").rstrip("\n─")
+    return f"{_BEGIN}\n```text\n{text}\n```\n{_END}"
+
+
+def _lines(name: str) -> list[str]:
+    if not name:
+        return [""]
+    folder, module = PACKAGE / name, PACKAGE / f"{name}.py"
+    if module.exists():
+        return [f"{module.name:<13} {_sentence(module)}"]
+    names = [path.name.removesuffix(".py") for path in sorted(folder.iterdir()) if _is_room(path)]
+    return [f"{name + '/':<13} {_sentence(folder / '__init__.py')}", *_wrapped(names)]
+
+
+def _is_room(path: Path) -> bool:
+    hidden = path.name.startswith("__") or "_pb2" in path.name
+    return not hidden and (path.suffix == ".py" or (path / "__init__.py").exists())
+
+
+def _sentence(module: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(module.read_text())) or ""
+    return docstring.split("\n\n", maxsplit=1)[0].replace("\n", " ")
+
+
+def _wrapped(names: list[str]) -> list[str]:
+    lines = [" " * 13]
+    for name in names:
+        if len(lines[-1]) + len(name) + 3 > _WIDTH:
+            lines.append(" " * 13)
+        lines[-1] += f" {name} ·"
+    return [line.removesuffix(" ·") for line in lines]
+
+
+def main(arguments: list[str]) -> int:
+    """Write the picture, or compare it."""
+    page = PAGE.read_text()
+    before, _, rest = page.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    drawn = before + picture() + after
+    if arguments == ["--check"]:
+        return int(drawn != page)
+    PAGE.write_text(drawn)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
