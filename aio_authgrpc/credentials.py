@@ -1,7 +1,7 @@
 """Every source of tokens that `connect(credentials=...)` and `identity(...)` take."""
 
 from aio_authgrpc._calls.identity import Identity, identity
-from aio_authgrpc._sources.compute_engine import ComputeEngineSource, compute_engine
+from aio_authgrpc._sources.compute_engine import compute_engine
 from aio_authgrpc._sources.credentials import CredentialsType
 from aio_authgrpc._sources.default import DefaultCredentialsExplanation, DefaultCredentialsSource, default
 from aio_authgrpc._sources.files.authorized_user import authorized_user
@@ -10,20 +10,19 @@ from aio_authgrpc._sources.files.external_account_authorized_user import externa
 from aio_authgrpc._sources.files.gdch_service_account import gdch_service_account
 from aio_authgrpc._sources.files.impersonated_service_account import impersonated_service_account
 from aio_authgrpc._sources.files.service_account import service_account
-from aio_authgrpc._sources.files.source import CredentialFileSource
 from aio_authgrpc._sources.id_token import IdTokenSource, id_token
+from aio_authgrpc._sources.lazy import LazyCredentialsSource
 from aio_authgrpc._sources.signed_jwt import ServiceAccountJwtSource, service_account_jwt
 from aio_authgrpc._sources.static import ApiKeySource, anonymous, api_key, static_token, token_source
 
 __all__ = [
     "ApiKeySource",
-    "ComputeEngineSource",
-    "CredentialFileSource",
     "CredentialsType",
     "DefaultCredentialsExplanation",
     "DefaultCredentialsSource",
     "IdTokenSource",
     "Identity",
+    "LazyCredentialsSource",
     "ServiceAccountJwtSource",
     "anonymous",
     "api_key",
