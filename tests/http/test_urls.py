@@ -49,7 +49,7 @@ async def test_a_netrc_entry_does_not_replace_the_authorization(
 async def test_a_proxy_of_the_environment_is_used(
     request_: AiohttpRequest, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """HTTP_PROXY names it; the fake authority stands in for the proxy and sees the path of the absolute URL."""
+    """HTTP_PROXY names it; the fake authority stands in for the proxy."""
     monkeypatch.setenv("http_proxy", authority.url)
     monkeypatch.delenv("no_proxy", raising=False)
     response = await request_.send("http://token.example.invalid/jwks")
