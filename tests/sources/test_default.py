@@ -13,7 +13,13 @@ from typing import Any
 import jwt
 import pytest
 
-from aio_authgrpc import AiohttpRequest, ConfigurationError, TokenRequest, connect, default
+from aio_authgrpc import (
+    AiohttpRequest,
+    ConfigurationError,
+    TokenRequest,
+    connect,
+    default,
+)
 from aio_authgrpc._sources.default import LOOK_UP_TIMEOUT, PATIENCE, DefaultCredentialsSource, LookUp
 from aio_authgrpc._sources.metadata_server import google_cloud_marker
 from aio_authgrpc._sources.options import CredentialOptions
