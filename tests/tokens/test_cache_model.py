@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -348,6 +349,7 @@ class CacheMachine(RuleBasedStateMachine):
             self.loop.close()
 
 
+@pytest.mark.hypothesis  # it has no time limit inside an example
 def test_the_cache_keeps_its_promises_in_any_order_of_events() -> None:
     """One fetch at a time, no caller left behind, no usable token withheld, no expired one handed out."""
     run_state_machine_as_test(
