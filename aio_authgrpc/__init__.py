@@ -16,11 +16,18 @@ from typing import TYPE_CHECKING
 from aio_authgrpc._client.connect import Connection, connect
 
 if TYPE_CHECKING:
-    from aio_authgrpc import credentials, errors, events, tokens
+    from aio_authgrpc import credentials as credentials
+    from aio_authgrpc import errors as errors
+    from aio_authgrpc import events as events
+    from aio_authgrpc import tokens as tokens
     from aio_authgrpc._calls.call_credentials import AuthMetadataPlugin
     from aio_authgrpc._calls.channel import AuthorizedChannel
     from aio_authgrpc._calls.identity import identity
-    from aio_authgrpc._client.google_auth import insecure_authorized_channel, secure_authorized_channel
+    from aio_authgrpc._client.google_auth import (
+        OpeningChannel,
+        insecure_authorized_channel,
+        secure_authorized_channel,
+    )
     from aio_authgrpc._http.request import AiohttpRequest
     from aio_authgrpc._sources.compute_engine import compute_engine
     from aio_authgrpc._sources.default import default
@@ -45,6 +52,7 @@ __all__ = [
     "AuthorizedChannel",
     "ConfigurationError",
     "Connection",
+    "OpeningChannel",
     "SslCredentials",
     "Token",
     "TokenRequest",
@@ -55,10 +63,7 @@ __all__ = [
     "client_certificate_files",
     "compute_engine",
     "connect",
-    "credentials",
     "default",
-    "errors",
-    "events",
     "id_token",
     "identity",
     "insecure_authorized_channel",
@@ -67,10 +72,10 @@ __all__ = [
     "service_account_jwt",
     "static_token",
     "token_source",
-    "tokens",
 ]
 
-# The other names are imported at their first use (PEP 562): together a fifth of the package's import time.
+# The other names, and these modules, are imported at their first use (PEP 562).
+_PUBLIC_MODULES = ("credentials", "errors", "events", "tokens")
 _MODULES = {
     "AiohttpRequest": "_http.request",
     "AuthGrpcError": "errors",
@@ -78,6 +83,7 @@ _MODULES = {
     "AuthRpcError": "errors",
     "AuthorizedChannel": "_calls.channel",
     "ConfigurationError": "errors",
+    "OpeningChannel": "_client.google_auth",
     "SslCredentials": "_tls.credentials",
     "Token": "_tokens.token",
     "TokenRequest": "_tokens.source",
@@ -87,10 +93,7 @@ _MODULES = {
     "authorized_user": "_sources.files.authorized_user",
     "client_certificate_files": "_tls.files",
     "compute_engine": "_sources.compute_engine",
-    "credentials": "",
     "default": "_sources.default",
-    "errors": "",
-    "events": "",
     "id_token": "_sources.id_token",
     "identity": "_calls.identity",
     "insecure_authorized_channel": "_client.google_auth",
@@ -99,21 +102,19 @@ _MODULES = {
     "service_account_jwt": "_sources.signed_jwt",
     "static_token": "_sources.static",
     "token_source": "_sources.static",
-    "tokens": "",
 }
 
 if not TYPE_CHECKING:  # type checkers report a misspelt name by the imports above
 
     def __getattr__(name: str) -> object:
-        if name not in _MODULES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=__name__)
-        module = _MODULES[name]
-        if not module:
+        if name in _PUBLIC_MODULES:
             return importlib.import_module(f"{__name__}.{name}")
-        value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+        value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
         globals()[name] = value
         return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_PUBLIC_MODULES})

@@ -11,15 +11,19 @@ from aio_authgrpc._sources.files.gdch_service_account import gdch_service_accoun
 from aio_authgrpc._sources.files.impersonated_service_account import impersonated_service_account
 from aio_authgrpc._sources.files.service_account import service_account
 from aio_authgrpc._sources.id_token import IdTokenSource, id_token
-from aio_authgrpc._sources.signed_jwt import service_account_jwt
-from aio_authgrpc._sources.static import anonymous, api_key, static_token, token_source
+from aio_authgrpc._sources.lazy import LazyCredentialsSource
+from aio_authgrpc._sources.signed_jwt import ServiceAccountJwtSource, service_account_jwt
+from aio_authgrpc._sources.static import ApiKeySource, anonymous, api_key, static_token, token_source
 
 __all__ = [
+    "ApiKeySource",
     "CredentialsType",
     "DefaultCredentialsExplanation",
     "DefaultCredentialsSource",
     "IdTokenSource",
     "Identity",
+    "LazyCredentialsSource",
+    "ServiceAccountJwtSource",
     "anonymous",
     "api_key",
     "authorized_user",

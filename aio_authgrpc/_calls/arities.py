@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
-from aio_authgrpc._calls.authorizer import Authorizer, CallerMetadata
-from aio_authgrpc._calls.call import AuthorizedCall, CallArguments, Connection, Method, final_code
+from aio_authgrpc._calls.call import AuthorizedCall
+from aio_authgrpc._calls.call_status import final_code
 from aio_authgrpc._channels.connection_hints import explained
 
 Request = TypeVar("Request")
@@ -118,20 +118,8 @@ class StreamRequestCall(AuthorizedCall):
     _is_its_request = False
     _may_replay = False
 
-    def __init__(
-        self,
-        method: Method,
-        authorizer: Authorizer,
-        arguments: CallArguments,
-        timeout: float | None,
-        metadata: CallerMetadata,
-        connection: Connection | None = None,
-    ) -> None:
-        self._has_iterator = arguments[0] is not None
-        super().__init__(method, authorizer, arguments, timeout, metadata, connection)
-
     def _check_style(self) -> None:
-        if self._has_iterator:
+        if self._arguments[0] is not None:
             raise grpc.aio.UsageError("The iterator and read/write APIs may not be mixed on a single RPC.")
 
     async def write(self, request: Any) -> None:
@@ -144,10 +132,9 @@ class StreamRequestCall(AuthorizedCall):
     async def done_writing(self) -> None:
         """Say that no request follows. Does nothing on a call that is done."""
         self._check_style()
-        while self._call is None and self._end is None:
-            await asyncio.wait({self.waiting_task})
-        if self._call is not None:
-            await self._call.done_writing()
+        call = await self._started()
+        if call is not None:
+            await call.done_writing()
 
 
 class UnaryUnaryCall(UnaryResponseCall, grpc.aio.UnaryUnaryCall[Request, Response]):

@@ -13,16 +13,18 @@ a real call. The wait counts against the call's timeout.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.authorizer import Authorization, Authorizer, CallerMetadata
+from aio_authgrpc._calls.call_status import challenge_of, final_code, status_of
+from aio_authgrpc._calls.connection import Connection, wait_until_ready
 from aio_authgrpc._calls.open_calls import OpenCalls
-from aio_authgrpc.errors import AuthRpcError, TokenDeadlineExceededError
+from aio_authgrpc.errors import AuthRpcError
 
 T = TypeVar("T")
 
@@ -30,23 +32,10 @@ DoneCallback = Callable[[Any], None]
 """Is called with the call when it is done."""
 
 _UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
-_CANCELLED_DETAILS = "Locally cancelled by application!"  # what a real call says
 
 
 CallArguments = tuple[Any, bool | None, grpc.Compression | None]
 """The request or the iterator of requests, wait_for_ready and compression."""
-
-
-class Connection(Protocol):
-    """A connection that calls can be kept from until it is there."""
-
-    def get_state(self) -> grpc.ChannelConnectivity:
-        """See `grpc.aio.Channel.get_state`."""
-        ...
-
-    async def wait_until_ready(self) -> None:
-        """Wait for the state READY."""
-        ...
 
 
 class Method(Protocol):
@@ -120,29 +109,17 @@ class AuthorizedCall(grpc.aio.Call):
     async def _start_when_ready(self, connection: Connection | None) -> None:
         try:
             if connection is not None:
-                await self._wait_for(connection)
-            authorization = await self._authorizer.get(self._seconds_left())
+                await wait_until_ready(connection, self.time_remaining())
+            authorization = await self._authorizer.get(self.time_remaining())
             if self._end is not None:
                 return
             if self._refused is not None and authorization.metadata == self._authorization.metadata:
                 self._call = self._refused  # the source has no other token: the refusal stands
                 self._finish()
             else:
-                self._start_real_call(authorization, self._seconds_left())
+                self._start_real_call(authorization, self.time_remaining())
         except Exception as error:  # noqa: BLE001 - also what a real call raises when it is made
             self._end_without_call(error)
-
-    async def _wait_for(self, connection: Connection) -> None:
-        """Wait for a connection that may be replaced; gRPC would bind the call to the one of this moment."""
-        seconds = self._seconds_left()
-        try:
-            async with asyncio.timeout(seconds):
-                await connection.wait_until_ready()
-        except TimeoutError:
-            raise TokenDeadlineExceededError(
-                f"The call's time ran out: for {seconds:.3g} s it waited for its connection.",
-                hint="A call without wait_for_ready, or connect(ready_timeout=...), says what is in the way.",
-            ) from None
 
     def _start_real_call(self, authorization: Authorization, timeout: float | None) -> None:
         self._authorization = authorization
@@ -157,19 +134,21 @@ class AuthorizedCall(grpc.aio.Call):
         )
         call.add_done_callback(self._on_done)
 
-    def _seconds_left(self) -> float | None:
-        return None if self._deadline is None else max(0.0, self._deadline - monotonic())
-
-    async def _real_call(self) -> Any:
-        """Return the real call, waiting until it is started.
+    async def _started(self) -> Any:
+        """Return the real call once it is started, or None where there will be none.
 
         Cancelling this wait leaves the call alone, as it does with a real one's metadata or code.
         """
-        while self._call is None:
-            if self._end is not None:
-                _raise(self._end)
+        while self._call is None and self._end is None:
             await asyncio.wait({self.waiting_task})
         return self._call
+
+    async def _real_call(self) -> Any:
+        """Return the real call once it is started, or raise why there is none."""
+        call = await self._started()
+        if self._end is not None:
+            _raise(self._end)
+        return call
 
     async def _real_call_or_cancel(self) -> Any:
         """Return the real call for awaiting or reading it: cancelling that cancels the RPC."""
@@ -180,9 +159,6 @@ class AuthorizedCall(grpc.aio.Call):
             raise
 
     # From started to finished, or back to waiting
-
-    def _on_done(self, call: Any) -> None:
-        self._settle(call)
 
     def _settle(self, call: Any) -> None:
         """Decide what the end of a real call means, once, and act: the call finishes, or is sent again.
@@ -203,6 +179,8 @@ class AuthorizedCall(grpc.aio.Call):
                 return
         self._finish()
 
+    _on_done = _settle
+
     def _end_without_call(self, error: BaseException) -> None:
         if self._end is None and self._call is None:
             self._end = error
@@ -221,29 +199,25 @@ class AuthorizedCall(grpc.aio.Call):
 
     def _tell_decision(self) -> None:
         if self._decision is not None:
-            if not self._decision.done():
-                self._decision.set_result(None)
+            self._decision.set_result(None)
             self._decision = None
 
-    def abandon(self, error: AuthRpcError) -> None:
-        """End a call that waits for its token with this error: the channel is closing."""
+    def abandon(self, error: BaseException) -> None:
+        """End a call that waits, with this error."""
         self.waiting_task.cancel()
         self._end_without_call(error)
 
     # grpc.aio.Call
 
     def cancel(self) -> bool:
-        """See `grpc.aio.Call.cancel`."""
         if self._call is not None:
             return bool(self._call.cancel())
         if self._end is not None:
             return False
-        self.waiting_task.cancel()
-        self._end_without_call(asyncio.CancelledError())
+        self.abandon(asyncio.CancelledError())
         return True
 
     def cancelled(self) -> bool:
-        """See `grpc.aio.Call.cancelled`."""
         if self._call is not None:
             return bool(self._call.cancelled())
         return isinstance(self._end, asyncio.CancelledError)
@@ -254,7 +228,7 @@ class AuthorizedCall(grpc.aio.Call):
 
     def time_remaining(self) -> float | None:
         """See `grpc.aio.Call.time_remaining`; it counts from when the stub was called."""
-        return self._seconds_left()
+        return None if self._deadline is None else max(0.0, self._deadline - monotonic())
 
     def add_done_callback(self, callback: DoneCallback) -> None:
         """See `grpc.aio.Call.add_done_callback`; a replay is not an end."""
@@ -264,20 +238,16 @@ class AuthorizedCall(grpc.aio.Call):
             self._callbacks = (*self._callbacks, callback)
 
     async def initial_metadata(self) -> grpc.aio.Metadata:
-        """See `grpc.aio.Call.initial_metadata`."""
         return await self._ask(lambda call: call.initial_metadata(), lambda _: grpc.aio.Metadata())
 
     async def trailing_metadata(self) -> grpc.aio.Metadata:
-        """See `grpc.aio.Call.trailing_metadata`."""
         return await self._ask(lambda call: call.trailing_metadata(), lambda _: grpc.aio.Metadata())
 
     async def code(self) -> grpc.StatusCode:
-        """See `grpc.aio.Call.code`."""
-        return await self._ask(lambda call: call.code(), lambda end: _status_of(end)[0])
+        return await self._ask(lambda call: call.code(), lambda end: status_of(end)[0])
 
     async def details(self) -> str:
-        """See `grpc.aio.Call.details`."""
-        return await self._ask(lambda call: call.details(), lambda end: _status_of(end)[1])
+        return await self._ask(lambda call: call.details(), lambda end: status_of(end)[1])
 
     async def debug_error_string(self) -> str:
         """What grpc.aio's calls have beside their public interface; empty where no RPC was made."""
@@ -297,11 +267,9 @@ class AuthorizedCall(grpc.aio.Call):
     ) -> T:
         """Ask the real call, and the next one where that one is sent again."""
         while True:
-            while self._call is None:
-                if self._end is not None:
-                    return without_call(self._end)
-                await asyncio.wait({self.waiting_task})
-            call = self._call
+            call = await self._started()
+            if self._end is not None:
+                return without_call(self._end)
             try:
                 answer = await question(call)
             except grpc.aio.AioRpcError:
@@ -324,41 +292,6 @@ class AuthorizedCall(grpc.aio.Call):
             return f"<{type(self).__name__} of {self._call!r}>"
         state = "waiting for its token" if self._end is None else "ended without an RPC"
         return f"<{type(self).__name__} {state}>"
-
-
-def final_code(call: grpc.aio.Call) -> grpc.StatusCode | None:
-    """Return the code of a call that is done, without waiting; None where it has none.
-
-    `code()` is a coroutine method, but on a call that is done it finishes at its first step.
-    """
-    return _answer_of(call.code())
-
-
-def challenge_of(call: grpc.aio.Call) -> str:
-    """Return the `www-authenticate` of a call that is done, or "" without one (RFC 6750, 3)."""
-    trailing: grpc.aio.Metadata | None = _answer_of(call.trailing_metadata())
-    value = None if trailing is None else trailing.get("www-authenticate")
-    return value if isinstance(value, str) else ""
-
-
-def _answer_of(coroutine: Coroutine[Any, Any, T]) -> T | None:
-    """Return what a coroutine answers at its first step, or None if it would wait or raises."""
-    try:
-        coroutine.send(None)
-    except StopIteration as finished:
-        return cast("T", finished.value)
-    except Exception:  # noqa: BLE001 - an interceptor raised: such a call has no status
-        return None
-    coroutine.close()
-    return None
-
-
-def _status_of(end: BaseException) -> tuple[grpc.StatusCode, str]:
-    if isinstance(end, grpc.aio.AioRpcError):
-        return end.code(), end.details() or ""
-    if isinstance(end, asyncio.CancelledError):
-        return grpc.StatusCode.CANCELLED, _CANCELLED_DETAILS
-    return grpc.StatusCode.INTERNAL, f"The call could not be made: {type(end).__name__}."
 
 
 def _raise(end: BaseException) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import re
 import threading
 import urllib.parse
@@ -17,7 +16,7 @@ from typing import Self
 import google.auth.transport
 import grpc
 
-from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.arguments import check_seconds, check_type
 from aio_authgrpc._http.request import AiohttpRequest, own_request
 from aio_authgrpc._loop.clock import SystemClock
 from aio_authgrpc._loop.loop_watch import LoopWatch
@@ -85,11 +84,7 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
         self._closed = True  # until it is complete, so that __del__ has nothing to say
         check_type("default_host", default_host, str, type(None))
         _check_host(default_host)
-        check_type("loop_timeout", loop_timeout, int, float)
-        if not 0 < loop_timeout < math.inf:
-            raise ConfigurationError(
-                f"{loop_timeout!r} is not a positive number of seconds.", field="loop_timeout"
-            )
+        check_seconds("loop_timeout", loop_timeout)
         self._source = as_token_source(credentials)
         self._header = checked_header(getattr(self._source, "header", "authorization"))
         given = own_request(request)

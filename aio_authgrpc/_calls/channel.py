@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.authorizer import Authorizer
-from aio_authgrpc._calls.call import Connection
+from aio_authgrpc._calls.connection import Connection
 from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
 from aio_authgrpc._calls.multi_callables import (
     AuthorizedMethod,
@@ -125,7 +125,7 @@ class AuthorizedChannel(ChannelLayer):
         if self._closed:
             return
         self._closed = True
-        self._open_calls.refuse_new_calls()
+        self._open_calls.close()
         try:
             await self._open_calls.finish(grace or 0.0)
         finally:  # also where the grace was cut short

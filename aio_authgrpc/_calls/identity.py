@@ -55,10 +55,10 @@ class Identity(NotPickled):
     ) -> None:
         # Not ContextVar.reset(): one object may be entered by many tasks, and left in another context.
         entered = current_identities.get()
-        place = len(entered) - 1
-        while place >= 0 and entered[place] is not self:
-            place -= 1
-        if place >= 0:
+        if entered and entered[-1] is self:
+            current_identities.set(entered[:-1])
+        elif self in entered:  # left in another order than entered
+            place = len(entered) - 1 - entered[::-1].index(self)
             current_identities.set(entered[:place] + entered[place + 1 :])
 
     def __repr__(self) -> str:

@@ -12,7 +12,9 @@ import grpc.aio
 
 from aio_authgrpc._calls.arities import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
 from aio_authgrpc._calls.authorizer import Authorizer, CallMetadata
-from aio_authgrpc._calls.call import AuthorizedCall, Connection, challenge_of, final_code
+from aio_authgrpc._calls.call import AuthorizedCall
+from aio_authgrpc._calls.call_status import challenge_of, final_code
+from aio_authgrpc._calls.connection import Connection
 from aio_authgrpc._calls.identity import current_identities
 from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
 from aio_authgrpc._calls.open_calls import OpenCalls
@@ -77,7 +79,8 @@ class RequestMethod(AuthorizedMethod):
                 given: they would add a second token to the channel's.
             ChannelClosedError, WrongEventLoopError: The channel cannot be used here.
         """
-        self.open_calls.check()
+        open_calls = self.open_calls
+        open_calls.check()
         others = current_identities.get()
         authorizer = self._identities.of(others) if others else self._authorizer
         if credentials is not None:
@@ -86,8 +89,7 @@ class RequestMethod(AuthorizedMethod):
         connection = self._connection_to_wait_for() if wait_for_ready else None
         arguments = (request, wait_for_ready, compression)
         call = self.call_class(self, authorizer, arguments, timeout, own, connection)
-        held = self.open_calls.held
-        held.add(ref(call, held.discard))
+        open_calls.held.add(ref(call, open_calls.let_go))
         return call
 
 
@@ -107,7 +109,8 @@ class RequestStreamMethod(AuthorizedMethod):
 
         With a token at hand this returns the real call: a stream of requests cannot be sent again.
         """
-        self.open_calls.check()
+        open_calls = self.open_calls
+        open_calls.check()
         others = current_identities.get()
         authorizer = self._identities.of(others) if others else self._authorizer
         if credentials is not None:
@@ -127,8 +130,7 @@ class RequestStreamMethod(AuthorizedMethod):
                 compression=compression,
             )
             call.add_done_callback(partial(_reject_if_refused, authorizer, authorization.token))
-        held = self.open_calls.held
-        held.add(ref(call, held.discard))
+        open_calls.held.add(ref(call, open_calls.let_go))
         return call
 
 

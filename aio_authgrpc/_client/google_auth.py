@@ -20,7 +20,10 @@ from aio_authgrpc.errors import ConfigurationError, TlsArgumentsError
 
 
 class OpeningChannel(Connection[AuthorizedChannel]):
-    """A channel to be: `await` it and close the channel yourself, or open and close it with `async with`."""
+    """What `secure_authorized_channel` and `insecure_authorized_channel` return.
+
+    Either `await` it, and close the channel yourself, or open and close the channel with `async with`.
+    """
 
     if not TYPE_CHECKING:  # type checkers report the mistake by themselves
 

@@ -1,4 +1,4 @@
-"""Waiting until a channel has its token and its connection, and saying what was in the way."""
+"""Waiting until a channel has its token and its connection, with an error that says what is missing."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from aio_authgrpc._channels.connection_hints import connection_hint
 from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc.errors import ConnectionNotReadyError, TokenDeadlineExceededError
 
-_ELSE = "Check that the server runs, its address and its certificate."
+_CHECK = "Check that the server runs, its address and its certificate."
 
 
 async def make_ready(channel: AuthorizedChannel, address: str, timeout: float) -> None:
-    """Fetch the token and connect at the same time; say which of the two failed, and why.
+    """Fetch the token and connect at the same time.
 
     Raises:
-        TokenUnavailableError, TokenRefusedError: There is no token to be had.
-        TokenDeadlineExceededError: It did not come in `timeout` seconds.
-        ConnectionNotReadyError: The server was not reached in that time.
+        TokenUnavailableError, TokenRefusedError: The token could not be fetched.
+        TokenDeadlineExceededError: The token did not come in `timeout` seconds.
+        ConnectionNotReadyError: The server was not reached in that time; the details say why.
     """
     token = asyncio.create_task(channel.auth.get(), name="aio_authgrpc ready: token")
     connected = asyncio.create_task(channel.channel_ready(), name="aio_authgrpc ready: connection")
@@ -32,7 +32,7 @@ async def make_ready(channel: AuthorizedChannel, address: str, timeout: float) -
         if not token.done():
             raise TokenDeadlineExceededError(
                 f"No access token came within ready_timeout={timeout:g} s; {address} {reached}.",
-                hint="The token endpoint is slow or out of reach.",
+                hint="The token endpoint is slow, or cannot be reached from here.",
             )
         if not connected.done():
             raise await _not_ready(channel, address, timeout)
@@ -47,7 +47,7 @@ async def _not_ready(channel: AuthorizedChannel, address: str, timeout: float) -
     text = f"{address} was not reached within ready_timeout={timeout:g} s; the token was fetched."
     failure = await channel.connection_failure()
     reason = redacted((failure.details() or "") if failure is not None else "")
-    hint = connection_hint(reason) or _ELSE
+    hint = connection_hint(reason) or _CHECK
     error = ConnectionNotReadyError(text + (f" gRPC says: {reason}" if reason else ""), hint=hint)
     error.__cause__ = failure
     return error

@@ -1,9 +1,8 @@
-"""gRPC targets: what a user writes, what grpc.aio dials, and for whom a token is."""
+"""gRPC targets: what a user writes, what grpc.aio dials, and the audience of its tokens."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from aio_authgrpc._http.urls import is_loopback
 from aio_authgrpc.errors import ConfigurationError
@@ -12,30 +11,31 @@ _SCHEMES = ("dns", "ipv4", "ipv6", "unix", "unix-abstract", "xds")
 _HOST = r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:/@?#\[\]]+)(?::(?P<port>[^/]*))?\Z"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Target:
-    """A target that was understood.
+    """A target, understood.
 
     Attributes:
         address: What grpc.aio is given, with a port.
-        audience: `https://<host>`, port 443 dropped, another kept; empty where there is no host name.
+        audience: `https://<host>`, with the port unless it is 443; empty where there is no host name.
         is_local: Whether it is a loopback address, `localhost` or a Unix socket.
     """
 
-    address: str
-    audience: str
-    is_local: bool
+    # Not a dataclass: making one takes a millisecond of the package's import time.
+    def __init__(self, *, address: str, audience: str, is_local: bool) -> None:
+        self.address = address
+        self.audience = audience
+        self.is_local = is_local
 
 
 def parse_target(target: str) -> Target:
-    """Understand a target as gRPC names them (https://grpc.github.io/grpc/core/md_doc_naming.html).
+    """Parse a target in gRPC's syntax (https://grpc.github.io/grpc/core/md_doc_naming.html).
 
     Args:
         target: `host` (meaning port 443), `host:port`, `[v6]:port`, or with a scheme that gRPC
             resolves: `dns:`, `ipv4:`, `ipv6:`, `unix:`, `unix-abstract:`, `xds:`.
 
     Raises:
-        ConfigurationError: It is no target; the message says what to write instead.
+        ConfigurationError: It is not a target; the message says what to write instead.
     """
     given: object = target
     if not isinstance(given, str):

@@ -41,7 +41,7 @@ class HttpResponse:
     """A response with its whole body read; its headers are found without regard to case."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     data: bytes = field(repr=False)
 
 

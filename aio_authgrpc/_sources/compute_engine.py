@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aio_authgrpc._loop.threads import run_in_thread
+from aio_authgrpc._sources.files.kind import IdTokenRequest
 from aio_authgrpc._sources.google_auth import GoogleCredentialsSource
 from aio_authgrpc._sources.lazy import LazyCredentialsSource
 from aio_authgrpc._sources.options import CredentialOptions, checked_options
-from aio_authgrpc._tokens.source import TokenRequest
 from aio_authgrpc.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from google.auth.credentials import Credentials
-
-    from aio_authgrpc._sources.id_token_credentials import IdTokenRequest
 
 
 def compute_engine(
-    *,
-    scopes: Sequence[str] | None = None,
-    quota_project_id: str | None = None,
+    *, scopes: Sequence[str] | None = None, quota_project_id: str | None = None
 ) -> LazyCredentialsSource:
     """Act as the default service account of this machine, or Cloud Run service, or GKE workload (seed 003).
 
@@ -35,32 +28,22 @@ def compute_engine(
     Raises:
         ConfigurationError: An argument has the wrong type.
     """
-    return ComputeEngineSource(checked_options(scopes, quota_project_id))
+    options = checked_options(scopes, quota_project_id)
+
+    def make() -> GoogleCredentialsSource:
+        return GoogleCredentialsSource(compute_engine_credentials(options))
+
+    return LazyCredentialsSource("compute_engine()", lambda _: run_in_thread(make))
 
 
-class ComputeEngineSource(LazyCredentialsSource):
-    """What `compute_engine()` returns."""
-
-    def __init__(self, options: CredentialOptions) -> None:
-        super().__init__()
-        self._options = options
-
-    async def make(self, request: TokenRequest) -> GoogleCredentialsSource:
-        """See `LazyCredentialsSource`."""
-        return await run_in_thread(lambda: GoogleCredentialsSource(compute_engine_credentials(self._options)))
-
-    def __repr__(self) -> str:
-        return "compute_engine()"
-
-
-def compute_engine_credentials(options: CredentialOptions) -> Credentials:
+def compute_engine_credentials(options: CredentialOptions) -> Any:
     """Return google-auth's credential. In a worker thread: it may import it."""
     from google.auth.compute_engine import Credentials  # noqa: PLC0415 - in a worker thread
 
-    return Credentials(scopes=options.scope_list, quota_project_id=options.quota_project_id)
+    return Credentials(scopes=options.scopes, quota_project_id=options.quota_project_id)
 
 
-def compute_engine_id_token(own: Any, request: IdTokenRequest) -> Credentials:
+def compute_engine_id_token(own: Any, request: IdTokenRequest) -> Any:
     """Return the credential for the ID tokens of google-auth's `compute_engine.Credentials`."""
     from google.auth.compute_engine import IDTokenCredentials  # noqa: PLC0415 - the credential has loaded it
 
@@ -77,7 +60,6 @@ def compute_engine_id_token(own: Any, request: IdTokenRequest) -> Credentials:
         quota_project_id=own.quota_project_id,
     )
     try:
-        made: Credentials = make(None)  # with a request, the constructor would use it
+        return make(None)  # with a request, the constructor would use it
     except TypeError:  # older versions call it unconditionally
-        made = make(request.http)
-    return made
+        return make(request.http)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from aio_authgrpc._checks.arguments import check_seconds
 from aio_authgrpc._http.request import AiohttpRequest
@@ -29,15 +29,11 @@ from aio_authgrpc._sources.options import CredentialOptions, checked_options
 from aio_authgrpc._tokens.source import TokenRequest
 from aio_authgrpc.errors import ConfigurationError, TokenUnavailableError
 
-if TYPE_CHECKING:
-    from google.auth.credentials import Credentials
-
 _FILE_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 _QUOTA_PROJECT_VARIABLE = "GOOGLE_CLOUD_QUOTA_PROJECT"
-# Off Google Cloud nobody answers at the metadata server's address, and a start should not take longer.
-# (google-auth takes up to 12 s.)
+# Off Google Cloud the metadata server's address does not answer; google-auth waits up to 12 s for it.
 LOOK_UP_TIMEOUT = 4.0
-# On it the server may come seconds after the container does, as GKE documents for its own.
+# On Google Cloud the server may start seconds after the container, as GKE documents.
 PATIENCE = 30.0
 _HINT = (
     f"Set {_FILE_VARIABLE} to a credential file, run 'gcloud auth application-default login', or pass "
@@ -47,12 +43,12 @@ _HINT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefaultCredentialsExplanation:
-    """Where Application Default Credentials were looked for, and what was found. Its `str` is for people.
+    """Where Application Default Credentials were looked for, and what was found; `str()` puts it in words.
 
     Attributes:
-        found: The type that was found, such as `"service_account"` or `"compute_engine"`; None if nothing
-            was, or nothing was looked up yet.
-        tried: Each place that was looked at, in order, and what was there.
+        found: The type that was found, such as `"service_account"` or `"compute_engine"`; None before the
+            first look-up, and where it found nothing.
+        tried: Each place that was looked at, in order, and its outcome.
     """
 
     found: str | None = None
@@ -64,14 +60,19 @@ class DefaultCredentialsExplanation:
 
 
 class DefaultCredentialsSource(LazyCredentialsSource):
-    """What `default()` returns.
+    """What `default()` returns."""
 
-    Args:
-        options: Scopes and quota project.
-        timeout: See `default`.
-        patience: Seconds to wait for a metadata server that a marker of Google Cloud promises.
-        clock: Sleeps between attempts to reach it.
-    """
+    def __init__(self, look_up: LookUp) -> None:
+        super().__init__("default()", look_up.run)
+        self._look_up = look_up
+
+    def explain(self) -> DefaultCredentialsExplanation:
+        """Return what the last look-up tried and found. Holds no secret."""
+        return self._look_up.explanation
+
+
+class LookUp:
+    """The look-up for `default()`. `patience` is how long a server is awaited that a marker promises."""
 
     def __init__(
         self,
@@ -81,23 +82,18 @@ class DefaultCredentialsSource(LazyCredentialsSource):
         patience: float = PATIENCE,
         clock: Clock | None = None,
     ) -> None:
-        super().__init__()
         self._options = options
         self._timeout = timeout
         self._patience = patience
         self._clock: Clock = SystemClock() if clock is None else clock
-        self._explanation = DefaultCredentialsExplanation()
+        self.explanation = DefaultCredentialsExplanation()
 
-    def explain(self) -> DefaultCredentialsExplanation:
-        """Return what the last look-up tried and found. Holds no secret."""
-        return self._explanation
-
-    async def make(self, request: TokenRequest) -> GoogleCredentialsSource:
-        """Look the credentials up.
+    async def run(self, request: TokenRequest) -> GoogleCredentialsSource:
+        """Return the credentials, or raise where there are none.
 
         Raises:
-            ConfigurationError: None were found in time, or what was found cannot be used.
-            TokenUnavailableError: This is Google Cloud, but its metadata server did not come in time.
+            ConfigurationError: None were found in time, or a file cannot be used.
+            TokenUnavailableError: This is Google Cloud, but its metadata server did not answer in time.
         """
         tried: list[tuple[str, str]] = []
         found: str | None = None
@@ -110,7 +106,7 @@ class DefaultCredentialsSource(LazyCredentialsSource):
             found = "compute_engine" if info is None else info.kind.name
             return GoogleCredentialsSource(credentials)
         finally:
-            self._explanation = DefaultCredentialsExplanation(found=found, tried=tuple(tried))
+            self.explanation = DefaultCredentialsExplanation(found=found, tried=tuple(tried))
 
     async def _look_for_file(self, tried: list[tuple[str, str]]) -> CredentialInfo | None:
         budget = LOOK_UP_TIMEOUT if self._timeout is None else self._timeout
@@ -125,7 +121,7 @@ class DefaultCredentialsSource(LazyCredentialsSource):
     async def _look_for_metadata_server(
         self, http: AiohttpRequest, tried: list[tuple[str, str]], started: float
     ) -> None:
-        """Return once it answers, or raise what `make` does."""
+        """Return once it answers, or raise what `run` does."""
         if is_disabled():
             tried.append(("metadata server", "NO_GCE_CHECK is true"))
             raise _nothing_found(tried)
@@ -141,14 +137,11 @@ class DefaultCredentialsSource(LazyCredentialsSource):
         tried.append((f"metadata server {metadata_server_url()}", problem or "answered"))
         if problem and marker is not None:
             raise TokenUnavailableError(
-                f"{marker} says that this is Google Cloud, but its metadata server did not come: {problem}.",
-                hint="It may come later; a service that is restarted tries again.",
+                f"{marker} says that this is Google Cloud, but its metadata server is missing: {problem}.",
+                hint="It may start later: open the channel again, or restart the service.",
             )
         if problem:
             raise _nothing_found(tried)
-
-    def __repr__(self) -> str:
-        return "default()"
 
 
 def _nothing_found(tried: Sequence[tuple[str, str]]) -> ConfigurationError:
@@ -159,25 +152,22 @@ def _nothing_found(tried: Sequence[tuple[str, str]]) -> ConfigurationError:
 
 
 def _look_for_file(tried: list[tuple[str, str]]) -> CredentialInfo | None:
-    """Return the file that the environment names, or gcloud's; None if there is neither.
-
-    A file that is there but cannot be used is an error: it is what was meant.
-    """
+    """Return the file that the environment names, or gcloud's, or None. An unusable one raises."""
     from google.auth import _cloud_sdk  # noqa: PLC0415 - in a thread
 
     named = os.environ.get(_FILE_VARIABLE, "")
     if is_content(named):
-        tried.append((_FILE_VARIABLE, "holds no path"))
+        tried.append((_FILE_VARIABLE, "holds content instead of a path"))
         raise ConfigurationError(
             f"{_FILE_VARIABLE} holds what looks like the content of a credential file.",
             field="credentials",
-            hint="It takes a path; service_account() and its kin take the content.",
+            hint="It takes a path; service_account() and the other functions take the content.",
         )
     if named:
         return _read(named, f"{_FILE_VARIABLE}={named}", tried)
     tried.append((_FILE_VARIABLE, "not set"))
     path: str = _cloud_sdk.get_application_default_credentials_path()
-    # Unlike pathlib's, it raises nothing where the directory may not be read; google-auth goes on there too.
+    # Unlike pathlib's, it returns False for a directory that may not be read, where google-auth goes on too.
     if os.path.isfile(path):  # noqa: PTH113 - see above
         return _read(path, f"gcloud's {path}", tried)
     tried.append((f"gcloud's {path}", "no such file"))
@@ -195,7 +185,7 @@ def _read(path: str, place: str, tried: list[tuple[str, str]]) -> CredentialInfo
     return info
 
 
-def _credentials_of(info: CredentialInfo | None, options: CredentialOptions) -> Credentials:
+def _credentials_of(info: CredentialInfo | None, options: CredentialOptions) -> Any:
     if options.quota_project_id is None:
         options = replace(options, quota_project_id=os.environ.get(_QUOTA_PROJECT_VARIABLE) or None)
     return compute_engine_credentials(options) if info is None else info.credentials(options)
@@ -212,8 +202,8 @@ def default(
     They are looked up when the channel is opened: the file that `GOOGLE_APPLICATION_CREDENTIALS` names,
     the one that `gcloud auth application-default login` wrote, the metadata server. Files are read and
     parsed in a thread, and the metadata server is asked over aiohttp. A file that cannot be used is an
-    error, never replaced by another identity. Unlike `google.auth.default()`, it looks for no project:
-    no gcloud is run, and no token is fetched. `explain()` tells what was tried and found.
+    error, never replaced by another identity. Unlike `google.auth.default()`, it does not look for a
+    project: it runs no gcloud and fetches no token. `explain()` tells what was tried and found.
 
     Args:
         scopes: OAuth 2.0 scopes. A service account found without any signs its tokens for the target;
@@ -229,4 +219,4 @@ def default(
     if timeout is not None:
         check_seconds("timeout", timeout)
     options = checked_options(scopes, quota_project_id, by_default=True)
-    return DefaultCredentialsSource(options, timeout=timeout)
+    return DefaultCredentialsSource(LookUp(options, timeout=timeout))

@@ -1,4 +1,4 @@
-"""Any google-auth credential as a token source: sync ones over the bridge, google.auth.aio natively."""
+"""google-auth's credentials as token sources: sync ones over the bridge, google.auth.aio natively."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from aio_authgrpc._sources.google_auth_gaps import (
     for_audience,
     is_google_api,
     look_up_allowed_locations,
-    needs_audience,
     refresh,
     thread_request,
 )
@@ -32,25 +31,28 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+GOOGLE_AUTH = "google.auth.credentials"
+GOOGLE_AUTH_AIO = "google.auth.aio.credentials"
+
 
 class GoogleCredentialsSource(NotPickled):
     """A `google.auth.credentials.Credentials`, refreshed in a worker thread over the aiohttp session.
 
     A token that the credential already has is used without a request, unless it is the one to replace.
-    The object is otherwise refreshed in place, as google-auth does it; where its tokens are for one
-    audience, a copy for each is kept here.
+    Else the object is refreshed in place, as google-auth does it; where its tokens are for one audience,
+    a copy for each is kept here.
 
     Args:
         credentials: Any of google-auth's; it stays the caller's.
         sign_without_scopes: Whether a service account without scopes signs a JWT for `https://<host>/`
-            (https://google.aip.dev/auth/4111), as google-auth's plugin does where it is told the host.
+            (https://google.aip.dev/auth/4111), as google-auth's plugin does.
     """
 
     def __init__(
         self, credentials: google.auth.credentials.Credentials, *, sign_without_scopes: bool = True
     ) -> None:
         self.credentials = credentials
-        self._is_for_one = sign_without_scopes and needs_audience(credentials)
+        self._is_for_one = sign_without_scopes and for_audience(credentials, "https://any") is not None
         self._of_audience: dict[str, google.auth.credentials.Credentials] = {}
 
     def cache_key(self, audience: str) -> CacheKey:
@@ -60,27 +62,17 @@ class GoogleCredentialsSource(NotPickled):
         return CacheKey(self.credentials, audience)
 
     async def load(self, request: TokenRequest) -> None:
-        """Check that there is an audience, where the credential's tokens are for one.
-
-        Raises:
-            ConfigurationError: The target has no host name, and no audience was given.
-        """
+        """Raise the ConfigurationError for a missing audience, where the credential's tokens are for one."""
         if self._is_for_one:
             check_audience(request.audience)
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return the credential's token, refreshed if need be. Cancelling it abandons the thread."""
         await self.load(request)
-        audience = request.audience
-        credentials = self._copy_for(audience) if self._is_for_one else self.credentials
-        return await obtain_token(credentials, request)
-
-    def _copy_for(self, audience: str) -> google.auth.credentials.Credentials:
-        if audience not in self._of_audience:
-            made = for_audience(self.credentials, audience)
-            assert made is not None, "__init__ found that there is one"
-            self._of_audience[audience] = made
-        return self._of_audience[audience]
+        credentials, audience = self.credentials, request.audience
+        if self._is_for_one and audience not in self._of_audience:
+            self._of_audience[audience] = for_audience(credentials, audience) or credentials
+        return await obtain_token(self._of_audience.get(audience, credentials), request)
 
     def __repr__(self) -> str:
         return f"<GoogleCredentialsSource of {type(self.credentials).__name__}>"
@@ -89,9 +81,8 @@ class GoogleCredentialsSource(NotPickled):
 class GoogleAioCredentialsSource(NotPickled):
     """A `google.auth.aio.credentials.Credentials`, awaited on the loop.
 
-    Args:
-        credentials: A static or anonymous one of google.auth.aio, or a subclass with a `refresh`; one
-            that has an `expiry` (naive UTC, as in google-auth) is refreshed when that has come.
+    It is a static one, or a subclass with a `refresh`, which is called again once its `expiry` (naive UTC,
+    as in google-auth) has come.
     """
 
     def __init__(self, credentials: google.auth.aio.credentials.Credentials) -> None:
@@ -102,12 +93,12 @@ class GoogleAioCredentialsSource(NotPickled):
         return CacheKey(self.credentials, audience)
 
     async def fetch(self, request: TokenRequest) -> Token:
-        """Return the credential's token, refreshed if it has none that was not used yet."""
-        credentials = self.credentials
+        """Return the credential's token, refreshed unless it has one that is good and not to be replaced."""
+        credentials: Any = self.credentials
         expiry = self._expiry()
         outdated = expiry is not None and _timestamp(expiry) <= request.time
         unwanted = None if request.unwanted is None else request.unwanted.value
-        if credentials.token is None or credentials.token == unwanted or outdated:
+        if outdated or credentials.token in (None, unwanted):
             await self._refresh(request.http)
         headers: dict[str, str] = {}
         await credentials.apply(headers)
@@ -118,10 +109,8 @@ class GoogleAioCredentialsSource(NotPickled):
         return expiry if isinstance(expiry, datetime.datetime) else None
 
     async def _refresh(self, http: AiohttpRequest) -> None:
-        from google.auth.aio.credentials import StaticCredentials  # noqa: PLC0415 - it is loaded
-
-        if isinstance(self.credentials, StaticCredentials):
-            return  # it has the one token and no other
+        if is_of(self.credentials, GOOGLE_AUTH_AIO, "StaticCredentials"):
+            return  # its one token cannot be replaced
         await import_off_loop("google.auth.aio.transport.aiohttp")
         from google.auth.aio.transport import aiohttp as transport  # noqa: PLC0415 - loaded off the loop
 
@@ -131,29 +120,13 @@ class GoogleAioCredentialsSource(NotPickled):
         return f"<GoogleAioCredentialsSource of {type(self.credentials).__name__}>"
 
 
-def is_google_credentials(given: object) -> bool:
-    """Return whether it is a `google.auth.credentials.Credentials`."""
-    return _is_of(given, "google.auth.credentials", "Credentials")
-
-
-def is_google_aio_credentials(given: object) -> bool:
-    """Return whether it is a `google.auth.aio.credentials.Credentials`."""
-    return _is_of(given, "google.auth.aio.credentials", "Credentials")
-
-
-def is_google_anonymous(given: object) -> bool:
-    """Return whether it is google-auth's `AnonymousCredentials`, also of google.auth.aio."""
-    modules = ("google.auth.credentials", "google.auth.aio.credentials")
-    return any(_is_of(given, module, "AnonymousCredentials") for module in modules)
-
-
-def _is_of(given: object, module: str, name: str) -> bool:
-    # An instance exists only where its module was imported.
+def is_of(given: object, module: str, name: str = "Credentials") -> bool:
+    """Return whether it is an instance of a class of google-auth, which then was imported already."""
     return module in sys.modules and isinstance(given, getattr(sys.modules[module], name))
 
 
 async def obtain_token(credentials: google.auth.credentials.Credentials, request: TokenRequest) -> Token:
-    """Return the token that a credential has, if it is good and not the one to replace, or a new one."""
+    """Return the credential's own token if it is good and not the one to replace, else a new one."""
     http = await thread_request(credentials, request.http)
     return await over_bridge(lambda: blocking_token(credentials, request, http), http)
 
@@ -199,10 +172,7 @@ def _needs_refresh(credentials: Any, unwanted: Token | None) -> bool:
 
 
 def _token_from(headers: dict[str, str], expiry: datetime.datetime | None) -> Token:
-    """Make a token of what `apply` put into the headers.
-
-    An API key, and an anonymous credential, put nothing into `authorization`: then the rest is all.
-    """
+    """Make a token of the headers that `apply` wrote; an API key's credential writes no `authorization`."""
     headers = {name.lower(): value for name, value in headers.items()}
     scheme, _, value = headers.pop("authorization", "").rpartition(" ")
     return Token(
@@ -214,7 +184,7 @@ def _token_from(headers: dict[str, str], expiry: datetime.datetime | None) -> To
 
 
 def _timestamp(expiry: datetime.datetime) -> float:
-    """google-auth's expiry is UTC without saying so."""
+    """Return the Unix time of google-auth's expiry, a naive UTC datetime."""
     return (expiry if expiry.tzinfo else expiry.replace(tzinfo=datetime.UTC)).timestamp()
 
 

@@ -1,6 +1,6 @@
-"""Where google-auth's credentials need help behind another transport, and the help; most of it in threads.
+"""What google-auth's credentials need behind another transport. Most of it runs in worker threads.
 
-What google-auth has no public name for is asked with care: a version without it is left as it is.
+Private names of google-auth are read with a default: a version without them is left as it is.
 """
 
 from __future__ import annotations
@@ -27,18 +27,17 @@ _ID_TOKEN_URL = "https://iamcredentials.{universe}/v1/projects/-/serviceAccounts
 
 
 def module_of(name: str, credentials: object) -> ModuleType | None:
-    """Return a module of google-auth if the credential may be of it; whoever has one has imported that."""
-    module = sys.modules.get(name)
-    family = type(credentials).__mro__
-    return module if module is not None and any(kind.__module__ == name for kind in family) else None
+    """Return a module of google-auth if the class of a credential, or a base class, is in it."""
+    family = {kind.__module__ for kind in type(credentials).__mro__}
+    return sys.modules.get(name) if name in family else None
 
 
 def for_audience(credentials: Credentials, audience: str) -> Credentials | None:
-    """Return a credential of this audience's own, where google-auth's tokens depend on it; else None.
+    """Return a credential for this audience alone, where google-auth's tokens depend on it; else None.
 
     - A service account without scopes gets no token from Google's endpoint: it signs a JWT for
       `https://<host>/` (https://google.aip.dev/auth/4111). google-auth keeps the first host's in the
-      object and sends it to every other (`google/auth/transport/grpc.py`).
+      object and sends it to every other host (`google/auth/transport/grpc.py`).
     - `google.auth.jwt.OnDemandCredentials` signs for each URL; here, for the host.
     - A GDCH credential without an audience asks for one that the endpoint does not know.
     """
@@ -51,7 +50,7 @@ def for_audience(credentials: Credentials, audience: str) -> Credentials | None:
     signs = (
         service_account is not None
         and isinstance(credentials, service_account.Credentials)
-        # Who acts for another (google-auth has no public name for the subject) has to ask the endpoint.
+        # Only the endpoint gives tokens for a subject, which has no public name.
         and not (untyped.scopes or untyped.default_scopes or getattr(untyped, "_subject", None))
     ) or (on_demand is not None and isinstance(credentials, on_demand.OnDemandCredentials))
     if not signs:
@@ -64,20 +63,12 @@ def for_audience(credentials: Credentials, audience: str) -> Credentials | None:
     return signing
 
 
-def needs_audience(credentials: Credentials) -> bool:
-    """Return whether tokens are for one audience, as `for_audience` decides."""
-    return for_audience(credentials, "https://audience") is not None
-
-
 GOOGLE_APIS = "https://googleapis.com"
 """The audience that stands for all of Google's APIs, to which access tokens and boundaries are the same."""
 
 
 def is_google_api(audience: str) -> bool:
-    """Return whether an audience is one of Google's APIs that reads `x-allowed-locations`.
-
-    Regional endpoints do not: the location is in their name.
-    """
+    """Return whether an audience reads `x-allowed-locations`: a Google API, not a regional endpoint."""
     host = urllib.parse.urlsplit(audience).hostname or ""
     return audience == GOOGLE_APIS or (host.endswith(".googleapis.com") and ".rep." not in host)
 
@@ -98,11 +89,7 @@ async def thread_request(credentials: Credentials, http: AiohttpRequest) -> Thre
 
 
 def refresh(credentials: Credentials, request: ThreadRequest) -> None:
-    """Call `credentials.refresh(request)`, or do what it would, so that no HTTP goes around the request.
-
-    Raises:
-        Exception: Whatever google-auth, or a credential of the user's, raises.
-    """
+    """Call `credentials.refresh(request)`, or do the same where that would send past the request."""
     untyped: Any = credentials
     iam = sys.modules.get("google.auth.iam")
     signer = getattr(untyped, "_signer", None)
@@ -117,7 +104,7 @@ def refresh(credentials: Credentials, request: ThreadRequest) -> None:
 
 
 def _refresh_impersonated_id_token(credentials: Any, request: ThreadRequest) -> None:
-    """As `impersonated_credentials.IDTokenCredentials.refresh`, which sends with a session of requests."""
+    """Do what `impersonated_credentials.IDTokenCredentials.refresh` does with a session of requests."""
     from google.auth import jwt, metrics  # noqa: PLC0415 - the credential has loaded them
     from google.auth.credentials import TokenState  # noqa: PLC0415 - as above
 
@@ -141,7 +128,7 @@ def _refresh_impersonated_id_token(credentials: Any, request: ThreadRequest) -> 
         return request(url=url, method="POST", headers=headers, body=json.dumps(body).encode())
 
     response = ask()
-    if response.status == 401:  # the source's token was revoked: google-auth's session gets another, too
+    if response.status == 401:  # the source's token was revoked; google-auth's session gets another, too
         refresh(source, request)
         response = ask()
     if response.status != 200:
@@ -151,16 +138,16 @@ def _refresh_impersonated_id_token(credentials: Any, request: ThreadRequest) -> 
         expires_at = jwt.decode(token, verify=False)["exp"]
     except (KeyError, TypeError, ValueError):
         raise RefreshError("No ID token in response.") from None
-    credentials.token, credentials.expiry = token, _expiry(expires_at)
+    credentials.token, credentials.expiry = token, naive_utc(expires_at)
 
 
-def _expiry(timestamp: float) -> datetime.datetime:
-    """Return an expiry as google-auth has it: in UTC, without saying so."""
+def naive_utc(timestamp: float) -> datetime.datetime:
+    """Return an expiry as google-auth has it."""
     return datetime.datetime.fromtimestamp(timestamp, tz=datetime.UTC).replace(tzinfo=None)
 
 
 def _refresh_signed_by_iam(credentials: Any, signer: Any, request: ThreadRequest) -> None:
-    """Refresh what is signed by IAM with this request: the signer keeps the one that it was made with."""
+    """Refresh with a signer that has this request: google-auth's keeps the one that it was made with."""
     inner = copy.copy(signer._credentials)  # no public name
     resolve_universe(inner, request)
     bound = copy.copy(credentials)
@@ -170,7 +157,7 @@ def _refresh_signed_by_iam(credentials: Any, signer: Any, request: ThreadRequest
 
 
 def resolve_universe(credentials: Any, request: ThreadRequest) -> None:
-    """Ask the metadata server for the universe with this request: Compute Engine's property uses its own."""
+    """Ask the metadata server for the universe with this request; Compute Engine's property uses another."""
     if getattr(credentials, "_universe_domain_cached", True):
         return
     from google.auth.compute_engine import _metadata  # noqa: PLC0415 - the credential has loaded it

@@ -1,26 +1,27 @@
 """ID tokens: who the caller is, signed by Google, for one audience (seed 002, AIP-4116).
 
-Cloud Run, Cloud Functions and IAP ask for these. Which identities can have one, and how:
+Cloud Run, Cloud Functions and IAP ask for these. Which credentials have one:
 
-- a service account: its assertion is exchanged, or it signs one itself for whoever trusts its key;
+- a service account: its assertion is exchanged, or it signs the token itself;
 - the machine's own: the metadata server makes it;
 - an impersonated service account, and an external account that impersonates one: IAM makes it;
-- a user: the one of the login, whose audience is the login's client and cannot be chosen; or that of a
-  service account which the user may impersonate.
+- a user: the login's, whose audience is always the login's client; or that of a service account that the
+  user may impersonate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._http.bridge import ThreadRequest
 from aio_authgrpc._sources.default import default
-from aio_authgrpc._sources.google_auth import blocking_token, is_google_credentials, over_bridge
+from aio_authgrpc._sources.files.kind import IdTokenRequest
+from aio_authgrpc._sources.google_auth import GOOGLE_AUTH, blocking_token, is_of, over_bridge
 from aio_authgrpc._sources.id_token_credentials import (
-    IdTokenRequest,
     id_token_credentials,
     principals_id_token,
     self_signed_id_token,
@@ -47,41 +48,36 @@ class IdTokenSource(NotPickled):
         self,
         audience: str | None,
         credentials: Credentials | LazyCredentialsSource,
-        target_principal: str | None,
-        delegates: tuple[str, ...],
-        *,
-        self_signed: bool,
+        make: Callable[[Any, IdTokenRequest], Any],
     ) -> None:
         self._audience = audience
         self._credentials = credentials
-        self._target_principal = target_principal
-        self._delegates = delegates
-        self._self_signed = self_signed
-        self._of_audience: dict[str, Credentials] = {}
+        self._make = make
+        self._of_audience: dict[str, Any] = {}
 
     def cache_key(self, audience: str) -> CacheKey:
-        """Return the key of the tokens: where an audience was given, the target's does not matter."""
+        """Return the key of the tokens: a given audience stands in place of the target's."""
         return CacheKey(self, audience if self._audience is None else "")
 
     async def load(self, request: TokenRequest) -> None:
-        """Find out whose token it is, and that it can be had. No token is asked for.
+        """Make the credential for the ID tokens. No token is asked for.
 
         Raises:
-            ConfigurationError: Such an identity has no ID tokens, or there is no audience, or a file or
+            ConfigurationError: The credential has no ID tokens, or the audience is missing, or a file or
                 the environment cannot be used.
             TokenUnavailableError: See `default()`.
         """
         wanted = self._wanted(request)
         if wanted.audience not in self._of_audience:
             own = await self._own_credentials(request)
-            await over_bridge(lambda: self._id_token_credentials(own, wanted), wanted.http)
+            await over_bridge(lambda: self._made(own, wanted), wanted.http)
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return an ID token, which is good until its own `exp`. Cancelling it abandons the thread."""
         wanted, own = self._wanted(request), await self._own_credentials(request)
 
         def obtain() -> Token:
-            return blocking_token(self._id_token_credentials(own, wanted), request, wanted.http)
+            return blocking_token(self._made(own, wanted), request, wanted.http)
 
         return await over_bridge(obtain, wanted.http)
 
@@ -95,18 +91,11 @@ class IdTokenSource(NotPickled):
         given = self._credentials
         return await given.google_credentials(request) if isinstance(given, LazyCredentialsSource) else given
 
-    def _id_token_credentials(self, own: Credentials, wanted: IdTokenRequest) -> Credentials:
+    def _made(self, own: Credentials, wanted: IdTokenRequest) -> Any:
         """Return the credential of an audience, in a worker thread; made once."""
-        made = self._of_audience.get(wanted.audience)
-        if made is not None:
-            return made
-        if self._target_principal is not None:
-            made = principals_id_token(own, wanted, self._target_principal, self._delegates)
-        elif self._self_signed:
-            made = self_signed_id_token(own, wanted)
-        else:
-            made = id_token_credentials(own, wanted)
-        return self._of_audience.setdefault(wanted.audience, made)  # a thread that was abandoned may be first
+        if wanted.audience not in self._of_audience:
+            self._of_audience[wanted.audience] = self._make(own, wanted)
+        return self._of_audience[wanted.audience]
 
     def __repr__(self) -> str:
         return f"id_token({'' if self._audience is None else repr(self._audience)})"
@@ -120,7 +109,7 @@ def id_token(
     delegates: Sequence[str] = (),
     self_signed: bool = False,
 ) -> IdTokenSource:
-    """Prove who the caller is, to Cloud Run, Cloud Functions, IAP and whoever takes Google's ID tokens.
+    """Prove who the caller is, to Cloud Run, Cloud Functions, IAP and others that take Google's ID tokens.
 
     Unlike google-auth's `fetch_id_token`, it also knows gcloud's login, external accounts and
     impersonation, and never becomes the machine's identity where another was meant.
@@ -144,19 +133,24 @@ def id_token(
     for field, value in (("audience", audience), ("target_principal", target_principal)):
         check_type(field, value, str, type(None))
         if value == "":
-            raise ConfigurationError("it is empty.", field=field, hint="None means the usual one.")
+            raise ConfigurationError(
+                "an empty str was given.", field=field, hint="Leave it out, or pass None."
+            )
     check_type("self_signed", self_signed, bool)
     check_type("delegates", delegates, list, tuple)
     given: object = default() if credentials is None else credentials
-    if not isinstance(given, LazyCredentialsSource) and not is_google_credentials(given):
+    if not isinstance(given, LazyCredentialsSource) and not is_of(given, GOOGLE_AUTH):
         raise ConfigurationError(
             f"expected a google-auth credential or a source for one, not {type(given).__name__}.",
             field="credentials",
-            hint="Such as service_account(...); None means the default ones.",
+            hint="Pass service_account(...), say; None means default().",
         )
     if self_signed and target_principal is not None:
-        raise ConfigurationError("it excludes target_principal.", field="self_signed")
+        raise ConfigurationError("it cannot be used with target_principal.", field="self_signed")
     if delegates and target_principal is None:
-        raise ConfigurationError("they lead to a target_principal, which is missing.", field="delegates")
+        raise ConfigurationError("they need a target_principal.", field="delegates")
     whose = cast("Credentials | LazyCredentialsSource", given)
-    return IdTokenSource(audience, whose, target_principal, tuple(delegates), self_signed=self_signed)
+    make = self_signed_id_token if self_signed else id_token_credentials
+    if target_principal is not None:
+        make = partial(principals_id_token, principal=target_principal, delegates=tuple(delegates))
+    return IdTokenSource(audience, whose, make)

@@ -3,46 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aio_authgrpc._sources.compute_engine import compute_engine_id_token
 from aio_authgrpc._sources.files.impersonated_service_account import impersonated_id_token
+from aio_authgrpc._sources.files.kind import IdTokenRequest
 from aio_authgrpc._sources.files.registry import credential_kinds
 from aio_authgrpc._sources.google_auth_gaps import module_of, resolve_universe
 from aio_authgrpc.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from google.auth.credentials import Credentials
-
-    from aio_authgrpc._http.bridge import ThreadRequest
-
 _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IdTokenRequest:
-    """Which ID tokens are wanted.
-
-    Attributes:
-        audience: For whom they are.
-        audience_is_given: Whether the user chose it; a login's ID token is for the login's client.
-        http: Sends what a constructor of google-auth's sends.
-    """
-
-    audience: str
-    audience_is_given: bool
-    http: ThreadRequest
-
-
-def id_token_credentials(own: Credentials, request: IdTokenRequest) -> Credentials:
+def id_token_credentials(own: Any, request: IdTokenRequest) -> Any:
     """Return the credential for an identity's ID tokens; a ConfigurationError where it has none."""
-    untyped: Any = own
-    if hasattr(untyped, "with_target_audience"):  # it is one already
-        keeps_its_own = not request.audience_is_given and getattr(untyped, "_target_audience", None)
-        made: Credentials = own if keeps_its_own else untyped.with_target_audience(request.audience)
-        return made
-    if getattr(untyped, "_subject", None) is not None:
+    if hasattr(own, "with_target_audience"):  # it is one already
+        keeps_its_own = not request.audience_is_given and getattr(own, "_target_audience", None)
+        return own if keeps_its_own else own.with_target_audience(request.audience)
+    if getattr(own, "_subject", None) is not None:
         raise ConfigurationError(
             "a service account that acts for a user has no ID tokens of the user's.",
             field="credentials",
@@ -63,9 +41,7 @@ def id_token_credentials(own: Credentials, request: IdTokenRequest) -> Credentia
     )
 
 
-def principals_id_token(
-    own: Credentials, request: IdTokenRequest, principal: str, delegates: Sequence[str]
-) -> Credentials:
+def principals_id_token(own: Any, request: IdTokenRequest, principal: str, delegates: Sequence[str]) -> Any:
     """Return the credential for the ID tokens of a service account that an identity impersonates."""
     from google.auth import impersonated_credentials  # noqa: PLC0415 - in a worker thread
 
@@ -83,7 +59,7 @@ def principals_id_token(
     return impersonated_id_token(target, request)
 
 
-def self_signed_id_token(own: Any, request: IdTokenRequest) -> Credentials:
+def self_signed_id_token(own: Any, request: IdTokenRequest) -> Any:
     """Return the credential for tokens that an identity signs; a ConfigurationError where it has no key."""
     from google.auth import crypt, iam, jwt  # noqa: PLC0415 - in a worker thread
 
@@ -92,7 +68,6 @@ def self_signed_id_token(own: Any, request: IdTokenRequest) -> Credentials:
         raise ConfigurationError(
             f"{type(own).__name__} has no key to sign with.", field="self_signed", hint="Leave it out."
         )
-    made: Credentials = jwt.Credentials.from_signing_credentials(
+    return jwt.Credentials.from_signing_credentials(
         own, request.audience, additional_claims={"email": own.signer_email}
     )
-    return made

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import abc
 import asyncio
 import copy
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from aio_authgrpc._checks.pickling import NotPickled
@@ -17,22 +17,24 @@ if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
 
-class LazyCredentialsSource(NotPickled, abc.ABC):
+class LazyCredentialsSource(NotPickled):
     """What the functions for Google's credentials return: makes its credential once, at the first need.
 
     One object may serve any number of channels. Those with the same audience share one cached token, and
     so do all where the token is good for every audience.
+
+    Args:
+        name: Its `repr`.
+        make: Makes the credential; what blocks in it runs in a worker thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, make: Callable[[TokenRequest], Awaitable[GoogleCredentialsSource]]) -> None:
+        self._name = name
+        self._make = make
         self._made: GoogleCredentialsSource | None = None
         self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._failures = 0
         self._last_failure: AuthGrpcError | None = None
-
-    @abc.abstractmethod
-    async def make(self, request: TokenRequest) -> GoogleCredentialsSource:
-        """Make the credential; what blocks runs in a worker thread. Never called twice at once."""
 
     def cache_key(self, audience: str) -> CacheKey:
         """Return the key of the tokens.
@@ -71,7 +73,7 @@ class LazyCredentialsSource(NotPickled, abc.ABC):
 
     async def _make_or_note_failure(self, request: TokenRequest) -> GoogleCredentialsSource:
         try:
-            return await self.make(request)
+            return await self._make(request)
         except AuthGrpcError as error:
             self._failures += 1
             self._last_failure = copy.copy(error)  # without the traceback
@@ -83,3 +85,6 @@ class LazyCredentialsSource(NotPickled, abc.ABC):
         if self._lock is None or self._lock[0] is not loop:
             self._lock = (loop, asyncio.Lock())
         return self._lock[1]
+
+    def __repr__(self) -> str:
+        return self._name

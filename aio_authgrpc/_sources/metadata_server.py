@@ -14,9 +14,9 @@ from aio_authgrpc._loop.clock import Clock
 # An address, not a name: resolving an unknown name can take 20 s.
 _ADDRESS = "169.254.169.254"
 _FLAVOR = {"Metadata-Flavor": "Google"}
-# One lost packet should not cost the whole of a short budget.
+# One lost packet must not cost a short budget as a whole.
 _ATTEMPT_TIMEOUT = 2.0
-# Where nothing says that a server will come, google-auth's number of attempts.
+# Without a marker of Google Cloud: google-auth's number of attempts.
 _ATTEMPTS_WITHOUT_MARKER = 3
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 1.0
@@ -30,17 +30,14 @@ _MARKERS = (
     "FUNCTION_TARGET",
     "GAE_ENV",
 )
-# The machine's own word, which containers see too; google-auth reads it as well.
+# The firmware's name of the machine, which containers see too; google-auth reads it as well.
 _PRODUCT_NAME = Path("/sys/class/dmi/id/product_name")
 
 
 def google_cloud_marker(
     environment: Mapping[str, str] = os.environ, product_name: Path = _PRODUCT_NAME
 ) -> str | None:
-    """Return what says that this is Google Cloud, so that a metadata server will come; None if nothing does.
-
-    Reads a file of the kernel's, which does not block.
-    """
+    """Return the variable or file that shows that this is Google Cloud; then a metadata server will start."""
     for name in _MARKERS:
         if environment.get(name):
             return name
@@ -52,23 +49,20 @@ def google_cloud_marker(
 
 
 def is_disabled(environment: Mapping[str, str] = os.environ) -> bool:
-    """Return whether the environment forbids the look for a metadata server, as google-auth reads it."""
+    """Return whether the environment forbids to look for a metadata server, as google-auth reads it."""
     return environment.get("NO_GCE_CHECK") == "true"
 
 
 def metadata_server_url(environment: Mapping[str, str] = os.environ) -> str:
-    """Return where the metadata server is asked whether it is there."""
+    """Return the URL that shows whether a metadata server is there."""
     host = environment.get("GCE_METADATA_IP") or environment.get("GCE_METADATA_HOST")
     return f"http://{host or environment.get('GCE_METADATA_ROOT') or _ADDRESS}/"
 
 
 async def wait_for_metadata_server(http: AiohttpRequest, *, patient: bool, clock: Clock) -> str:
-    """Return "" once the metadata server answers, or why it is given up. Set a time-out around it.
+    """Return "" once the metadata server answers, or why it was given up, after three attempts.
 
-    Args:
-        http: Sends the requests.
-        patient: Whether to ask until it comes; else it is asked three times.
-        clock: Sleeps between the attempts.
+    With `patient` it is asked again and again: set a time-out around it.
     """
     pause, attempts = _FIRST_PAUSE, 0
     while True:
@@ -87,4 +81,4 @@ async def _ask(http: AiohttpRequest) -> str:
         return str(error)
     if response.headers.get("Metadata-Flavor") == "Google":
         return "" if response.status == 200 else f"it answered {response.status}"
-    return "what answered there is no metadata server"
+    return "another server answered there, not a metadata server"

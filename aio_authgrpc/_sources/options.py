@@ -15,20 +15,15 @@ class CredentialOptions:
     """What the user chose beside a credential file.
 
     Attributes:
-        scopes: OAuth 2.0 scopes; empty for the credential's own.
+        scopes: OAuth 2.0 scopes; None for the credential's own.
         quota_project_id: The project that pays; None for the file's.
         by_default: Whether `default()` found the file: it keeps scopes that are fixed by a login, or
             named by an impersonation, as google-auth's `default()` does.
     """
 
-    scopes: tuple[str, ...] = ()
+    scopes: tuple[str, ...] | None = None
     quota_project_id: str | None = None
     by_default: bool = False
-
-    @property
-    def scope_list(self) -> list[str] | None:
-        """The scopes as google-auth takes them."""
-        return list(self.scopes) or None
 
 
 def checked_options(
@@ -45,9 +40,8 @@ def checked_options(
     check_type("quota_project_id", quota_project_id, str, type(None))
     if quota_project_id is not None and (not quota_project_id or not is_metadata_text(quota_project_id)):
         raise ConfigurationError("expected printable ASCII text, not empty.", field="quota_project_id")
-    return CredentialOptions(
-        scopes=tuple(scopes or ()), quota_project_id=quota_project_id, by_default=by_default
-    )
+    asked = tuple(scopes or ()) or None  # google-auth takes an empty list for scopes that were asked for
+    return CredentialOptions(scopes=asked, quota_project_id=quota_project_id, by_default=by_default)
 
 
 def check_audience(audience: str) -> None:

@@ -1,4 +1,4 @@
-"""Several identities at once, each under a header of its own: IAP's outside and the service's inside."""
+"""Several tokens at once, each in a header of its own: IAP's beside the service's."""
 
 from __future__ import annotations
 
@@ -15,11 +15,7 @@ T = TypeVar("T")
 
 
 class SeveralTokensSource(NotPickled):
-    """Fetches a token for each header, all at the same time, and makes one of them.
-
-    Args:
-        sources: By metadata key; the first is the one that the token itself goes to.
-    """
+    """Fetches a token for each header, all at the same time, and combines them; the first is the main one."""
 
     def __init__(self, sources: Mapping[str, TokenSource]) -> None:
         self.sources = dict(sources)
@@ -27,22 +23,18 @@ class SeveralTokensSource(NotPickled):
         self.other_headers = frozenset(others)
 
     def cache_key(self, audience: str) -> CacheKey:
-        """Return the key of the tokens: for many audiences if the sources agree on which."""
+        """Return the key of the tokens; the sources' own audience where they agree on one."""
         shared = {cache_key(source, audience).audience for source in self.sources.values()}
         return CacheKey(self, shared.pop() if len(shared) == 1 else audience)
 
     async def load(self, request: TokenRequest) -> None:
-        """Let each source read its files.
-
-        Raises:
-            ConfigurationError: One of them cannot be used.
-        """
+        """Let each source read its files, which raises a ConfigurationError for one that is unusable."""
         for source in self.sources.values():
             if isinstance(source, LoadableTokenSource):
                 await source.load(request)
 
     async def fetch(self, request: TokenRequest) -> Token:
-        """Return one token that carries the others as its metadata, and ends with the first that does."""
+        """Return one token that carries the others as its metadata, and expires with the first of them."""
         tokens = await all_of([source.fetch(request) for source in self.sources.values()])
         return combined(dict(zip(self.sources, tokens, strict=True)))
 
@@ -59,20 +51,20 @@ async def all_of(coroutines: Sequence[Coroutine[None, None, T]]) -> list[T]:
         error = failures.exceptions[0]
     else:
         return [task.result() for task in tasks]
-    raise error  # outside of the handler: the group is no context
+    raise error  # outside of the handler, so that the group is not its context
 
 
 def combined(tokens: Mapping[str, Token]) -> Token:
-    """Return one token for several headers: the first one's, with the others as metadata.
+    """Return the first header's token, with the others as its metadata.
 
-    What a token goes to itself is its own, whatever another brings along for that header.
+    A header of `tokens` gets its own token, even if another token's metadata has that key too.
     """
     header, *_ = tokens
     metadata: dict[str, str] = {}
     for name, token in tokens.items():
         for key, value in token.as_metadata(name):
             if key == name or key not in tokens:
-                metadata.setdefault(key, value)  # a quota project that two of them bring is one
+                metadata.setdefault(key, value)  # two tokens may bring one quota project
     first = tokens[header]
     metadata.pop(header, None)
     ends: list[float] = [token.expires_at for token in tokens.values() if token.expires_at is not None]

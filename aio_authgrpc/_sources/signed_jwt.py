@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -11,14 +11,13 @@ from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
 from aio_authgrpc._sources.files.kind import CredentialInfo
-from aio_authgrpc._sources.files.private_key import signer_of
-from aio_authgrpc._sources.files.service_account import KIND
+from aio_authgrpc._sources.files.service_account import KIND, signer_of
 from aio_authgrpc._sources.options import check_audience
 from aio_authgrpc._tokens.source import TokenRequest
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError
 
-# ESP, and Google's own endpoints, refuse a JWT that is good for more than an hour.
+# ESP, and Google's own endpoints, refuse a JWT with a longer lifetime.
 _MAX_LIFETIME = 3600
 
 
@@ -26,17 +25,10 @@ class ServiceAccountJwtSource(NotPickled):
     """What `service_account_jwt()` returns."""
 
     def __init__(
-        self,
-        loader: InfoLoader,
-        *,
-        issuer: str | None,
-        audience: str | None,
-        subject: str | None,
-        email: str | None,
-        lifetime: int,
+        self, loader: InfoLoader, claims: Mapping[str, str | None], audience: str | None, lifetime: int
     ) -> None:
         self._loader = loader
-        self._claims = {"iss": issuer, "sub": subject, "email": email}
+        self._claims = claims
         self._audience = audience
         self._lifetime = lifetime
         self._key: _Key | None = None
@@ -45,8 +37,8 @@ class ServiceAccountJwtSource(NotPickled):
         """Read and check the key, once. Cancelling it leaves nothing behind.
 
         Raises:
-            ConfigurationError: The file cannot be used; it names the path and the field. Or there is no
-                audience, for a target without a host.
+            ConfigurationError: The file cannot be used; the error names the path and the field. Or the
+                audience is missing, for a target without a host.
         """
         await self._loaded(request)
 
@@ -102,26 +94,20 @@ def service_account_jwt(
             channel is opened, off the loop; text and dict are checked at once.
         issuer: `iss`, as the service's configuration names it; the account's email if None.
         audience: `aud`; `https://<host of the target>` if None.
-        subject: `sub`, the user id that the service sees; the account's email if None.
+        subject: `sub`, the user id for the service; the account's email if None.
         email: `email`; the account's if None.
         lifetime: Seconds that each JWT is good for, 1 to 3600.
 
     Raises:
-        ConfigurationError: The arguments, or what is in memory, cannot be used. What is wrong with a
-            file shows when the channel is opened.
+        ConfigurationError: The arguments, or what is in memory, cannot be used. A mistake in a file
+            shows when the channel is opened.
     """
     check_type("lifetime", lifetime, int)
     for field, value in (("issuer", issuer), ("audience", audience), ("subject", subject), ("email", email)):
         check_type(field, value, str, type(None))
     if not 1 <= lifetime <= _MAX_LIFETIME:
         raise ConfigurationError(
-            f"{lifetime!r} is not within 1 and {_MAX_LIFETIME} seconds.", field="lifetime"
+            f"{lifetime!r} is not between 1 and {_MAX_LIFETIME} seconds.", field="lifetime"
         )
-    return ServiceAccountJwtSource(
-        InfoLoader(file_or_info, [KIND]),
-        issuer=issuer,
-        audience=audience,
-        subject=subject,
-        email=email,
-        lifetime=lifetime,
-    )
+    claims = {"iss": issuer, "sub": subject, "email": email}
+    return ServiceAccountJwtSource(InfoLoader(file_or_info, [KIND]), claims, audience, lifetime)

@@ -1,4 +1,4 @@
-"""Tokens that the user brings: a fixed one, or whatever a coroutine function returns."""
+"""Tokens that the user brings: a fixed one, an API key, or the result of a coroutine function."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aio_authgrpc.errors import ConfigurationError
 
 
 class FixedTokenSource:
-    """A source that has one token for ever."""
+    """A source with one token, for ever."""
 
     def __init__(self, token: Token, name: str) -> None:
         self._token = token
@@ -60,8 +60,8 @@ class _CallableTokenSource:
 def anonymous() -> TokenSource:
     """Send no token: for emulators and open services. No credentials are looked up.
 
-    google-auth's `AnonymousCredentials` mean the same. An emulator on another host does not make a
-    plaintext channel warn, because nothing is sent that somebody could use.
+    google-auth's `AnonymousCredentials` mean the same. A plaintext channel to another host does not warn,
+    because it carries no secret.
     """
     return AnonymousTokenSource()
 
@@ -73,11 +73,11 @@ def static_token(token: str | Token) -> TokenSource:
         token: The bearer token, or a `Token` with an expiry. A bare str counts as never expiring.
 
     Raises:
-        ConfigurationError: It is empty or no header could carry it.
+        ConfigurationError: It is empty, or has characters that a header cannot carry.
     """
     made = token if isinstance(token, Token) else Token(token)
     if not made.value:
-        raise ConfigurationError("it is empty.", field="token")
+        raise ConfigurationError("the token is empty.", field="token")
     return FixedTokenSource(made, "static_token(...)")
 
 
@@ -86,9 +86,9 @@ def token_source(async_callable: Callable[[], Awaitable[str | Token]]) -> TokenS
 
     Args:
         async_callable: Takes nothing and returns a `Token`, or a str that counts as never expiring. It
-            runs in a task of its own, which closing the channel cancels. What it raises becomes the
+            runs in a task of its own, which closing the channel cancels. Its exceptions become the
             error of the waiting calls: retryable for `OSError`, time-outs and aiohttp's, else not;
-            raise an `AuthRpcError` of this package to say it yourself.
+            an `AuthRpcError` of this package is raised as it is.
 
     Raises:
         ConfigurationError: It is not a coroutine function.
@@ -106,7 +106,7 @@ def token_source(async_callable: Callable[[], Awaitable[str | Token]]) -> TokenS
         raise ConfigurationError(
             f"{function.__qualname__} is not a coroutine function.",
             field="async_callable",
-            hint="Write 'async def', and await asyncio.to_thread(...) in it for what blocks.",
+            hint="Write 'async def', and await asyncio.to_thread(...) in it for blocking code.",
         )
     return _CallableTokenSource(async_callable)
 
@@ -121,9 +121,9 @@ def api_key(key: str, *, header: str = "x-api-key") -> ApiKeySource:
         header: `x-api-key` for Cloud Endpoints, `x-goog-api-key` for Google's own APIs.
 
     Raises:
-        ConfigurationError: The key is empty or not printable, or the header is no metadata key.
+        ConfigurationError: The key is empty or not printable, or the header is not a metadata key.
     """
     check_type("api_key", key, str)
     if not key:
-        raise ConfigurationError("it is empty.", field="api_key")
+        raise ConfigurationError("the key is empty.", field="api_key")
     return ApiKeySource(key, checked_header(header))

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Any
 
 import google.auth.credentials
 from google.auth import jwt
 
 from aio_authgrpc._http.bridge import ThreadRequest
+from aio_authgrpc._sources.google_auth_gaps import naive_utc
 from aio_authgrpc.errors import TokenRefusedError
 
 
 class UserIdTokenCredentials(google.auth.credentials.Credentials):
     """The `id_token` that comes with a user's refreshed access token.
 
-    Its audience is the client that the user logged in with, whatever is asked for.
-
-    Args:
-        user: `google.oauth2.credentials.Credentials`.
-        audience: The audience that has to be in it; None takes the login's.
+    Its audience is always the client that the user logged in with; any other `audience` is refused.
     """
 
     def __init__(self, user: Any, audience: str | None) -> None:
@@ -29,12 +25,7 @@ class UserIdTokenCredentials(google.auth.credentials.Credentials):
         self._quota_project_id = user.quota_project_id
 
     def refresh(self, request: ThreadRequest) -> None:
-        """Refresh the login.
-
-        Raises:
-            google.auth.exceptions.RefreshError: It was refused.
-            TokenRefusedError: It has no ID token, or one for others.
-        """
+        """Refresh the login, and raise a TokenRefusedError where it gives no ID token for the audience."""
         self._user.refresh(request)
         if not self._user.id_token:
             raise TokenRefusedError(
@@ -48,5 +39,4 @@ class UserIdTokenCredentials(google.auth.credentials.Credentials):
                 f"{self._audience!r}: leave the audience out, or pass target_principal= to id_token()."
             )
         self.token = self._user.id_token
-        expiry = datetime.datetime.fromtimestamp(float(claims["exp"]), tz=datetime.UTC)
-        self.expiry = expiry.replace(tzinfo=None)  # as google-auth has it
+        self.expiry = naive_utc(float(claims["exp"]))

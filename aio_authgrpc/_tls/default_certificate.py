@@ -14,12 +14,12 @@ import json
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from google.auth.exceptions import ClientCertError
 
+from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc._tls.files import problem, read_file
 from aio_authgrpc._tls.pem import CertificatePair, check_whole, checked_pair
@@ -31,8 +31,9 @@ _CONFIG_VARIABLES = ("GOOGLE_API_CERTIFICATE_CONFIG", "CLOUDSDK_CONTEXT_AWARE_CE
 _CONTEXT_AWARE_METADATA = "~/.secureConnect/context_aware_metadata.json"
 # GKE mounts a workload's certificates and key in one file.
 _GKE_BUNDLE = Path("/var/run/secrets/workload-spiffe-credentials/x509.credential-bundle.private-key.pem")
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\r?\n?", re.DOTALL)
-_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.+?-----END [A-Z ]*PRIVATE KEY-----\r?\n?", re.DOTALL)
+# Patterns are compiled at their first use, not at import.
+_CERTIFICATE = rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\r?\n?"
+_KEY = rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.+?-----END [A-Z ]*PRIVATE KEY-----\r?\n?"
 
 
 def use_client_certificates() -> bool | None:
@@ -64,8 +65,7 @@ async def default_certificate(timeout: float, *, files_only: bool = False) -> De
         lookup.cut_off()
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class DefaultCertificate:
+class DefaultCertificate(NotPickled):
     """The certificate of this workload or device.
 
     Attributes:
@@ -74,8 +74,9 @@ class DefaultCertificate:
             command prints.
     """
 
-    pair: CertificatePair
-    in_files: bool
+    def __init__(self, pair: CertificatePair, *, in_files: bool) -> None:
+        self.pair = pair
+        self.in_files = in_files
 
     def __repr__(self) -> str:
         return f"<DefaultCertificate, in files: {self.in_files}>"
@@ -126,11 +127,11 @@ class DefaultCertificateLookup:
             return None
         workload = self._workload(wanted=wanted is True)
         if workload is not None:
-            return DefaultCertificate(pair=workload(), in_files=True)
+            return DefaultCertificate(workload(), in_files=True)
         metadata = _expanded(_CONTEXT_AWARE_METADATA)
         if self._files_only or wanted is None or not _is_there(metadata, wanted=wanted):
             return None
-        return DefaultCertificate(pair=self._from_command(metadata), in_files=False)
+        return DefaultCertificate(self._from_command(metadata), in_files=False)
 
     def _workload(self, *, wanted: bool) -> Callable[[], CertificatePair] | None:
         """Return a function that reads the workload's certificate; None if it has none."""
@@ -222,7 +223,7 @@ def _workload_of(config: Path) -> Callable[[], CertificatePair] | None:
 def _pair_from(text: bytes, name: str) -> CertificatePair:
     """Return the certificates and the only key of a PEM text."""
     check_whole(text, name)
-    chain, keys = b"".join(_CERTIFICATE.findall(text)), _KEY.findall(text)
+    chain, keys = b"".join(re.findall(_CERTIFICATE, text, re.DOTALL)), re.findall(_KEY, text, re.DOTALL)
     if not chain or len(keys) != 1:
         raise ClientCertError(f"{name} does not hold certificates and one private key as PEM.")
     return checked_pair(chain, keys[0], cert_name=name, key_name=name)

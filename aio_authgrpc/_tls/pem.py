@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 CertificatePair = tuple[bytes, bytes]
 """A certificate chain, the leaf first, and its private key, both PEM."""
 
-_MARKER = re.compile(rb"-----(BEGIN|END) ([^-\n]*)-----")
-_MARKER_BEGUN = re.compile(rb"-----(?:BEGIN|END)\b")
-_KEY_BEGUN = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
+# Patterns are compiled at their first use, not at import.
+_MARKER = rb"-----(BEGIN|END) ([^-\n]*)-----"
+_MARKER_BEGUN = rb"-----(?:BEGIN|END)\b"
+_KEY_BEGUN = rb"-----BEGIN [A-Z ]*PRIVATE KEY-----"
 
 
 def check_whole(pem: bytes, name: str) -> None:
@@ -28,12 +29,12 @@ def check_whole(pem: bytes, name: str) -> None:
     Raises:
         ClientCertError: A block has a beginning and no end, or the reverse.
     """
-    markers: list[tuple[bytes, bytes]] = _MARKER.findall(pem)
+    markers: list[tuple[bytes, bytes]] = re.findall(_MARKER, pem)
     begins, ends = markers[::2], markers[1::2]
     paired = [(b"END", label) for _, label in begins] == ends and all(word == b"BEGIN" for word, _ in begins)
     last_line = pem.rstrip().rpartition(b"\n")[2]
     cut_off = last_line != b"" and b"-----BEGIN ".startswith(last_line)
-    if not paired or cut_off or len(markers) != len(_MARKER_BEGUN.findall(pem)):
+    if not paired or cut_off or len(markers) != len(re.findall(_MARKER_BEGUN, pem)):
         raise ClientCertError(f"{name} holds part of a PEM block: it may be half written.")
 
 
@@ -105,7 +106,7 @@ def _load_key(key: bytes, passphrase: bytes | None, name: str) -> PrivateKeyType
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - see _checked_pair
     from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
 
-    if len(_KEY_BEGUN.findall(key)) > 1:
+    if len(re.findall(_KEY_BEGUN, key)) > 1:
         raise ClientCertError(f"{name} holds more than one private key.")
     if passphrase is not None and b"ENCRYPTED" not in key:
         passphrase = None  # cryptography refuses a passphrase for a key that is not encrypted

@@ -7,7 +7,6 @@ import inspect
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
 from weakref import WeakKeyDictionary
@@ -15,6 +14,7 @@ from weakref import WeakKeyDictionary
 import grpc
 from google.auth.exceptions import ClientCertError
 
+from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
 from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc._tls.default_certificate import (
@@ -32,8 +32,7 @@ ClientCertificate = Callable[[], CertificatePair] | Callable[[], Awaitable[Certi
 """Returns the client's certificate chain and its key, both PEM; a plain or a coroutine function."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsSettings:
+class TlsSettings(NotPickled):
     """What a channel's TLS is made of; equal settings make equal connections.
 
     Attributes:
@@ -41,8 +40,16 @@ class TlsSettings:
         pair: The client's certificate chain and key, PEM; None where it has none.
     """
 
-    root_certificates: bytes | None = field(repr=False)
-    pair: CertificatePair | None = field(repr=False)
+    # Not a dataclass: making one takes a millisecond of the package's import time.
+    def __init__(self, *, root_certificates: bytes | None, pair: CertificatePair | None) -> None:
+        self.root_certificates = root_certificates
+        self.pair = pair
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TlsSettings) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((self.root_certificates, self.pair))
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """Return them as gRPC takes them."""

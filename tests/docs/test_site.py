@@ -29,7 +29,7 @@ def test_everything_public_has_a_place_in_the_reference() -> None:
     generated = set(re.findall(r"^(?:::: aio_authgrpc[.\w]*\.| +- )(\w+)$", pages, re.MULTILINE))
     modules = [aio_authgrpc.credentials, aio_authgrpc.events, aio_authgrpc.tokens]
     names = {name for module in (aio_authgrpc, *modules) for name in module.__all__}
-    assert names - {"credentials", "events", "tokens"} | {"testing"} <= generated
+    assert names | {"testing"} <= generated
     by_hand = set(re.findall(r"`(\w+)`", (REFERENCE / "bookstore.md").read_text()))
     assert set(aio_authgrpc.bookstore.__all__) <= generated | by_hand
 

@@ -13,8 +13,13 @@ from typing import Any
 import jwt
 import pytest
 
-from aio_authgrpc import AiohttpRequest, ConfigurationError, TokenRequest, connect, default
-from aio_authgrpc._sources.default import LOOK_UP_TIMEOUT, PATIENCE, DefaultCredentialsSource
+from aio_authgrpc import (
+    ConfigurationError,
+    TokenRequest,
+    connect,
+    default,
+)
+from aio_authgrpc._sources.default import LOOK_UP_TIMEOUT, PATIENCE, DefaultCredentialsSource, LookUp
 from aio_authgrpc._sources.metadata_server import google_cloud_marker
 from aio_authgrpc._sources.options import CredentialOptions
 from aio_authgrpc.bookstore import BookstoreStub, Empty
@@ -33,12 +38,6 @@ def nothing_to_be_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
     monkeypatch.setenv("NO_GCE_CHECK", "true")
-
-
-@pytest.fixture
-async def token_request() -> AsyncIterator[TokenRequest]:
-    async with AiohttpRequest() as http:
-        yield TokenRequest(http=http, audience="https://host", time=0)
 
 
 def point_to(monkeypatch: pytest.MonkeyPatch, path: Path, content: Any) -> None:
@@ -226,7 +225,7 @@ async def test_a_metadata_server_that_a_marker_promises_and_that_does_not_come_m
 ) -> None:
     """The error is one to retry, and the next look-up is a new one."""
     monkeypatch.setenv("K_SERVICE", "bookstore")
-    source = DefaultCredentialsSource(CredentialOptions(by_default=True), patience=0.2)
+    source = DefaultCredentialsSource(LookUp(CredentialOptions(by_default=True), patience=0.2))
     with metadata_server.hold(path="/"), pytest.raises(TokenUnavailableError, match="K_SERVICE says"):
         await source.load(token_request)
     metadata_server.behave()
@@ -240,7 +239,7 @@ async def test_another_server_at_that_address_is_not_taken(
     """Other clouds have theirs there too."""
     monkeypatch.delenv("NO_GCE_CHECK")
     monkeypatch.setenv("GCE_METADATA_IP", authority.url.removeprefix("http://"))
-    with pytest.raises(ConfigurationError, match="is no metadata server"):
+    with pytest.raises(ConfigurationError, match="not a metadata server"):
         await default().load(token_request)
 
 

@@ -303,12 +303,12 @@ async def test_a_home_that_does_not_exist_is_an_error_where_it_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The path is shown as it was given."""
-    monkeypatch.setenv("GOOGLE_API_CERTIFICATE_CONFIG", "~nobody-of-that-name/config.json")
-    with pytest.raises(MutualTLSChannelError, match=r"~nobody-of-that-name/config\.json cannot be read"):
+    monkeypatch.setenv("GOOGLE_API_CERTIFICATE_CONFIG", "~no-such-user/config.json")
+    with pytest.raises(MutualTLSChannelError, match=r"~no-such-user/config\.json cannot be read"):
         await SslCredentials()
 
 
-async def test_places_that_nobody_named_and_that_cannot_be_looked_at_are_empty(
+async def test_default_places_that_cannot_be_looked_at_are_empty(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Such as the home of another user; here its name is too long."""
@@ -469,7 +469,7 @@ def one_command(device: Callable[..., Path], client_files: Any, tmp_path: Path) 
 async def test_many_who_load_one_object_at_once_run_its_command_once(
     one_command: tuple[Path, Path], client_files: Any
 ) -> None:
-    """It may ask its user for something. One who leaves leaves alone."""
+    """It may ask its user for something. A cancelled caller cancels itself alone."""
     runs, pipe = one_command
     credentials = SslCredentials()
     loading = [asyncio.ensure_future(credentials.load()) for _ in range(3)]
@@ -500,7 +500,7 @@ async def test_a_failure_of_loading_is_an_exception_of_each_who_waits(
 
 
 def test_a_look_up_that_was_cut_off_starts_no_command(device: Callable[..., Path]) -> None:
-    """Its thread may come to it only after nobody waits any more."""
+    """Its thread may start after all callers were cancelled."""
     device(sys.executable, "-c", "raise SystemExit(3)")
     lookup = DefaultCertificateLookup()
     lookup.cut_off()

@@ -1,9 +1,8 @@
-"""Events: what happens to a token, told once, to whoever listens, without a secret."""
+"""Events as values, and the events that calls and connections cause."""
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from typing import Any
 
 import grpc
@@ -26,7 +25,7 @@ from aio_authgrpc.tokens import TokenCache
 
 @pytest.fixture
 def told(cache: TokenCache) -> list[TokenEvent]:
-    """Give what the cache tells from now on."""
+    """Give the events of the cache from now on."""
     events: list[TokenEvent] = []
     cache.subscribe(events.append)
     return events
@@ -36,52 +35,14 @@ def kinds(events: list[TokenEvent]) -> list[type]:
     return [type(event) for event in events]
 
 
-async def test_a_refresh_is_told_from_its_start_to_its_end(
-    cache: TokenCache, told: list[Any], fake_clock: FakeClock
-) -> None:
-    """With what came of it."""
-    await cache.get()
-    started, succeeded = told
-    assert started == RefreshStarted(at=fake_clock.time())
-    assert succeeded == RefreshSucceeded(
-        at=fake_clock.time(), generation=1, expires_at=fake_clock.time() + 3600, attempts=1, duration=0.0
-    )
-
-
-async def test_a_refresh_that_fails_is_told_with_its_error(
-    cache: TokenCache, told: list[Any], tokens: Any
-) -> None:
-    """And with when the next may be, as the status has it."""
-    tokens.fail(TokenUnavailableError("down"))
-    with pytest.raises(TokenUnavailableError):
-        await cache.get()
-    assert kinds(told) == [RefreshStarted, RefreshFailed]
-    assert str(told[1].error) == "UNAVAILABLE: down"
-    assert told[1].next_attempt_at == pytest.approx(cache.status().next_attempt_at)
-
-
-async def test_a_stale_token_is_told_once(
-    cache: TokenCache, told: list[Any], fake_clock: FakeClock, tokens: Any
-) -> None:
-    """However many calls are served with it."""
-    await cache.get()
-    fake_clock.advance(3600 - 100)
-    with tokens.hold() as gate:
-        for _ in range(5):
-            cache.current()
-        await gate.arrived.wait()
-    await cache.get()
-    assert kinds(told).count(StaleServed) == 1
-
-
-async def test_a_replay_is_told_with_the_challenge(
+async def test_a_replay_is_emitted_with_the_challenge(
     channel: AuthorizedChannel,
     told: list[Any],
     echo_server: EchoServer,
     fake_clock: FakeClock,
     replayable: Any,
 ) -> None:
-    """The token is rejected, the call is sent again, a new token is fetched."""
+    """The token is taken back, the call is sent again, and a new token is fetched."""
     stub = EchoStub(channel)
     await replayable.finish(replayable.begin(stub))
     fake_clock.advance(60)
@@ -89,13 +50,14 @@ async def test_a_replay_is_told_with_the_challenge(
     echo_server.refuse(trailing=(("www-authenticate", 'Bearer error="invalid_token"'),))
     await replayable.finish(replayable.begin(stub))
     assert kinds(told) == [TokenRejected, CallReplayed, RefreshStarted, RefreshSucceeded]
-    assert (told[0].taken_back, told[0].challenge) == (True, 'Bearer error="invalid_token"')
+    assert told[0].taken_back
+    assert told[0].challenge == 'Bearer error="invalid_token"'
 
 
 async def test_a_refusal_for_want_of_scope_is_not_replayed(
     channel: AuthorizedChannel, told: list[Any], echo_server: EchoServer, fake_clock: FakeClock, arity: Any
 ) -> None:
-    """RFC 6750, 3.1: the token is good, and another would not do more."""
+    """RFC 6750, section 3.1: a new token would have the same scope."""
     stub = EchoStub(channel)
     await arity.finish(arity.begin(stub))
     fake_clock.advance(60)
@@ -105,75 +67,13 @@ async def test_a_refusal_for_want_of_scope_is_not_replayed(
         await arity.finish(arity.begin(stub))
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     await asyncio.sleep(0)  # a call whose requests are a stream is asked by a callback
-    assert [(type(event), event.taken_back) for event in told] == [(TokenRejected, False)]
+    assert kinds(told) == [TokenRejected]
+    assert not told[0].taken_back
     assert len(echo_server.calls) == 2
 
 
-async def test_a_challenge_that_repeats_the_token_does_not_show_it(
-    cache: TokenCache, told: list[Any], fake_clock: FakeClock
-) -> None:
-    """A server may be that careless."""
-    token = await cache.get()
-    fake_clock.advance(60)
-    cache.reject(token, challenge="Bearer eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJtZSJ9.c2lnbmF0dXJl")
-    assert told[-1].challenge == "Bearer [redacted]"
-
-
-async def test_events_can_be_iterated(cache: TokenCache, tokens: Any) -> None:
-    """Until the cache is closed; those that came before are read first."""
-    stream = cache.events()
-    await cache.get()
-    await cache.aclose()
-    assert kinds([event async for event in stream]) == [RefreshStarted, RefreshSucceeded]
-
-
-async def test_an_iteration_waits_for_the_next_event(cache: TokenCache) -> None:
-    """And ends with its block."""
-    async with cache.events() as stream:
-        waiting = asyncio.ensure_future(anext(stream))
-        await asyncio.sleep(0)
-        await cache.get()
-        assert type(await waiting) is RefreshStarted
-    assert [type(event) async for event in stream] == [RefreshSucceeded]
-
-
-async def test_a_slow_reader_loses_the_oldest(cache: TokenCache, fake_clock: FakeClock) -> None:
-    """The newest are what matters."""
-    async with cache.events() as stream:
-        for _ in range(600):
-            fake_clock.advance(3600)
-            await cache.get()
-    events = [event async for event in stream]
-    assert (len(events), type(events[-1])) == (1000, RefreshSucceeded)
-    assert events[-1].generation == 600  # type: ignore[attr-defined]  # it is one that has it
-
-
-async def test_whoever_has_unsubscribed_is_told_nothing_more(cache: TokenCache) -> None:
-    """Twice does no harm."""
-    events: list[TokenEvent] = []
-    unsubscribe = cache.subscribe(events.append)
-    unsubscribe()
-    unsubscribe()
-    await cache.get()
-    assert events == []
-
-
-async def test_a_callback_that_raises_harms_nobody(cache: TokenCache, told: list[Any]) -> None:
-    """It goes to the loop's exception handler; the refresh and the others go on."""
-    problems: list[Any] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
-
-    def fail(event: TokenEvent) -> None:
-        raise LookupError("a mistake")
-
-    cache.subscribe(fail)
-    await cache.get()
-    assert [str(problem["exception"]) for problem in problems] == ["a mistake", "a mistake"]
-    assert cache.status().generation == 1
-
-
 async def test_connect_takes_a_callback(echo_server: EchoServer) -> None:
-    """From the first refresh on, also one that ready_timeout starts; until the connection is closed."""
+    """It gets every event from the refresh that `ready_timeout` starts to the end of the connection."""
     events: list[TokenEvent] = []
     async with connect(
         echo_server.target,
@@ -187,15 +87,67 @@ async def test_connect_takes_a_callback(echo_server: EchoServer) -> None:
     assert kinds(events) == [RefreshStarted, RefreshSucceeded]
 
 
-def test_what_is_no_callback_is_refused() -> None:
-    """At the call."""
+def test_an_on_event_that_is_not_callable_is_refused() -> None:
+    """The call of `connect` raises."""
     with pytest.raises(ConfigurationError, match="on_event"):
         connect("host", EchoStub, on_event=5)  # type: ignore[call-overload]  # the mistake
 
 
-def test_every_event_is_a_frozen_value_without_a_token() -> None:
-    """What they can hold is all there is to show."""
-    for kind in (CallReplayed, RefreshFailed, RefreshStarted, RefreshSucceeded, StaleServed, TokenRejected):
-        fields = {field.name for field in dataclasses.fields(kind)}
-        assert fields.isdisjoint({"token", "value", "metadata"})
-        assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined]  # every dataclass has it
+# Events as values
+
+EVENTS = [
+    RefreshStarted(at=1.0),
+    RefreshSucceeded(at=1.0, generation=2, expires_at=3.0, attempts=1, duration=0.5),
+    RefreshFailed(at=1.0, error=TokenUnavailableError("down"), attempts=1, duration=0.5, next_attempt_at=2.0),
+    StaleServed(at=1.0, expires_at=None),
+    TokenRejected(at=1.0, taken_back=True, challenge=""),
+    CallReplayed(at=1.0),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_an_event_has_no_field_for_a_secret(event: TokenEvent) -> None:
+    """Its `repr` shows all of its fields, and an event may be logged."""
+    assert vars(event).keys().isdisjoint({"token", "value", "metadata"})
+    assert repr(event).startswith(f"{type(event).__name__}(at=1.0")
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_an_event_is_immutable(event: TokenEvent) -> None:
+    """All listeners get the same object."""
+    with pytest.raises(AttributeError, match="cannot be changed"):
+        event.at = 2.0  # type: ignore[misc]  # the mistake
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_an_event_equals_one_with_the_same_fields(event: TokenEvent) -> None:
+    """Tests compare what they heard with what they expect."""
+    fields: Any = vars(event)
+    again = type(event)(**fields)
+    assert event == again
+    assert hash(event) == hash(again)
+    assert event != type(event)(**(fields | {"at": 2.0}))
+
+
+def test_events_of_different_types_differ() -> None:
+    """Also where they have the same fields."""
+    assert RefreshStarted(at=1.0) != CallReplayed(at=1.0)
+
+
+def test_an_event_is_matched_by_its_type_and_fields() -> None:
+    """As a listener does that counts failures."""
+    matched = []
+    for event in EVENTS:
+        match event:
+            case RefreshFailed(error=error, attempts=1):
+                matched.append(error.message)
+            case TokenRejected(taken_back=True):
+                matched.append("rejected")
+            case _:
+                pass
+    assert matched == ["down", "rejected"]
+
+
+def test_every_event_is_in_the_table_above() -> None:
+    """A new event is tested as well."""
+    assert set(kinds(EVENTS)) == set(TokenEvent.__subclasses__())

@@ -1,4 +1,4 @@
-"""One source for many channels: one token where it serves all of them, one for each audience where not."""
+"""Channels of one source share its cache: one token, or one for each audience."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import jwt
 import pytest
+from google.oauth2 import service_account as google_service_account
 
 from aio_authgrpc import (
     AiohttpRequest,
@@ -17,10 +18,13 @@ from aio_authgrpc import (
     TokenRequest,
     connect,
     service_account,
+    static_token,
     token_source,
 )
+from aio_authgrpc._tokens import shared
+from aio_authgrpc._tokens.shared import lease_cache
 from aio_authgrpc.bookstore import BookstoreStub
-from aio_authgrpc.testing import Authority, EchoServer, EchoStub
+from aio_authgrpc.testing import Authority, EchoServer, EchoStub, MetadataServer, ScriptedTokens
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 
@@ -49,7 +53,7 @@ def audience(server: EchoServer) -> Any:
 async def test_two_channels_of_one_source_share_its_token(
     authority: Authority, echo_server: EchoServer, other_server: EchoServer
 ) -> None:
-    """An access token is good for both; it is fetched once, however many wait."""
+    """An access token is valid for both servers; it is fetched once for all waiting calls."""
     source = service_account(await authority.service_account_info(), scopes=SCOPES)
     async with connection(echo_server, source) as one, connection(other_server, source) as other:
         await asyncio.gather(*(stub.UnaryUnary(b"x") for stub in (one, other) for _ in range(10)))
@@ -59,9 +63,7 @@ async def test_two_channels_of_one_source_share_its_token(
 async def test_two_channels_of_one_google_credential_share_its_token(
     authority: Authority, echo_server: EchoServer, other_server: EchoServer
 ) -> None:
-    """The object is what counts, not what is wrapped around it."""
-    from google.oauth2 import service_account as google_service_account
-
+    """The object counts, not the source that is wrapped around it."""
     make = google_service_account.Credentials.from_service_account_info
     credentials = await asyncio.to_thread(make, await authority.service_account_info(), scopes=SCOPES)
     async with connection(echo_server, credentials) as one, connection(other_server, credentials) as other:
@@ -69,12 +71,10 @@ async def test_two_channels_of_one_google_credential_share_its_token(
     assert authority.token_requests == 1
 
 
-async def test_two_channels_of_one_google_credential_have_each_their_audience(
+async def test_two_channels_of_one_google_credential_send_each_its_own_audience(
     authority: Authority, echo_server: EchoServer, other_server: EchoServer
 ) -> None:
-    """google-auth's plugin sends the first host's to the second."""
-    from google.oauth2 import service_account as google_service_account
-
+    """google-auth's plugin sends the first host's token to the second."""
     make = google_service_account.Credentials.from_service_account_info
     credentials = await asyncio.to_thread(make, await authority.service_account_info())
     async with connection(echo_server, credentials) as one, connection(other_server, credentials) as other:
@@ -87,7 +87,7 @@ async def test_two_channels_of_one_google_credential_have_each_their_audience(
 async def test_a_channel_that_closes_leaves_the_other_the_token(
     authority: Authority, echo_server: EchoServer, other_server: EchoServer
 ) -> None:
-    """Also one that closes while the token is on its way."""
+    """Here it closes while the token is being fetched."""
     source = service_account(await authority.service_account_info(), scopes=SCOPES)
     async with AsyncExitStack() as stack:
         other = await stack.enter_async_context(connection(other_server, source))
@@ -105,19 +105,20 @@ async def test_a_channel_that_closes_leaves_the_other_the_token(
 async def test_a_source_may_be_used_again_when_all_its_channels_have_closed(
     authority: Authority, echo_server: EchoServer
 ) -> None:
-    """With a new cache, and the token that is good still."""
+    """The new cache gets the token that is still valid."""
     source = service_account(await authority.service_account_info(), scopes=SCOPES)
     opened = connection(echo_server, source)
     for _ in range(3):
         async with opened as stub:
             await stub.UnaryUnary(b"x")
-    assert (len(echo_server.calls), authority.token_requests) == (3, 1)
+    assert len(echo_server.calls) == 3
+    assert authority.token_requests == 1
 
 
-async def test_a_source_of_ones_own_is_asked_for_each_audience(
+async def test_a_source_without_a_cache_key_is_asked_for_each_audience(
     echo_server: EchoServer, other_server: EchoServer
 ) -> None:
-    """It may make its tokens for one: nothing says otherwise."""
+    """Its tokens may depend on the audience."""
     fetches = 0
 
     async def fetch() -> str:
@@ -135,23 +136,18 @@ async def test_a_source_of_ones_own_is_asked_for_each_audience(
 
 
 async def test_a_channel_that_cannot_be_opened_leaves_nothing_behind(echo_server: EchoServer) -> None:
-    """The next attempt reads the file anew."""
+    """The next attempt reads the file again."""
     opened = connection(echo_server, service_account("missing.json"))
     for _ in range(2):
         with pytest.raises(ConfigurationError, match=r"missing\.json"):
             await opened.__aenter__()
-    from aio_authgrpc._tokens import shared as shared_cache
-
-    assert shared_cache._open == {}
+    assert shared._open == {}
 
 
 async def test_a_channel_that_is_cancelled_while_it_opens_leaves_nothing_behind(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here: while it waits for a metadata server."""
-    from aio_authgrpc._tokens import shared as shared_cache
-    from aio_authgrpc.testing import MetadataServer
-
+    """Here it waits for a metadata server."""
     async with MetadataServer(authority) as server:
         monkeypatch.setenv("GCE_METADATA_IP", server.host)
         monkeypatch.setenv("CLOUDSDK_CONFIG", "/nowhere")
@@ -162,15 +158,13 @@ async def test_a_channel_that_is_cancelled_while_it_opens_leaves_nothing_behind(
             opening.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await opening
-    assert shared_cache._open == {}
+    assert shared._open == {}
 
 
 async def test_opening_may_be_cancelled_at_any_step_and_leaves_nothing_behind(
     authority: Authority, echo_server: EchoServer
 ) -> None:
-    """Also between the cache of the audience and the one that is shared."""
-    from aio_authgrpc._tokens import shared as shared_cache
-
+    """Between any two steps of the event loop."""
     source = service_account(await authority.service_account_info(), scopes=SCOPES)
     async with AiohttpRequest() as http:
         await source.load(TokenRequest(http=http, audience="", time=0))  # from here on no thread
@@ -183,47 +177,93 @@ async def test_opening_may_be_cancelled_at_any_step_and_leaves_nothing_behind(
             break
         opening.cancel()
         await asyncio.wait({opening})
-        assert (opening.cancelled(), shared_cache._open) == (True, {}), f"after {steps} steps"
+        assert opening.cancelled(), f"after {steps} steps"
+        assert shared._open == {}, f"after {steps} steps"
     assert opening.done()
     await opened.__aexit__(None, None, None)
-    assert shared_cache._open == {}
+    assert shared._open == {}
 
 
 async def test_a_cache_that_its_user_closed_is_not_handed_out_again(
     authority: Authority, echo_server: EchoServer
 ) -> None:
-    """auth.aclose() is public; the next connection gets a cache that works."""
+    """`auth.aclose()` is public; the next connection gets a new cache."""
     source = service_account(await authority.service_account_info(), scopes=SCOPES)
     first = connection(echo_server, source)
     async with first:
         await first.auth.aclose()
         async with connection(echo_server, source) as stub:
             await stub.UnaryUnary(b"x")
-    from aio_authgrpc._tokens import shared as shared_cache
-
-    assert shared_cache._open == {}
+    assert shared._open == {}
 
 
 async def test_keep_warm_works_on_a_shared_cache(authority: Authority, echo_server: EchoServer) -> None:
-    """From the opening on, without a call."""
+    """It refreshes from the opening on, without a call."""
     source = service_account(await authority.service_account_info(), scopes=SCOPES)
     fetched = asyncio.Event()
     async with connection(echo_server, source, keep_warm=True, on_event=lambda _: fetched.set()):
         await fetched.wait()
 
 
-def test_a_loop_that_ended_without_a_close_is_forgotten() -> None:
-    """With the next opening."""
-    from aio_authgrpc import static_token
-    from aio_authgrpc._http.request import AiohttpRequest
-    from aio_authgrpc._tokens import shared as shared_cache
-
+def test_the_cache_of_a_loop_that_ended_is_forgotten_at_the_next_lease() -> None:
+    """It can no longer be closed."""
     source = static_token("t")
 
-    async def open_only(request: AiohttpRequest) -> None:
-        await shared_cache.open_shared_cache(source, audience="a", request=request, keep_warm=False)
+    async def lease_only(request: AiohttpRequest) -> None:
+        await lease_cache(source, audience="a", request=request, keep_warm=False)
 
     for _ in range(3):
-        asyncio.run(open_only(AiohttpRequest()))
-    assert len(shared_cache._open) == 1
-    shared_cache._open.clear()
+        asyncio.run(lease_only(AiohttpRequest()))
+    assert len(shared._open) == 1
+    shared._open.clear()
+
+
+# Leases
+
+
+async def test_leases_of_one_source_and_audience_have_the_same_cache() -> None:
+    """It is closed with the last one."""
+    source = ScriptedTokens()
+    one = await lease_cache(source, audience="a", request=None, keep_warm=False)
+    other = await lease_cache(source, audience="a", request=None, keep_warm=False)
+    assert one.cache is other.cache
+    await one.give_back()
+    assert not other.cache.closed
+    await other.give_back()
+    assert other.cache.closed
+    assert shared._open == {}
+
+
+async def test_a_lease_is_given_back_once() -> None:
+    """The second time does nothing: the other channel keeps its cache."""
+    source = ScriptedTokens()
+    one = await lease_cache(source, audience="a", request=None, keep_warm=False)
+    other = await lease_cache(source, audience="a", request=None, keep_warm=False)
+    await one.give_back()
+    await one.give_back()
+    assert not other.cache.closed
+    await other.give_back()
+
+
+@pytest.mark.parametrize("arguments", [{"audience": "b"}, {"keep_warm": True}, {"source": ScriptedTokens()}])
+async def test_leases_that_differ_have_caches_of_their_own(arguments: dict[str, Any]) -> None:
+    """By audience, timer or source."""
+    usual: dict[str, Any] = {"source": ScriptedTokens(), "audience": "a", "request": None, "keep_warm": False}
+    one = await lease_cache(**usual)
+    other = await lease_cache(**(usual | arguments))
+    assert one.cache is not other.cache
+    await one.give_back()
+    assert not other.cache.closed
+    await other.give_back()
+
+
+async def test_leases_with_different_transports_have_caches_of_their_own() -> None:
+    """A transport that was given stays open."""
+    source = ScriptedTokens()
+    async with AiohttpRequest() as http:
+        one = await lease_cache(source, audience="a", request=http, keep_warm=False)
+        other = await lease_cache(source, audience="a", request=None, keep_warm=False)
+        assert one.cache is not other.cache
+        await one.give_back()
+        await other.give_back()
+        assert not http.closed

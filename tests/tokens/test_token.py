@@ -1,4 +1,4 @@
-"""Tokens: what they check, what they show, and what they put on the wire."""
+"""Tokens: their checks, their repr, and the metadata that they become."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECRET = "s3cr3t-t0ken"
 
 
 def test_a_token_shows_no_secret() -> None:
-    """Neither repr nor str shows the value or the metadata that goes with it."""
+    """Neither `repr` nor `str` shows the value or the metadata."""
     token = Token(SECRET, expires_at=1.0, metadata=(("x-goog-api-key", SECRET),))
     assert SECRET not in repr(token) + str(token)
 
@@ -28,7 +28,7 @@ def test_a_token_is_not_pickled(how: Any) -> None:
 
 
 def test_a_token_goes_to_its_header_with_its_scheme() -> None:
-    """RFC 6750: 'Bearer', a blank, the token; then what belongs to it."""
+    """RFC 6750, section 2.1: 'Bearer', a blank, the token. The token's own metadata follows."""
     token = Token(SECRET, metadata=(("x-goog-user-project", "p"),))
     assert token.as_metadata("authorization") == (
         ("authorization", f"Bearer {SECRET}"),
@@ -57,8 +57,8 @@ def test_an_empty_token_sends_nothing() -> None:
         pytest.param("tøken", "token", id="not-ascii"),
     ],
 )
-def test_a_value_that_no_header_carries_is_refused_without_being_shown(value: Any, field: str) -> None:
-    """The error names the field, and not what was in it."""
+def test_a_value_that_a_header_cannot_carry_is_refused_without_being_shown(value: Any, field: str) -> None:
+    """The error names the field and does not show the value."""
     with pytest.raises(ConfigurationError) as caught:
         Token(value)
     assert caught.value.field == field
@@ -66,8 +66,8 @@ def test_a_value_that_no_header_carries_is_refused_without_being_shown(value: An
 
 
 @pytest.mark.parametrize("expires_at", ["3600", datetime.datetime(2030, 1, 1), float("nan"), float("inf")])
-def test_an_expiry_that_is_no_instant_is_refused(expires_at: Any) -> None:
-    """A naive datetime, a text and NaN are mistakes that would otherwise show an hour later."""
+def test_an_expiry_that_is_not_a_finite_number_is_refused(expires_at: Any) -> None:
+    """The mistake would otherwise show an hour later."""
     with pytest.raises(ConfigurationError, match="expires_at"):
         Token(SECRET, expires_at=expires_at)
 
@@ -84,8 +84,8 @@ def test_an_expiry_that_is_no_instant_is_refused(expires_at: Any) -> None:
         {"expires_at": True},
     ],
 )
-def test_a_field_that_grpc_would_choke_on_is_refused(arguments: dict[str, Any]) -> None:
-    """Where the token is made, by its name."""
+def test_a_field_that_grpc_cannot_send_is_refused(arguments: dict[str, Any]) -> None:
+    """The constructor raises, and names the field."""
     with pytest.raises(ConfigurationError) as caught:
         Token(SECRET, **arguments)
     assert caught.value.field in arguments

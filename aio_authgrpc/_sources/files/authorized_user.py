@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
 from aio_authgrpc._sources.files.fields import ANY, CLIENT, SAVED_TOKEN, text
-from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind
-from aio_authgrpc._sources.files.source import CredentialFileSource
+from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, IdTokenRequest
+from aio_authgrpc._sources.files.source import file_source
+from aio_authgrpc._sources.lazy import LazyCredentialsSource
 from aio_authgrpc._sources.options import CredentialOptions, checked_options
-
-if TYPE_CHECKING:
-    from google.auth.credentials import Credentials
-
-    from aio_authgrpc._sources.id_token_credentials import IdTokenRequest
 
 
 def authorized_user(
     file_or_info: FileOrInfo, *, scopes: Sequence[str] | None = None, quota_project_id: str | None = None
-) -> CredentialFileSource:
+) -> LazyCredentialsSource:
     """Act as a user who gave a refresh token, such as gcloud's login for applications (seed 003).
 
     Args:
@@ -34,18 +30,17 @@ def authorized_user(
             channel is opened. The file is never replaced by another identity.
     """
     options = checked_options(scopes, quota_project_id)
-    return CredentialFileSource(InfoLoader(file_or_info, [KIND], untyped=KIND), options)
+    return file_source(InfoLoader(file_or_info, [KIND], untyped=KIND), options)
 
 
-def _credentials(info: CredentialInfo, options: CredentialOptions) -> Credentials:
+def _credentials(info: CredentialInfo, options: CredentialOptions) -> Any:
     from google.oauth2 import credentials  # noqa: PLC0415 - in a worker thread
 
-    scopes = None if options.by_default else options.scope_list
-    made: Credentials = credentials.Credentials.from_authorized_user_info(info.fields_with(options), scopes)
-    return made
+    scopes = None if options.by_default else options.scopes
+    return credentials.Credentials.from_authorized_user_info(info.fields_with(options), scopes)
 
 
-def _id_token_credentials(own: Any, request: IdTokenRequest) -> Credentials:
+def _id_token_credentials(own: Any, request: IdTokenRequest) -> Any:
     from aio_authgrpc._sources.user_id_token import UserIdTokenCredentials  # noqa: PLC0415 - in a thread
 
     return UserIdTokenCredentials(own, request.audience if request.audience_is_given else None)

@@ -31,10 +31,7 @@ _CONTENT_BEGINS = ("{", "[", '"', "'", "-----BEGIN", "eyJ", "ewo")
 class InfoLoader(NotPickled):
     """What a user passed as credentials: checked at once in memory, and in a file when that is read.
 
-    Args:
-        file_or_info: A path, the JSON text, or its dict.
-        kinds: The types that are taken.
-        untyped: The type of an object without `type`; None where it has to name one.
+    Its type has to be one of `kinds`; an object without `type` is of the type `untyped`.
 
     Raises:
         ConfigurationError: A dict or JSON text is malformed. For a file, `read` raises it.

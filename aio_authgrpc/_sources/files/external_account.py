@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aio_authgrpc._sources.files import fields
 from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
 from aio_authgrpc._sources.files.fields import ANY, CLIENT, impersonation_url, json_object, secure_url, text
 from aio_authgrpc._sources.files.impersonated_service_account import impersonated_id_token
-from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind
-from aio_authgrpc._sources.files.source import CredentialFileSource
+from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, IdTokenRequest
+from aio_authgrpc._sources.files.source import file_source
+from aio_authgrpc._sources.lazy import LazyCredentialsSource
 from aio_authgrpc._sources.options import CredentialOptions, checked_options
 from aio_authgrpc.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from google.auth.credentials import Credentials
-
-    from aio_authgrpc._sources.id_token_credentials import IdTokenRequest
 
 _AWS_TOKEN_TYPE = "urn:ietf:params:aws:token-type:aws4_request"  # noqa: S105 - the name of a type
 
 
 def external_account(
     file_or_info: FileOrInfo, *, scopes: Sequence[str] | None = None, quota_project_id: str | None = None
-) -> CredentialFileSource:
+) -> LazyCredentialsSource:
     """Act as a federated identity: a token of AWS, Azure, Kubernetes, … exchanged for Google's (AIP-4117).
 
     The subject token comes from a file, a URL, an executable, AWS, or a client certificate, as the
@@ -40,10 +36,10 @@ def external_account(
         ConfigurationError: As for `authorized_user`.
     """
     options = checked_options(scopes, quota_project_id)
-    return CredentialFileSource(InfoLoader(file_or_info, [KIND]), options)
+    return file_source(InfoLoader(file_or_info, [KIND]), options)
 
 
-def _credentials(info: CredentialInfo, options: CredentialOptions) -> Credentials:
+def _credentials(info: CredentialInfo, options: CredentialOptions) -> Any:
     from google.auth import aws, identity_pool, pluggable  # noqa: PLC0415 - in a worker thread
 
     kind: Any = identity_pool
@@ -51,11 +47,10 @@ def _credentials(info: CredentialInfo, options: CredentialOptions) -> Credential
         kind = aws
     elif info.fields["credential_source"].get("executable") is not None:
         kind = pluggable
-    made: Credentials = kind.Credentials.from_info(info.fields_with(options), scopes=options.scope_list)
-    return made
+    return kind.Credentials.from_info(info.fields_with(options), scopes=options.scopes)
 
 
-def _id_token_credentials(own: Any, request: IdTokenRequest) -> Credentials:
+def _id_token_credentials(own: Any, request: IdTokenRequest) -> Any:
     """Ask the impersonation inside of an external account for another kind of token."""
     if not own.service_account_email:
         raise ConfigurationError(

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
 from aio_authgrpc._sources.files.fields import ANY, CLIENT, SAVED_TOKEN, secure_url, text
 from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind
-from aio_authgrpc._sources.files.source import CredentialFileSource
+from aio_authgrpc._sources.files.source import file_source
+from aio_authgrpc._sources.lazy import LazyCredentialsSource
 from aio_authgrpc._sources.options import CredentialOptions, checked_options
-
-if TYPE_CHECKING:
-    from google.auth.credentials import Credentials
 
 
 def external_account_authorized_user(
     file_or_info: FileOrInfo, *, quota_project_id: str | None = None
-) -> CredentialFileSource:
+) -> LazyCredentialsSource:
     """Act as a user of a workforce pool who logged in through gcloud.
 
     Args:
@@ -26,16 +24,13 @@ def external_account_authorized_user(
     Raises:
         ConfigurationError: As for `authorized_user`.
     """
-    return CredentialFileSource(
-        InfoLoader(file_or_info, [KIND]), checked_options(quota_project_id=quota_project_id)
-    )
+    return file_source(InfoLoader(file_or_info, [KIND]), checked_options(quota_project_id=quota_project_id))
 
 
-def _credentials(info: CredentialInfo, options: CredentialOptions) -> Credentials:
+def _credentials(info: CredentialInfo, options: CredentialOptions) -> Any:
     from google.auth import external_account_authorized_user as google_auth  # noqa: PLC0415 - in a thread
 
-    made: Credentials = google_auth.Credentials.from_info(info.fields_with(options))
-    return made
+    return google_auth.Credentials.from_info(info.fields_with(options))
 
 
 KIND = CredentialKind(

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
 from aio_authgrpc._sources.files.fields import secure_url, text
 from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind
-from aio_authgrpc._sources.files.source import CredentialFileSource
+from aio_authgrpc._sources.files.source import file_source
+from aio_authgrpc._sources.lazy import LazyCredentialsSource
 from aio_authgrpc._sources.options import CredentialOptions
 
-if TYPE_CHECKING:
-    from google.auth.credentials import Credentials
 
-
-def gdch_service_account(file_or_info: FileOrInfo, *, audience: str | None = None) -> CredentialFileSource:
+def gdch_service_account(file_or_info: FileOrInfo, *, audience: str | None = None) -> LazyCredentialsSource:
     """Act as a service account of Google Distributed Cloud Hosted.
 
     Args:
@@ -29,18 +27,15 @@ def gdch_service_account(file_or_info: FileOrInfo, *, audience: str | None = Non
     """
     check_type("audience", audience, str, type(None))
     kind = replace(KIND, make=partial(_credentials, audience=audience))
-    return CredentialFileSource(InfoLoader(file_or_info, [kind]), CredentialOptions())
+    return file_source(InfoLoader(file_or_info, [kind]), CredentialOptions())
 
 
-def _credentials(
-    info: CredentialInfo, options: CredentialOptions, *, audience: str | None = None
-) -> Credentials:
+def _credentials(info: CredentialInfo, options: CredentialOptions, *, audience: str | None = None) -> Any:
     from google.oauth2.gdch_credentials import ServiceAccountCredentials  # noqa: PLC0415 - in a worker thread
 
     del options  # its tokens have an audience instead of scopes, and no quota project
     made: Any = ServiceAccountCredentials.from_service_account_info(info.fields)
-    credentials: Credentials = made if audience is None else made.with_gdch_audience(audience)
-    return credentials
+    return made if audience is None else made.with_gdch_audience(audience)
 
 
 def _format_version(value: object) -> str:

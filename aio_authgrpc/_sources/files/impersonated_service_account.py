@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from aio_authgrpc._sources.files import (
-    authorized_user,
-    external_account_authorized_user,
-    fields,
-    service_account,
-)
+from aio_authgrpc._sources.files import authorized_user, external_account_authorized_user, service_account
 from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
-from aio_authgrpc._sources.files.fields import ANY, impersonated_email, impersonation_url
-from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, checked_info
-from aio_authgrpc._sources.files.source import CredentialFileSource
+from aio_authgrpc._sources.files.fields import ANY, impersonated_email, impersonation_url, json_object, texts
+from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, IdTokenRequest, checked_info
+from aio_authgrpc._sources.files.source import file_source
+from aio_authgrpc._sources.lazy import LazyCredentialsSource
 from aio_authgrpc._sources.options import CredentialOptions, checked_options
-
-if TYPE_CHECKING:
-    from google.auth.credentials import Credentials
-
-    from aio_authgrpc._sources.id_token_credentials import IdTokenRequest
 
 # What google-auth takes as the first identity.
 _IMPERSONATORS = (authorized_user.KIND, service_account.KIND, external_account_authorized_user.KIND)
@@ -28,7 +19,7 @@ _IMPERSONATORS = (authorized_user.KIND, service_account.KIND, external_account_a
 
 def impersonated_service_account(
     file_or_info: FileOrInfo, *, scopes: Sequence[str] | None = None, quota_project_id: str | None = None
-) -> CredentialFileSource:
+) -> LazyCredentialsSource:
     """Act as a service account through another identity that may create its tokens.
 
     For objects in place of a file pass google-auth's `impersonated_credentials.Credentials`.
@@ -43,46 +34,37 @@ def impersonated_service_account(
         ConfigurationError: As for `authorized_user`.
     """
     options = checked_options(scopes, quota_project_id)
-    return CredentialFileSource(InfoLoader(file_or_info, [KIND]), options)
+    return file_source(InfoLoader(file_or_info, [KIND]), options)
 
 
-def _credentials(info: CredentialInfo, options: CredentialOptions) -> Credentials:
+def _credentials(info: CredentialInfo, options: CredentialOptions) -> Any:
     from google.auth import impersonated_credentials  # noqa: PLC0415 - in a worker thread
 
     inner = info.fields["source_credentials"]
     source = checked_info(inner, info.origin, _IMPERSONATORS, prefix="source_credentials.")
-    of_file: list[str] | None = info.fields.get("scopes")
-    chosen = options.scope_list
+    of_file, chosen = info.fields.get("scopes"), options.scopes
     # Not from_impersonated_service_account_info(): it parses a key in the way that holds the GIL.
-    made: Credentials = impersonated_credentials.Credentials(
+    return impersonated_credentials.Credentials(
         source_credentials=source.credentials(CredentialOptions(by_default=True)),
         target_principal=impersonated_email(info.fields["service_account_impersonation_url"]),
         target_scopes=(of_file or chosen) if options.by_default else (chosen or of_file),
         delegates=info.fields.get("delegates"),
         quota_project_id=info.fields_with(options).get("quota_project_id"),
     )
-    return made
 
 
-def impersonated_id_token(own: Any, request: IdTokenRequest) -> Credentials:
+def impersonated_id_token(own: Any, request: IdTokenRequest) -> Any:
     """Return the credential for the ID tokens of an `impersonated_credentials.Credentials`."""
     from google.auth.impersonated_credentials import IDTokenCredentials  # noqa: PLC0415 - in a worker thread
 
-    return IDTokenCredentials(
-        own,
-        target_audience=request.audience,
-        include_email=True,
-        quota_project_id=own.quota_project_id,
-    )
+    quota = own.quota_project_id
+    return IDTokenCredentials(own, request.audience, include_email=True, quota_project_id=quota)
 
 
 KIND = CredentialKind(
     name="impersonated_service_account",
-    required={
-        "service_account_impersonation_url": impersonation_url,
-        "source_credentials": fields.json_object,
-    },
-    optional={**ANY, "delegates": fields.texts, "scopes": fields.texts},
+    required={"service_account_impersonation_url": impersonation_url, "source_credentials": json_object},
+    optional={**ANY, "delegates": texts, "scopes": texts},
     hint="'gcloud auth application-default login --impersonate-service-account' writes a new one.",
     make=_credentials,
     google_auth_module="google.auth.impersonated_credentials",

@@ -14,9 +14,22 @@ from aio_authgrpc._sources.options import CredentialOptions
 from aio_authgrpc.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from google.auth.credentials import Credentials
+    from aio_authgrpc._http.bridge import ThreadRequest
 
-    from aio_authgrpc._sources.id_token_credentials import IdTokenRequest
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdTokenRequest:
+    """Which ID tokens are wanted.
+
+    Attributes:
+        audience: For whom they are.
+        audience_is_given: Whether the user chose it; a login's ID token is for the login's client.
+        http: For constructors of google-auth's that send requests.
+    """
+
+    audience: str
+    audience_is_given: bool
+    http: ThreadRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -27,7 +40,7 @@ class CredentialKind:
         name: The `type` in the JSON.
         required: The fields that have to be there, each with its check. A name such as
             `credential_source.file` means a field of an object in the file.
-        optional: Those that may be there. Any other is left to google-auth, or is a comment.
+        optional: Those that may be there. Any other field is left to google-auth.
         hint: How to get a new file.
         make: Makes google-auth's credential.
         google_auth_module: The module that google-auth's class of it, or its base class, is in.
@@ -39,9 +52,9 @@ class CredentialKind:
     required: Fields
     optional: Fields
     hint: str
-    make: Callable[[CredentialInfo, CredentialOptions], Credentials]
+    make: Callable[[CredentialInfo, CredentialOptions], Any]
     google_auth_module: str
-    make_id_token: Callable[[Any, IdTokenRequest], Credentials] | None = None
+    make_id_token: Callable[[Any, IdTokenRequest], Any] | None = None
     refused_field: str = "file_or_info"
 
     def __repr__(self) -> str:
@@ -53,11 +66,7 @@ class CredentialKind:
 class CredentialInfo(NotPickled):
     """The checked content of a credential file. Its `repr` shows no secret.
 
-    Attributes:
-        kind: Its type.
-        origin: The path, or that it was given; for messages.
-        fields: What the JSON object holds.
-        prefix: Stands before the names of fields in messages, for an object inside of another.
+    Messages name its `origin`, such as the path, and the field, after the `prefix` of an inner object.
     """
 
     kind: CredentialKind
@@ -82,7 +91,7 @@ class CredentialInfo(NotPickled):
         """Return the error for a field of this file."""
         return ConfigurationError(f"{self.origin} {problem}.", field=self.prefix + field, hint=self.kind.hint)
 
-    def credentials(self, options: CredentialOptions) -> Credentials:
+    def credentials(self, options: CredentialOptions) -> Any:
         """Return google-auth's credential, in a worker thread; a ConfigurationError where it refuses."""
         try:
             return self.kind.make(self, options)
@@ -103,17 +112,10 @@ def checked_info(
     untyped: CredentialKind | None = None,
     prefix: str = "",
 ) -> CredentialInfo:
-    """Check a JSON object against the type that it names, which has to be one of `kinds`.
-
-    Args:
-        fields: The object.
-        origin: See `CredentialInfo`.
-        kinds: The types that may be named.
-        untyped: The type of an object that names none.
-        prefix: See `CredentialInfo`.
+    """Check a JSON object by the type that it names, or by `untyped` where it names none.
 
     Raises:
-        ConfigurationError: The type is another, or a field is missing or has a wrong value.
+        ConfigurationError: The type is not one of `kinds`, or a field is missing or has a wrong value.
     """
     name = fields.get("type", None if untyped is None else untyped.name)
     kind = next((kind for kind in kinds if kind.name == name), None)

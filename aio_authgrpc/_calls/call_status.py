@@ -1,0 +1,50 @@
+"""What the end of a call says: of a real call without waiting for it, and of one that was never made."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar, cast
+
+import grpc
+import grpc.aio
+
+T = TypeVar("T")
+
+_CANCELLED_DETAILS = "Locally cancelled by application!"  # what a real call says
+
+
+def final_code(call: grpc.aio.Call) -> grpc.StatusCode | None:
+    """Return the code of a call that is done, without waiting; None where it has none.
+
+    `code()` is a coroutine method, but on a call that is done it finishes at its first step.
+    """
+    return _answer_of(call.code())
+
+
+def challenge_of(call: grpc.aio.Call) -> str:
+    """Return the `www-authenticate` of a call that is done, or "" without one (RFC 6750, 3)."""
+    trailing: grpc.aio.Metadata | None = _answer_of(call.trailing_metadata())
+    value = None if trailing is None else trailing.get("www-authenticate")
+    return value if isinstance(value, str) else ""
+
+
+def _answer_of(coroutine: Coroutine[Any, Any, T]) -> T | None:
+    """Return what a coroutine answers at its first step, or None if it would wait or raises."""
+    try:
+        coroutine.send(None)
+    except StopIteration as finished:
+        return cast("T", finished.value)
+    except Exception:  # noqa: BLE001 - an interceptor raised: such a call has no status
+        return None
+    coroutine.close()
+    return None
+
+
+def status_of(end: BaseException) -> tuple[grpc.StatusCode, str]:
+    """Return the code and the details of a call that ended with this error and no RPC."""
+    if isinstance(end, grpc.aio.AioRpcError):
+        return end.code(), end.details() or ""
+    if isinstance(end, asyncio.CancelledError):
+        return grpc.StatusCode.CANCELLED, _CANCELLED_DETAILS
+    return grpc.StatusCode.INTERNAL, f"The call could not be made: {type(end).__name__}."
