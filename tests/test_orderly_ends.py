@@ -151,8 +151,8 @@ def test_a_loop_that_is_closed_before_the_channel_warns_once(waiting: bool) -> N
                 call = EchoStub(channel).UnaryUnary(b"x", timeout=10)
                 await (gate.arrived.wait() if gate else call)
         asyncio.run(main())
-        # Left to the interpreter's end, grpc.aio tears its poller down while threads can take the GIL no more,
-        # and may abort (https://github.com/grpc/grpc/pull/40447).
+        # Left to the interpreter's end, grpc.aio tears its poller down while threads can take the GIL no
+        # more, and may abort (https://github.com/grpc/grpc/pull/40447).
         gc.collect()
         print("ended")
         """,
