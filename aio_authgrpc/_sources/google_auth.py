@@ -17,7 +17,6 @@ from aio_authgrpc._sources.google_auth_gaps import (
     for_audience,
     is_google_api,
     look_up_allowed_locations,
-    needs_audience,
     refresh,
     thread_request,
 )
@@ -53,7 +52,7 @@ class GoogleCredentialsSource(NotPickled):
         self, credentials: google.auth.credentials.Credentials, *, sign_without_scopes: bool = True
     ) -> None:
         self.credentials = credentials
-        self._is_for_one = sign_without_scopes and needs_audience(credentials)
+        self._is_for_one = sign_without_scopes and for_audience(credentials, "https://any") is not None
         self._of_audience: dict[str, google.auth.credentials.Credentials] = {}
 
     def cache_key(self, audience: str) -> CacheKey:
@@ -70,15 +69,10 @@ class GoogleCredentialsSource(NotPickled):
     async def fetch(self, request: TokenRequest) -> Token:
         """Return the credential's token, refreshed if need be. Cancelling it abandons the thread."""
         await self.load(request)
-        credentials = self._copy_for(request.audience) if self._is_for_one else self.credentials
-        return await obtain_token(credentials, request)
-
-    def _copy_for(self, audience: str) -> google.auth.credentials.Credentials:
-        if audience not in self._of_audience:
-            made = for_audience(self.credentials, audience)
-            assert made is not None, "__init__ found that there is one"
-            self._of_audience[audience] = made
-        return self._of_audience[audience]
+        credentials, audience = self.credentials, request.audience
+        if self._is_for_one and audience not in self._of_audience:
+            self._of_audience[audience] = for_audience(credentials, audience) or credentials
+        return await obtain_token(self._of_audience.get(audience, credentials), request)
 
     def __repr__(self) -> str:
         return f"<GoogleCredentialsSource of {type(self.credentials).__name__}>"
@@ -100,11 +94,11 @@ class GoogleAioCredentialsSource(NotPickled):
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return the credential's token, refreshed unless it has one that is good and not to be replaced."""
-        credentials = self.credentials
+        credentials: Any = self.credentials
         expiry = self._expiry()
         outdated = expiry is not None and _timestamp(expiry) <= request.time
         unwanted = None if request.unwanted is None else request.unwanted.value
-        if credentials.token is None or credentials.token == unwanted or outdated:
+        if outdated or credentials.token in (None, unwanted):
             await self._refresh(request.http)
         headers: dict[str, str] = {}
         await credentials.apply(headers)
@@ -115,9 +109,7 @@ class GoogleAioCredentialsSource(NotPickled):
         return expiry if isinstance(expiry, datetime.datetime) else None
 
     async def _refresh(self, http: AiohttpRequest) -> None:
-        from google.auth.aio.credentials import StaticCredentials  # noqa: PLC0415 - it is loaded
-
-        if isinstance(self.credentials, StaticCredentials):
+        if is_of(self.credentials, GOOGLE_AUTH_AIO, "StaticCredentials"):
             return  # its one token cannot be replaced
         await import_off_loop("google.auth.aio.transport.aiohttp")
         from google.auth.aio.transport import aiohttp as transport  # noqa: PLC0415 - loaded off the loop

@@ -28,9 +28,8 @@ _ID_TOKEN_URL = "https://iamcredentials.{universe}/v1/projects/-/serviceAccounts
 
 def module_of(name: str, credentials: object) -> ModuleType | None:
     """Return a module of google-auth if the class of a credential, or a base class, is in it."""
-    return (
-        sys.modules.get(name) if any(kind.__module__ == name for kind in type(credentials).__mro__) else None
-    )
+    family = {kind.__module__ for kind in type(credentials).__mro__}
+    return sys.modules.get(name) if name in family else None
 
 
 def for_audience(credentials: Credentials, audience: str) -> Credentials | None:
@@ -62,11 +61,6 @@ def for_audience(credentials: Credentials, audience: str) -> Credentials | None:
         untyped, f"{audience}/", quota_project_id=untyped.quota_project_id
     )
     return signing
-
-
-def needs_audience(credentials: Credentials) -> bool:
-    """Return whether tokens are for one audience, as `for_audience` decides."""
-    return for_audience(credentials, "https://audience") is not None
 
 
 GOOGLE_APIS = "https://googleapis.com"

@@ -59,7 +59,7 @@ GOOD: dict[str, dict[str, Any]] = {
     },
 }
 LOADERS: dict[str, Callable[..., TokenSource]] = {
-    kind: getattr(aio_authgrpc, kind) for kind in CREDENTIAL_TYPES
+    kind: getattr(aio_authgrpc.credentials, kind) for kind in CREDENTIAL_TYPES
 }
 REQUIRED = [(kind, name) for kind, info in GOOD.items() for name in info if name != "type"]
 OPTIONAL: dict[str, list[str]] = {

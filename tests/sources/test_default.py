@@ -16,9 +16,7 @@ import pytest
 from aio_authgrpc import (
     AiohttpRequest,
     ConfigurationError,
-    DefaultCredentialsExplanation,
     TokenRequest,
-    TokenUnavailableError,
     connect,
     default,
 )
@@ -26,6 +24,8 @@ from aio_authgrpc._sources.default import LOOK_UP_TIMEOUT, PATIENCE, DefaultCred
 from aio_authgrpc._sources.metadata_server import google_cloud_marker
 from aio_authgrpc._sources.options import CredentialOptions
 from aio_authgrpc.bookstore import BookstoreStub, Empty
+from aio_authgrpc.credentials import DefaultCredentialsExplanation
+from aio_authgrpc.errors import TokenUnavailableError
 from aio_authgrpc.testing import Authority, BookstoreServer, MetadataServer
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]

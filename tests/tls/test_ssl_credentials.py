@@ -372,8 +372,15 @@ class Line:
         self.port = 0
         self.opened = asyncio.Event()
         self.ended = asyncio.Event()
+        self._writers: list[asyncio.StreamWriter] = []
+
+    def hang_up(self) -> None:
+        """End it from this side."""
+        for writer in self._writers:
+            writer.close()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
         self.opened.set()
         await reader.read()
         writer.close()
@@ -386,6 +393,7 @@ async def line() -> AsyncIterator[Line]:
     server = await asyncio.start_server(line.serve, "127.0.0.1", 0)
     line.port = server.sockets[0].getsockname()[1]
     yield line
+    line.hang_up()
     server.close()
 
 
@@ -413,17 +421,21 @@ async def test_a_command_that_hangs_is_killed_with_what_it_started(
 
 LEAVES_A_DAEMON = """
 import pathlib, subprocess, sys
-print(*(pathlib.Path(path).read_text() for path in sys.argv[1:]), sep="", flush=True)
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(8)"], start_new_session=True)
+port, *files = sys.argv[1:]
+print(*(pathlib.Path(path).read_text() for path in files), sep="", flush=True)
+daemon = f"import socket; socket.create_connection(('127.0.0.1', {port})).recv(1)"
+subprocess.Popen([sys.executable, "-c", daemon], start_new_session=True)
 """
 
 
 async def test_a_command_that_leaves_a_daemon_is_done_when_it_ends(
-    device: Callable[..., Path], client_files: Any
+    device: Callable[..., Path], client_files: Any, line: Line
 ) -> None:
-    """The daemon holds the pipe open; the look-up does not wait for it."""
-    device(sys.executable, "-c", LEAVES_A_DAEMON, client_files.cert, client_files.key)
-    assert (await SslCredentials(timeout=5)).is_mtls
+    """The daemon holds the command's pipe open for as long as it lives, which is longer than this test."""
+    device(sys.executable, "-c", LEAVES_A_DAEMON, line.port, client_files.cert, client_files.key)
+    assert (await SslCredentials(timeout=60)).is_mtls
+    await line.opened.wait()
+    assert not line.ended.is_set()
 
 
 async def test_loading_that_is_cancelled_kills_the_command(device: Callable[..., Path], line: Line) -> None:

@@ -11,14 +11,23 @@ from aio_authgrpc._http.urls import is_loopback
 
 Check = Callable[[object], str]
 Fields = Mapping[str, Check]
+_NEEDS_HTTPS = "needs an https URL (http is for this machine alone: a secret is sent there)"
+
+
+def of_type(kind: type, expected: str) -> Check:
+    """Return a check for a type."""
+    return lambda value: "" if isinstance(value, kind) else f"needs {expected}, not {type(value).__name__}"
+
+
+flag = of_type(bool, "true or false")
+json_object = of_type(dict, "an object")
+_string = of_type(str, "a string")
 
 
 def text(value: object) -> str:
-    """Check for a string that a request can carry."""
-    if not isinstance(value, str):
-        return _wrong_type(value, "a string")
-    # JSON can hold half a character.
-    return "has half a surrogate pair" if any("\ud800" <= each <= "\udfff" for each in value) else ""
+    """Check for a string that a request can carry; JSON can hold half a character."""
+    half = any("\ud800" <= each <= "\udfff" for each in value) if isinstance(value, str) else False
+    return "has half a surrogate pair" if half else _string(value)
 
 
 def texts(value: object) -> str:
@@ -32,20 +41,10 @@ def scopes(value: object) -> str:
     return "" if isinstance(value, str) else texts(value)
 
 
-def json_object(value: object) -> str:
-    """Check for an object."""
-    return "" if isinstance(value, dict) else _wrong_type(value, "an object")
-
-
 def headers(value: object) -> str:
     """Check for an object whose values are strings."""
     good = isinstance(value, dict) and texts(list(cast("dict[str, object]", value).values())) == ""
     return "" if good else "needs an object whose values are strings"
-
-
-def flag(value: object) -> str:
-    """Check for true or false."""
-    return "" if isinstance(value, bool) else _wrong_type(value, "true or false")
 
 
 def positive(value: object) -> str:
@@ -66,17 +65,15 @@ def instant(value: object) -> str:
 def secure_url(value: object) -> str:
     """Check for a URL to which a secret may be sent: over TLS, or on this machine."""
     if not isinstance(value, str):
-        return text(value)
+        return _string(value)
     try:
         parts = urllib.parse.urlsplit(value)
-        host, port_is_good = parts.hostname or "", parts.port != 0
+        host = (parts.hostname or "") if parts.port != 0 else ""
     except ValueError:
-        host, port_is_good, parts = "", False, urllib.parse.urlsplit("")
+        return _NEEDS_HTTPS
     safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
     printable = value.isascii() and value.isprintable() and " " not in value
-    if host and port_is_good and safe and printable:
-        return ""
-    return "needs an https URL (http is for this machine alone: a secret is sent there)"
+    return "" if host and safe and printable else _NEEDS_HTTPS
 
 
 def impersonation_url(value: object) -> str:
@@ -91,10 +88,6 @@ def impersonated_email(url: str) -> str:
     """Return the account that an impersonation URL names, or ""."""
     email, colon, _ = url.rpartition("/")[2].partition(":generateAccessToken")
     return email if colon else ""
-
-
-def _wrong_type(value: object, expected: str) -> str:
-    return f"needs {expected}, not {'null' if value is None else type(value).__name__}"
 
 
 ANY: Fields = {"quota_project_id": text, "universe_domain": text}
