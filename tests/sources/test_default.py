@@ -14,7 +14,6 @@ import jwt
 import pytest
 
 from aio_authgrpc import (
-    AiohttpRequest,
     ConfigurationError,
     TokenRequest,
     connect,
@@ -39,12 +38,6 @@ def nothing_to_be_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
     monkeypatch.setenv("NO_GCE_CHECK", "true")
-
-
-@pytest.fixture
-async def token_request() -> AsyncIterator[TokenRequest]:
-    async with AiohttpRequest() as http:
-        yield TokenRequest(http=http, audience="https://host", time=0)
 
 
 def point_to(monkeypatch: pytest.MonkeyPatch, path: Path, content: Any) -> None:

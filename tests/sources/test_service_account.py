@@ -1,12 +1,10 @@
-"""Service account keys: the exchange, the signing, and every way to be malformed."""
+"""Service account keys: the exchange, the self-signed token, and malformed keys."""
 
 from __future__ import annotations
 
 import json
-import math
 import pickle
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +13,15 @@ import pytest
 
 import aio_authgrpc
 from aio_authgrpc import (
-    AiohttpRequest,
     ConfigurationError,
     Token,
     TokenRequest,
     service_account,
     service_account_jwt,
 )
-from aio_authgrpc.testing import Authority, FakeClock
+from aio_authgrpc.testing import Authority
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
-
-
-@pytest.fixture
-async def token_request() -> AsyncIterator[TokenRequest]:
-    async with AiohttpRequest() as http:
-        yield TokenRequest(http=http, audience="https://host", time=time.time())
-
-
-@pytest.fixture
-async def info(authority: Authority) -> dict[str, str]:
-    return await authority.service_account_info("me@project.iam.gserviceaccount.com")
-
-
-@pytest.fixture
-def file(info: dict[str, str], tmp_path: Path) -> Path:
-    path = tmp_path / "key.json"
-    path.write_text(json.dumps(info))
-    return path
 
 
 def claims(token: Token) -> dict[str, Any]:
@@ -105,65 +84,6 @@ async def test_the_key_is_read_once(file: Path, token_request: TokenRequest) -> 
     assert (await source.fetch(token_request)).value
 
 
-async def test_an_endpoints_jwt_has_the_seeds_claims(info: dict[str, str], fake_clock: FakeClock) -> None:
-    """iat, exp, aud, iss, sub, email, the key's id, and a signature by the key."""
-    async with AiohttpRequest() as http:
-        request = TokenRequest(http=http, audience="https://host", time=fake_clock.time())
-        token = await service_account_jwt(info).fetch(request)
-    email, issued_at = info["client_email"], int(fake_clock.time())
-    assert claims(token) == {
-        "iat": issued_at,
-        "exp": issued_at + 3600,
-        "aud": "https://host",
-        "iss": email,
-        "sub": email,
-        "email": email,
-    }
-    assert (jwt.get_unverified_header(token.value)["kid"], token.expires_at) == (
-        info["private_key_id"],
-        issued_at + 3600,
-    )
-
-
-async def test_every_claim_of_an_endpoints_jwt_can_be_said(
-    info: dict[str, str], token_request: TokenRequest
-) -> None:
-    """As the seed's generator has them."""
-    source = service_account_jwt(
-        info,
-        issuer="issuer",
-        audience="bookstore.endpoints.p.cloud.goog",
-        subject="12345678",
-        email="",
-        lifetime=60,
-    )
-    made = claims(await source.fetch(token_request))
-    assert (made["iss"], made["aud"], made["sub"], made["email"], made["exp"] - made["iat"]) == (
-        "issuer",
-        "bookstore.endpoints.p.cloud.goog",
-        "12345678",
-        "",
-        60,
-    )
-
-
-async def test_an_endpoints_jwt_needs_an_audience(info: dict[str, str]) -> None:
-    """A Unix socket has no host to make one from."""
-    async with AiohttpRequest() as http:
-        with pytest.raises(ConfigurationError, match="audience"):
-            await service_account_jwt(info).fetch(TokenRequest(http=http, audience="", time=0))
-
-
-@pytest.mark.parametrize("lifetime", [0, -1, 3601, math.inf])
-async def test_a_lifetime_over_an_hour_is_refused(info: dict[str, str], lifetime: Any) -> None:
-    """ESP and Google refuse such tokens; here it shows at the call."""
-    with pytest.raises(ConfigurationError, match="lifetime"):
-        service_account_jwt(info, lifetime=lifetime)
-
-
-# Malformed
-
-
 def damaged(key: str, part: float) -> str:
     """Return a PEM with a line reversed: modulus first, then the exponent, the primes last."""
     lines = key.splitlines()
@@ -203,6 +123,8 @@ BROKEN: list[Any] = [
     pytest.param(lambda info: {**info, "private_key": ""}, "private_key", "empty", id="an-empty-key"),
     pytest.param(lambda info: {**info, "token_uri": "ftp://x"}, "token_uri", "http", id="no-http-url"),
 ]
+
+
 BROKEN_KEYS: list[Any] = [
     pytest.param(lambda info: {**info, "private_key": "no PEM"}, id="no-pem"),
     pytest.param(lambda info: {**info, "private_key": info["private_key"][:600]}, id="a-truncated-key"),
@@ -214,12 +136,15 @@ BROKEN_KEYS: list[Any] = [
     ),
     pytest.param(lambda info: {**info, "private_key": EC_KEY}, id="an-elliptic-key"),
 ]
+
+
 EC_KEY = """-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgevZzL1gdAFr88hb2
 OF/2NxApJCzGCEDdfSp6VQO30hyhRANCAAQRWz+jn65BtOMvdyHKcvjBeBSDZH2r
 1RTwjmYSi9R/zpBnuQ4EiMnCqfMPWiZqB4QdbAd0E7oH50VpuZ1P087G
 -----END PRIVATE KEY-----
 """
+
 
 Break = Callable[[dict[str, str]], dict[str, Any]]
 
@@ -258,64 +183,6 @@ async def test_an_unusable_private_key_is_an_error_when_it_is_loaded(
     assert caught.value.field == "private_key"
 
 
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        pytest.param(b"", "is empty", id="empty"),
-        pytest.param(b"  \n", "is empty", id="blank"),
-        pytest.param(b"{", "malformed or truncated JSON", id="truncated"),
-        pytest.param(b"not json", "malformed or truncated JSON", id="no-json"),
-        pytest.param(b"[]", "a list at the top", id="a-list"),
-        pytest.param(b"\xff\xfe{}", "not UTF-8", id="not-utf-8"),
-        pytest.param(b"[" * 100_000, "malformed or truncated JSON", id="deeply-nested"),
-        pytest.param(b"x" * 300_000, "too large", id="huge"),
-    ],
-)
-async def test_a_file_that_is_no_key_file_is_one_clear_error(
-    content: bytes, text: str, tmp_path: Path, token_request: TokenRequest
-) -> None:
-    """With the path."""
-    path = tmp_path / "key.json"
-    path.write_bytes(content)
-    with pytest.raises(ConfigurationError, match=text) as caught:
-        await service_account(path).load(token_request)
-    assert str(path) in str(caught.value)
-
-
-async def test_a_file_cut_off_in_the_key_does_not_show_it(file: Path, token_request: TokenRequest) -> None:
-    """A JSON error carries the whole text; ours does not."""
-    text = file.read_text()
-    file.write_text(text[: text.index("END PRIVATE") - 100])
-    with pytest.raises(ConfigurationError, match="malformed or truncated JSON") as caught:
-        await service_account(file).load(token_request)
-    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
-
-
-@pytest.mark.parametrize(("name", "text"), [("missing.json", "No such file"), (".", "directory")])
-async def test_a_path_that_cannot_be_read_is_one_clear_error(
-    name: str, text: str, tmp_path: Path, token_request: TokenRequest
-) -> None:
-    """Not there, or a directory; never replaced by another identity."""
-    with pytest.raises(ConfigurationError, match=text) as caught:
-        await service_account(tmp_path / name).load(token_request)
-    assert str(tmp_path) in str(caught.value)
-
-
-@pytest.mark.parametrize("given", [None, 5, b"{}", "", [], "{", "{}", "[]"])
-def test_what_is_no_key_at_all_is_an_error_at_the_call(given: Any) -> None:
-    """Text that begins with a brace is JSON, other text a path."""
-    if given == "[]":
-        pytest.skip("that is a path")
-    with pytest.raises(ConfigurationError):
-        service_account(given)
-
-
-def test_a_scope_that_is_text_is_an_error() -> None:
-    """It would be taken letter by letter."""
-    with pytest.raises(ConfigurationError, match=r"Write \['https://scope'\]"):
-        service_account("key.json", scopes="https://scope")
-
-
 def test_a_self_signed_token_for_a_subject_is_an_error() -> None:
     """Only the endpoint can say that it may."""
     with pytest.raises(ConfigurationError, match="subject"):
@@ -333,18 +200,6 @@ async def test_a_source_shows_no_key_and_is_not_pickled(
         with pytest.raises(TypeError, match="cannot be pickled"):
             pickle.dumps(source)
         await source.load(token_request)
-
-
-async def test_a_file_that_is_not_text_does_not_show_itself(
-    tmp_path: Path, token_request: TokenRequest
-) -> None:
-    """A decoding error carries the content."""
-    path = tmp_path / "key.json"
-    path.write_bytes(b'{"private_key": "-----BEGIN PRIVATE KEY-----MIIsecret\xff')
-    for source in (service_account(path), service_account_jwt(path)):
-        with pytest.raises(ConfigurationError, match="not UTF-8") as caught:
-            await source.load(token_request)
-        assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,10 @@
-"""What `credentials=` takes: google-auth's objects, static tokens, functions, API keys, and nothing else."""
+"""google-auth's credentials as sources: refreshed over the bridge, signed for the host, translated errors."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import datetime
-import pickle
 import traceback
 from typing import Any
 
@@ -19,27 +18,14 @@ import jwt
 import pytest
 
 from aio_authgrpc import (
-    AiohttpRequest,
-    ConfigurationError,
     Token,
     TokenRequest,
-    TokenSource,
-    api_key,
-    default,
-    static_token,
-    token_source,
 )
 from aio_authgrpc._sources.credentials import as_token_source
 from aio_authgrpc.errors import TokenRefusedError, TokenUnavailableError
-from aio_authgrpc.testing import Authority, FakeClock
+from aio_authgrpc.testing import Authority
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
-
-
-@pytest.fixture
-async def token_request(fake_clock: FakeClock):  # type: ignore[no-untyped-def]  # a fixture
-    async with AiohttpRequest() as http:
-        yield TokenRequest(http=http, audience="https://host", time=fake_clock.time())
 
 
 async def service_account_credentials(authority: Authority, **arguments: Any) -> Any:
@@ -50,9 +36,6 @@ async def service_account_credentials(authority: Authority, **arguments: Any) ->
 
 def claims(token: Token) -> dict[str, Any]:
     return jwt.decode(token.value, options={"verify_signature": False})
-
-
-# google-auth
 
 
 async def test_a_sync_credential_is_refreshed_over_the_bridge(
@@ -216,84 +199,6 @@ async def test_a_refresh_that_fails_is_retryable_or_refused(
     assert authority.token_requests == requests
 
 
-# Tokens that users bring
-
-
-async def test_a_static_token_is_returned_as_it_is(token_request: TokenRequest) -> None:
-    """As text, or as a Token with an expiry."""
-    made = Token("abc", expires_at=5.0)
-    assert await static_token("abc").fetch(token_request) == Token("abc")
-    assert await static_token(made).fetch(token_request) is made
-
-
-async def test_a_function_is_asked_for_the_token(token_request: TokenRequest) -> None:
-    """It returns text or a Token."""
-
-    async def text() -> str:
-        return "abc"
-
-    async def token() -> Token:
-        return Token("def", expires_at=5.0)
-
-    assert await token_source(text).fetch(token_request) == Token("abc")
-    assert (await token_source(token).fetch(token_request)).expires_at == 5.0
-
-
-async def test_an_api_key_has_a_header_of_its_own(token_request: TokenRequest) -> None:
-    """x-api-key for Endpoints, another where asked."""
-    source = api_key("key", header="X-Goog-Api-Key")
-    token = await source.fetch(token_request)
-    assert token.as_metadata(source.header) == (("x-goog-api-key", "key"),)
-
-
-# Mistakes
-
-
-@pytest.mark.parametrize(
-    ("make", "field"),
-    [
-        pytest.param(lambda: as_token_source("eyJhbGciOi"), "credentials", id="a-token-as-text"),  # type: ignore[arg-type]  # the mistake
-        pytest.param(lambda: as_token_source(Token("abc")), "credentials", id="a-token"),  # type: ignore[arg-type]  # the mistake
-        pytest.param(
-            lambda: as_token_source(google.oauth2.credentials.Credentials), "credentials", id="a-class"
-        ),  # type: ignore[arg-type]  # the mistake
-        pytest.param(lambda: as_token_source({}), "credentials", id="a-dict"),  # type: ignore[arg-type]  # the mistake
-        pytest.param(lambda: static_token(""), "token", id="an-empty-token"),
-        pytest.param(lambda: static_token(None), "token", id="no-token"),  # type: ignore[arg-type]  # the mistake
-        pytest.param(lambda: static_token("abc\n"), "token", id="a-line-end"),
-        pytest.param(lambda: token_source("abc"), "async_callable", id="text-for-a-function"),  # type: ignore[arg-type]  # the mistake
-        pytest.param(
-            lambda: token_source(test_a_mistake_is_an_error_that_names_its_field),
-            "async_callable",
-            id="a-sync-function",
-        ),  # type: ignore[arg-type]  # the mistake
-        pytest.param(lambda: api_key(""), "api_key", id="an-empty-key"),
-        pytest.param(lambda: api_key("key", header="x y"), "header", id="a-blank-in-the-header"),
-        pytest.param(lambda: api_key("key", header="x-bin"), "header", id="a-binary-header"),
-        pytest.param(lambda: api_key("key", header="grpc-x"), "header", id="grpcs-own-header"),
-    ],
-)
-def test_a_mistake_is_an_error_that_names_its_field(make: Any, field: str) -> None:
-    """At the call that makes it, without showing what may be a token."""
-    with pytest.raises(ConfigurationError) as caught:
-        make()
-    assert caught.value.field == field
-    assert "eyJ" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "source", [static_token("s3cr3t"), api_key("s3cr3t")], ids=["static_token", "api_key"]
-)
-def test_a_source_shows_no_secret_and_is_not_pickled(source: TokenSource) -> None:
-    """Neither printed nor stored by accident."""
-    assert "s3cr3t" not in repr(source) + str(source)
-    with pytest.raises(TypeError):
-        pickle.dumps(source)
-
-
-# What the review of identities found
-
-
 async def test_who_acts_for_another_asks_the_endpoint(
     authority: Authority, token_request: TokenRequest
 ) -> None:
@@ -351,16 +256,6 @@ async def test_a_huge_error_page_does_not_hold_the_loop(
     assert len(repr(caught.value.__cause__)) < 5_000
 
 
-async def test_a_function_that_returns_nothing_is_refused(token_request: TokenRequest) -> None:
-    """The call would go out without any credentials."""
-
-    async def nothing() -> str:
-        return ""
-
-    with pytest.raises(ConfigurationError, match="empty token"):
-        await token_source(nothing).fetch(token_request)
-
-
 async def test_another_scheme_is_kept(token_request: TokenRequest) -> None:
     """What `apply` writes is what is sent."""
 
@@ -370,10 +265,3 @@ async def test_another_scheme_is_kept(token_request: TokenRequest) -> None:
 
     token = await as_token_source(Proof("abc")).fetch(token_request)
     assert token.as_metadata("authorization") == (("authorization", "DPoP abc"),)
-
-
-@pytest.mark.parametrize("scopes", ["https://scope", [5], 5])
-def test_scopes_that_are_no_list_of_text_are_refused(scopes: Any) -> None:
-    """For the default credentials as for a service account."""
-    with pytest.raises(ConfigurationError, match="scopes"):
-        default(scopes)

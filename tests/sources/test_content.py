@@ -1,0 +1,110 @@
+"""Credential files as files: paths, JSON text and dicts, read and shown without a secret."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aio_authgrpc
+from aio_authgrpc import (
+    ConfigurationError,
+    TokenRequest,
+    service_account,
+    service_account_jwt,
+)
+
+USER = {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r"}
+
+
+KEY_FILE = {
+    "type": "service_account",
+    "client_email": "e@p.iam.gserviceaccount.com",
+    "private_key": "k",
+    "token_uri": "https://t.example.com",
+}
+CONTENT = json.dumps(KEY_FILE | {"private_key": "SECRETQ" * 50})
+
+
+NOT_PATHS = {
+    "quoted": json.dumps(CONTENT),
+    "in a list": f"[{CONTENT}]",
+    "encoded": base64.b64encode(CONTENT.encode()).decode(),
+    "a key alone": "-----BEGIN PRIVATE KEY-----\nSECRETQ",
+    "cut off in front": CONTENT[30:],
+}
+
+
+@pytest.mark.parametrize("form", NOT_PATHS)
+async def test_content_that_is_taken_for_a_path_is_not_shown(
+    form: str, token_request: TokenRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor in the environment variable, where a path belongs."""
+    with pytest.raises(ConfigurationError, match="other text") as caught:
+        aio_authgrpc.service_account(NOT_PATHS[form])
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", NOT_PATHS[form])
+    source = aio_authgrpc.default()
+    with pytest.raises(ConfigurationError, match="It takes a path") as of_default:
+        await source.load(token_request)
+    shown = f"{caught.value!r}{of_default.value!r}{source.explain()}"
+    assert not any(part in shown for part in ("SECRETQ", "eyJ", "U0VDUkVU"))
+
+
+def test_a_byte_order_mark_before_the_brace_does_no_harm() -> None:
+    """Windows writes it."""
+    assert aio_authgrpc.authorized_user("\ufeff" + json.dumps(USER))
+
+
+async def test_a_working_directory_that_is_gone_is_no_other_error(
+    tmp_path: Path, token_request: TokenRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message names where a relative path starts, if that is there."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(ConfigurationError, match="a working directory that was removed"):
+        await aio_authgrpc.service_account("key.json").load(token_request)
+
+
+async def test_a_file_cut_off_in_the_key_does_not_show_it(file: Path, token_request: TokenRequest) -> None:
+    """A JSON error carries the whole text; ours does not."""
+    text = file.read_text()
+    file.write_text(text[: text.index("END PRIVATE") - 100])
+    with pytest.raises(ConfigurationError, match="malformed or truncated JSON") as caught:
+        await service_account(file).load(token_request)
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+@pytest.mark.parametrize(("name", "text"), [("missing.json", "No such file"), (".", "directory")])
+async def test_a_path_that_cannot_be_read_is_one_clear_error(
+    name: str, text: str, tmp_path: Path, token_request: TokenRequest
+) -> None:
+    """Not there, or a directory; never replaced by another identity."""
+    with pytest.raises(ConfigurationError, match=text) as caught:
+        await service_account(tmp_path / name).load(token_request)
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [None, 5, b"{}", "", [], "{", "{}", "[]"])
+def test_what_is_no_key_at_all_is_an_error_at_the_call(given: Any) -> None:
+    """Text that begins with a brace is JSON, other text a path."""
+    if given == "[]":
+        pytest.skip("that is a path")
+    with pytest.raises(ConfigurationError):
+        service_account(given)
+
+
+async def test_a_file_that_is_not_text_does_not_show_itself(
+    tmp_path: Path, token_request: TokenRequest
+) -> None:
+    """A decoding error carries the content."""
+    path = tmp_path / "key.json"
+    path.write_bytes(b'{"private_key": "-----BEGIN PRIVATE KEY-----MIIsecret\xff')
+    for source in (service_account(path), service_account_jwt(path)):
+        with pytest.raises(ConfigurationError, match="not UTF-8") as caught:
+            await source.load(token_request)
+        assert (caught.value.__cause__, caught.value.__context__) == (None, None)
