@@ -47,13 +47,15 @@ def test_an_rpc_error_that_is_pickled_comes_back_the_same(kind: type[aio_authgrp
 
 def test_a_pickled_error_keeps_its_retry_after() -> None:
     """A copy keeps it as well."""
-    error = aio_authgrpc.TokenUnavailableError("busy", hint="wait", retry_after=5.0)
+    error = aio_authgrpc.errors.TokenUnavailableError("busy", hint="wait", retry_after=5.0)
     for again in (pickle.loads(pickle.dumps(error)), error.copy()):
         assert again.retry_after == 5.0
         assert str(again) == str(error)
 
 
-@pytest.mark.parametrize("kind", [aio_authgrpc.TlsArgumentsError, aio_authgrpc.ClientCertificateError])
+@pytest.mark.parametrize(
+    "kind", [aio_authgrpc.errors.TlsArgumentsError, aio_authgrpc.errors.ClientCertificateError]
+)
 def test_a_pickled_tls_error_keeps_its_type(kind: type[aio_authgrpc.ConfigurationError]) -> None:
     """It is one of google-auth's errors, too."""
     error = pickle.loads(pickle.dumps(kind("is odd.", field="client_cert_callback")))

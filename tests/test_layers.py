@@ -15,6 +15,8 @@ import pytest
 
 import aio_authgrpc
 
+pytestmark = pytest.mark.timeout(60)  # each starts processes
+
 PACKAGE = Path(aio_authgrpc.__file__).parent
 SCRIPT = Path(__file__).parents[1] / "scripts" / "layers.py"
 

@@ -13,6 +13,8 @@ import pytest
 
 import aio_authgrpc
 
+pytestmark = pytest.mark.timeout(60)  # each starts processes
+
 FACE = Path(aio_authgrpc.__file__)
 MODULES = ["credentials", "events", "tokens"]  # errors.py has its classes itself
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from operator import is_
 
 from aio_authgrpc._sources.several import all_of, combined
@@ -14,15 +13,19 @@ from aio_authgrpc._tokens.token import Token
 _NO_HEADER = ""
 
 
-@dataclass(frozen=True, slots=True)
 class CombinedToken(Token):
     """One token that carries others as its metadata.
 
     Args:
+        one: The token as it is sent.
         parts: The tokens that it was made of, in the order of their caches.
     """
 
-    parts: tuple[Token, ...] = field(default=(), kw_only=True, repr=False)
+    parts: tuple[Token, ...] = ()
+
+    def __init__(self, one: Token, parts: tuple[Token, ...]) -> None:
+        super().__init__(one.value, expires_at=one.expires_at, scheme=one.scheme, metadata=one.metadata)
+        vars(self)["parts"] = parts
 
 
 class SeveralTokens:
@@ -39,7 +42,7 @@ class SeveralTokens:
         named = list(caches.items()) if own is None else [own, *caches.items()]
         self._headers = [header for header, _ in named]
         self._caches = [cache for _, cache in named]
-        self._last = CombinedToken("")
+        self._last = CombinedToken(Token(""), ())
 
     def current(self) -> Token | None:
         """Return them if all can be used now."""
@@ -81,11 +84,5 @@ class SeveralTokens:
             one = combined({header: over.pop(header), **over, _NO_HEADER: own})
         else:
             one = combined({header: first, **over})
-        self._last = CombinedToken(
-            one.value,
-            expires_at=one.expires_at,
-            scheme=one.scheme,
-            metadata=one.metadata,
-            parts=tuple(parts),
-        )
+        self._last = CombinedToken(one, tuple(parts))
         return self._last

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from asyncio import get_running_loop
+from weakref import WeakSet
 
-from aio_authgrpc._loop.fork import lose_loop_at_fork
 from aio_authgrpc.errors import ChannelClosedError, WrongEventLoopError
 
 _NO_LOOP_YET = object()
@@ -12,8 +13,6 @@ _NO_LOOP_YET = object()
 
 class LoopBound:
     """The event loop that an object belongs to, from its first use until it is closed.
-
-    `get_running_loop() is bound.open_on` is the whole check on a hot path; `check()` then says what is wrong.
 
     Args:
         name: What the errors call the object: `"channel"`.
@@ -28,7 +27,7 @@ class LoopBound:
     def __init__(self, name: str) -> None:
         self._name = name
         self.open_on: object = _NO_LOOP_YET
-        lose_loop_at_fork(self)
+        _all.add(self)
 
     @property
     def closed(self) -> bool:
@@ -66,6 +65,22 @@ class LoopBound:
         self.open_on = None
 
     def lose_loop(self) -> None:
-        """See `fork.LosesLoop`. An object without a loop, or a closed one, stays as it is."""
+        """Belong to no loop from now on, in a forked child; an object without one, or closed, stays as it is.
+
+        A child has neither the parent's connections nor its threads, yet may run a copy of its event loop: an
+        RPC awaited there would never end.
+        """
         if self.open_on is not None and self.open_on is not _NO_LOOP_YET:
             self.open_on = object()
+
+
+_all: WeakSet[LoopBound] = WeakSet()
+
+
+def _in_child() -> None:
+    for bound in tuple(_all):
+        bound.lose_loop()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_in_child)

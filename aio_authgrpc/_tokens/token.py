@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 
 from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._checks.values import FrozenValue
 from aio_authgrpc._tokens.metadata import Metadata, checked_header, is_metadata_text
 from aio_authgrpc.errors import ConfigurationError
 
 
-@dataclass(frozen=True, slots=True)
-class Token(NotPickled):
+class Token(NotPickled, FrozenValue):
     """One bearer token or API key. Its `repr` hides the secret, and it refuses to be pickled.
 
     Args:
@@ -25,12 +24,20 @@ class Token(NotPickled):
         ConfigurationError: A field has the wrong type, or a character that metadata cannot carry.
     """
 
-    value: str = field(repr=False)
-    expires_at: float | None = field(default=None, kw_only=True)
-    scheme: str = field(default="Bearer", kw_only=True)
-    metadata: Metadata = field(default=(), kw_only=True, repr=False)
+    value: str
+    expires_at: float | None
+    scheme: str
+    metadata: Metadata
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        value: str,
+        *,
+        expires_at: float | None = None,
+        scheme: str = "Bearer",
+        metadata: Metadata = (),
+    ) -> None:
+        super().__init__(value=value, expires_at=expires_at, scheme=scheme, metadata=metadata)
         # Tokens come from users' code, which a type checker may never have seen.
         check_type("token", self.value, str)
         check_type("scheme", self.scheme, str)
@@ -62,3 +69,6 @@ class Token(NotPickled):
             return self.metadata
         value = f"{self.scheme} {self.value}" if self.scheme else self.value
         return ((header, value), *self.metadata)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(expires_at={self.expires_at!r}, scheme={self.scheme!r})"

@@ -405,7 +405,7 @@ async def test_not_ready_says_why_the_token_failed(echo_server: EchoServer, toke
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan")])
 def test_a_ready_timeout_that_is_none_is_refused(seconds: float) -> None:
-    """None is what means that nobody waits."""
+    """None means not to wait."""
     with pytest.raises(ConfigurationError, match="ready_timeout"):
         connect("host", EchoStub, credentials=TOKEN, ready_timeout=seconds)
 

@@ -9,6 +9,8 @@ import pytest
 
 from aio_authgrpc.testing import Authority, BookstoreServer
 
+pytestmark = pytest.mark.timeout(60)  # each starts processes
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 CLIENT = EXAMPLES / "bookstore_client.py"

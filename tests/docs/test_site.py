@@ -17,7 +17,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 SETTINGS = ROOT / "mkdocs.yml"
 
-pytestmark = pytest.mark.skipif(not SETTINGS.exists(), reason="needs a checkout, with mkdocs.yml")
+pytestmark = [
+    pytest.mark.timeout(60),  # it starts a process
+    pytest.mark.skipif(not SETTINGS.exists(), reason="needs a checkout, with mkdocs.yml"),
+]
 
 
 def test_everything_public_has_a_place_in_the_reference() -> None:

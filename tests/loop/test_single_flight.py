@@ -1,4 +1,4 @@
-"""The refresh lock: one run at a time, shared by all, owned by none of them."""
+"""One run at a time, whose outcome all waiting callers share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
 
 
 class Run:
-    """A run that a test lets end: it counts its starts and waits for its outcome."""
+    """A run that waits for its outcome, which the test sets; it counts its starts."""
 
     def __init__(self) -> None:
         self.starts = 0
@@ -32,8 +32,8 @@ async def joined(flight: SingleFlight[str], run: Run, number: int) -> list[async
     return tasks
 
 
-async def test_many_who_join_share_one_run() -> None:
-    """A thousand waiters, one run, one outcome."""
+async def test_a_thousand_waiters_share_one_run() -> None:
+    """All get its outcome."""
     run = Run()
     flight = SingleFlight(run)
     tasks = await joined(flight, run, 1_000)
@@ -42,8 +42,8 @@ async def test_many_who_join_share_one_run() -> None:
     assert run.starts == 1
 
 
-async def test_the_first_who_is_cancelled_leaves_the_others_waiting() -> None:
-    """The run belongs to nobody who waits."""
+async def test_a_cancelled_first_waiter_leaves_the_others_waiting() -> None:
+    """The run goes on without the waiter that started it."""
     run = Run()
     flight = SingleFlight(run)
     first, *others = await joined(flight, run, 10)
@@ -54,8 +54,8 @@ async def test_the_first_who_is_cancelled_leaves_the_others_waiting() -> None:
     assert first.cancelled()
 
 
-async def test_a_run_that_all_have_left_goes_on() -> None:
-    """Whoever comes later finds its outcome under way."""
+async def test_a_run_without_waiters_goes_on() -> None:
+    """A later waiter joins it."""
     run = Run()
     flight = SingleFlight(run)
     tasks = await joined(flight, run, 3)
@@ -65,11 +65,12 @@ async def test_a_run_that_all_have_left_goes_on() -> None:
     assert flight.running
     late = asyncio.create_task(flight.join())
     run.outcome.set_result("token")
-    assert (await late, run.starts) == ("token", 1)
+    assert await late == "token"
+    assert run.starts == 1
 
 
 async def test_after_a_run_has_ended_the_next_one_is_new() -> None:
-    """An outcome is not kept here; that is the cache's job."""
+    """An outcome is not kept; that is the cache's job."""
     run = Run()
     flight = SingleFlight(run)
     run.outcome.set_result("token")
@@ -79,7 +80,7 @@ async def test_after_a_run_has_ended_the_next_one_is_new() -> None:
 
 
 async def test_start_beside_a_run_does_nothing() -> None:
-    """Check and set stand together."""
+    """One run starts."""
     run = Run()
     flight = SingleFlight(run)
     flight.start()
@@ -90,8 +91,8 @@ async def test_start_beside_a_run_does_nothing() -> None:
     await flight.join()
 
 
-async def test_cancel_wakes_all_who_wait_at_once() -> None:
-    """Also before the cancelled run has ended."""
+async def test_cancel_wakes_all_waiters_at_once() -> None:
+    """They do not wait for the cancelled run to end."""
     run = Run()
     flight = SingleFlight(run)
     tasks = await joined(flight, run, 3)
@@ -104,12 +105,12 @@ async def test_cancel_wakes_all_who_wait_at_once() -> None:
 
 
 async def test_cancel_without_a_run_does_nothing() -> None:
-    """There is nothing to end."""
+    """It returns None."""
     assert SingleFlight(Run()).cancel() is None
 
 
-async def test_a_run_cancelled_from_outside_wakes_those_who_wait() -> None:
-    """asyncio.run() cancels every task at its end; nobody may hang."""
+async def test_a_run_cancelled_from_outside_wakes_its_waiters() -> None:
+    """`asyncio.run` cancels every task at its end; a waiter must not hang."""
     run = Run()
     flight = SingleFlight(run)
     (task,) = await joined(flight, run, 1)
@@ -120,8 +121,8 @@ async def test_a_run_cancelled_from_outside_wakes_those_who_wait() -> None:
         await task
 
 
-async def test_the_run_sees_nothing_of_the_first_callers_context() -> None:
-    """A trace or an identity of one caller must not colour what everybody gets."""
+async def test_the_run_does_not_see_the_first_waiters_context() -> None:
+    """A trace or an identity of one caller must not leak into the shared outcome."""
     variable = contextvars.ContextVar("variable", default="nothing")
     seen: list[str] = []
 
@@ -134,13 +135,13 @@ async def test_the_run_sees_nothing_of_the_first_callers_context() -> None:
     assert seen == ["nothing"]
 
 
-async def test_leaving_does_not_search_those_who_stay() -> None:
-    """`asyncio.shield` compares with every other waiter at each departure; here nothing is compared."""
+async def test_leaving_does_not_search_the_waiters_that_stay() -> None:
+    """`asyncio.shield` adds a callback for each waiter to the task, and searches them at each departure."""
     run = Run()
     flight = SingleFlight(run)
     tasks = await joined(flight, run, 10)
     (refresh,) = (task for task in asyncio.all_tasks() if task.get_name() == "aio_authgrpc refresh")
-    # One callback, ours, however many wait: that is what makes leaving cheap.
+    # One callback, however many callers wait: that makes leaving cheap.
     with warnings.catch_warnings():
         assert len(refresh._callbacks) == 1  # type: ignore[attr-defined]
     run.outcome.set_result("token")

@@ -25,6 +25,7 @@ from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc._http.token_errors import chain_of
 from aio_authgrpc._sources.credentials import as_token_source
 from aio_authgrpc.testing import Authority
+from tests.support.patience import patience
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 SECRET = "ya29.S3CRET-s3cret-S3CRET"
@@ -37,7 +38,7 @@ REFRESH_TOKEN, CLIENT_SECRET, SUBJECT_TOKEN = (
 SECRETS = [SECRET, REFRESH_TOKEN, CLIENT_SECRET, SUBJECT_TOKEN, "eyJhbGciOi"]
 GOOD = {"access_token": SECRET, "expires_in": 3600, "token_type": "Bearer"}
 FIELDS = ["access_token", "expires_in", "token_type", "refresh_token", "id_token", "error", "scope"]
-PATIENCE = 10.0
+PATIENCE = 10.0  # seconds, on an idle machine
 
 # Bodies
 
@@ -221,7 +222,7 @@ class World:
         source = as_token_source(self.credentials(kind))
         request = TokenRequest(http=self.http, audience="https://host", time=time.time())
         try:
-            return await asyncio.wait_for(source.fetch(request), PATIENCE)
+            return await asyncio.wait_for(source.fetch(request), patience(PATIENCE))
         except AuthRpcError as error:
             return error
 

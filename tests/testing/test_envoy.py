@@ -86,6 +86,7 @@ def test_executable_that_cannot_be_run_is_named(tmp_path: pathlib.Path, name: st
 
 
 @without_envoy
+@pytest.mark.timeout(60)  # it starts a process
 @pytest.mark.parametrize(("wanted", "code"), [("required", 1), ("", 0)])
 def test_tests_that_require_envoy_fail_without_it(tmp_path: pathlib.Path, wanted: str, code: int) -> None:
     """Where nothing requires it, they are skipped."""

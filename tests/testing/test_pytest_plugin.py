@@ -39,6 +39,8 @@ SUITE = {
     """,
 }
 
+pytestmark = pytest.mark.timeout(60)  # each starts processes
+
 OPTIONS = ("-Werror", "-oasyncio_default_fixture_loop_scope=function", "-pno:cacheprovider", "-q")
 
 

@@ -14,6 +14,8 @@ import pytest
 
 from aio_authgrpc.testing import Authority, EchoServer
 
+pytestmark = pytest.mark.timeout(60)  # each starts processes
+
 PRINTS_FILES = "import sys, pathlib; print(*(pathlib.Path(p).read_text() for p in sys.argv[1:]), sep='')"
 SCRIPT = Path(__file__).with_name("documented_usage.py")
 

@@ -74,7 +74,7 @@ async def broken_credentials(certified: Any) -> AsyncIterator[tuple[EchoServer, 
 
 
 def at(server: EchoServer) -> str:
-    """By address: for localhost, gRPC may tell instead that nobody listens on ::1."""
+    """By address: for localhost, gRPC may report the refused connection to ::1 instead."""
     return f"127.0.0.1:{server.port}"
 
 
@@ -132,7 +132,7 @@ async def test_a_connection_that_is_not_ready_says_why_and_what_to_do(
     assert server.calls == []
 
 
-async def test_a_port_where_nobody_listens_is_said(listener: Any) -> None:
+async def test_a_refused_connection_is_said(listener: Any) -> None:
     """The commonest mistake."""
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]

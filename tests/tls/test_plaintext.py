@@ -192,7 +192,7 @@ def test_a_secret_beside_no_token_does_warn(arguments: dict[str, Any]) -> None:
 
 
 async def test_an_identity_on_a_plaintext_channel_to_another_machine_warns_once() -> None:
-    """The channel was opened quietly, for it has no secret of its own; nobody is there to answer."""
+    """The channel was opened without a warning, for it has no secret of its own. No server answers."""
     async with connect("192.0.2.1:80", EchoStub, credentials=anonymous(), plaintext=True) as stub:
         with identity(anonymous()):
             stub.UnaryUnary(b"x").cancel()

@@ -169,7 +169,7 @@ async def test_local_credentials_go_past_the_proxy(grpc_proxy: Endpoint) -> None
 async def test_the_callers_options_about_proxies_stand(
     grpc_proxy: Endpoint, option: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever names one of them wants it so."""
+    """An option that the user names is kept."""
     value = {"grpc.enable_http_proxy": 1, "grpc.http_proxy": os.environ["http_proxy"]}[option]
     async with connect(
         "localhost:1", EchoStub, credentials=static_token("abc"), plaintext=True, options=[(option, value)]

@@ -63,7 +63,7 @@ class Rotation:
 
     async def shut_down(self, channel: grpc.aio.Channel) -> None:
         async with asyncio.timeout(10):
-            while channel.get_state() is not SHUTDOWN:  # noqa: ASYNC110 - a closed channel tells nobody
+            while channel.get_state() is not SHUTDOWN:  # noqa: ASYNC110 - a closed channel reports no change
                 await asyncio.sleep(0)
 
 
@@ -410,7 +410,7 @@ async def test_a_workloads_files_are_read_again(
 async def test_a_workloads_configuration_that_is_away_for_a_moment_changes_nothing(
     client_files: Any, home: Path
 ) -> None:
-    """Whoever writes it may do so in two steps; a channel never goes on without its certificate."""
+    """It may be written in two steps; a channel never drops its certificate."""
     config = home / ".config" / "gcloud" / "certificate_config.json"
     client_files.configure(config)
     source = tls_source(SslCredentials())
@@ -427,7 +427,7 @@ async def test_a_workloads_configuration_that_is_away_for_a_moment_changes_nothi
 async def test_a_workload_does_not_become_a_device(
     client_files: Any, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its files are away for a moment: nobody's provider command is run, which is another identity."""
+    """Its files are away for a moment. The provider command is not run: it returns another identity."""
     monkeypatch.setenv("GOOGLE_API_USE_CLIENT_CERTIFICATE", "true")
     config = home / ".config" / "gcloud" / "certificate_config.json"
     client_files.configure(config)

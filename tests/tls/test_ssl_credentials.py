@@ -303,12 +303,12 @@ async def test_a_home_that_does_not_exist_is_an_error_where_it_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The path is shown as it was given."""
-    monkeypatch.setenv("GOOGLE_API_CERTIFICATE_CONFIG", "~nobody-of-that-name/config.json")
-    with pytest.raises(MutualTLSChannelError, match=r"~nobody-of-that-name/config\.json cannot be read"):
+    monkeypatch.setenv("GOOGLE_API_CERTIFICATE_CONFIG", "~no-such-user/config.json")
+    with pytest.raises(MutualTLSChannelError, match=r"~no-such-user/config\.json cannot be read"):
         await SslCredentials()
 
 
-async def test_places_that_nobody_named_and_that_cannot_be_looked_at_are_empty(
+async def test_default_places_that_cannot_be_looked_at_are_empty(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Such as the home of another user; here its name is too long."""
@@ -372,8 +372,15 @@ class Line:
         self.port = 0
         self.opened = asyncio.Event()
         self.ended = asyncio.Event()
+        self._writers: list[asyncio.StreamWriter] = []
+
+    def hang_up(self) -> None:
+        """End it from this side."""
+        for writer in self._writers:
+            writer.close()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
         self.opened.set()
         await reader.read()
         writer.close()
@@ -386,6 +393,7 @@ async def line() -> AsyncIterator[Line]:
     server = await asyncio.start_server(line.serve, "127.0.0.1", 0)
     line.port = server.sockets[0].getsockname()[1]
     yield line
+    line.hang_up()
     server.close()
 
 
@@ -413,17 +421,21 @@ async def test_a_command_that_hangs_is_killed_with_what_it_started(
 
 LEAVES_A_DAEMON = """
 import pathlib, subprocess, sys
-print(*(pathlib.Path(path).read_text() for path in sys.argv[1:]), sep="", flush=True)
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(8)"], start_new_session=True)
+port, *files = sys.argv[1:]
+print(*(pathlib.Path(path).read_text() for path in files), sep="", flush=True)
+daemon = f"import socket; socket.create_connection(('127.0.0.1', {port})).recv(1)"
+subprocess.Popen([sys.executable, "-c", daemon], start_new_session=True)
 """
 
 
 async def test_a_command_that_leaves_a_daemon_is_done_when_it_ends(
-    device: Callable[..., Path], client_files: Any
+    device: Callable[..., Path], client_files: Any, line: Line
 ) -> None:
-    """The daemon holds the pipe open; nobody waits for it."""
-    device(sys.executable, "-c", LEAVES_A_DAEMON, client_files.cert, client_files.key)
-    assert (await SslCredentials(timeout=5)).is_mtls
+    """The daemon holds the command's pipe open for as long as it lives, which is longer than this test."""
+    device(sys.executable, "-c", LEAVES_A_DAEMON, line.port, client_files.cert, client_files.key)
+    assert (await SslCredentials(timeout=60)).is_mtls
+    await line.opened.wait()
+    assert not line.ended.is_set()
 
 
 async def test_loading_that_is_cancelled_kills_the_command(device: Callable[..., Path], line: Line) -> None:
@@ -457,7 +469,7 @@ def one_command(device: Callable[..., Path], client_files: Any, tmp_path: Path) 
 async def test_many_who_load_one_object_at_once_run_its_command_once(
     one_command: tuple[Path, Path], client_files: Any
 ) -> None:
-    """It may ask its user for something. One who leaves leaves alone."""
+    """It may ask its user for something. A cancelled caller cancels itself alone."""
     runs, pipe = one_command
     credentials = SslCredentials()
     loading = [asyncio.ensure_future(credentials.load()) for _ in range(3)]
@@ -488,7 +500,7 @@ async def test_a_failure_of_loading_is_an_exception_of_each_who_waits(
 
 
 def test_a_look_up_that_was_cut_off_starts_no_command(device: Callable[..., Path]) -> None:
-    """Its thread may come to it only after nobody waits any more."""
+    """Its thread may start after all callers were cancelled."""
     device(sys.executable, "-c", "raise SystemExit(3)")
     lookup = DefaultCertificateLookup()
     lookup.cut_off()

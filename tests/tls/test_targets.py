@@ -30,7 +30,7 @@ async def test_a_target_is_dialled_over_tls(echo_server: EchoServer, form: str) 
 
 
 async def test_several_addresses_are_one_target(echo_server: EchoServer, certified_server: Any) -> None:
-    """The first that answers is taken; nobody listens on port 1."""
+    """The first that answers is taken; port 1 refuses connections."""
     target = f"ipv4:127.0.0.1:1,127.0.0.1:{echo_server.port}"
     async with connect(
         target,

@@ -12,6 +12,7 @@ from aio_authgrpc.testing import FakeClock
 from aio_authgrpc.tokens import TokenCache
 
 from .gated_source import GatedSource, fill, settle
+from .scripted_source import ScriptedSource
 
 
 async def test_closing_wakes_all_waiting_callers(source: GatedSource, clock: FakeClock) -> None:
@@ -111,3 +112,23 @@ async def test_a_cache_closed_while_it_loads_starts_no_timer(clock: FakeClock) -
     release.set()
     with pytest.raises(ChannelClosedError):
         await task
+
+
+async def test_a_closed_cache_hands_out_nothing_and_starts_nothing(
+    scripted_cache: TokenCache, scripted: ScriptedSource
+) -> None:
+    """`current()` returns None, and `load()` raises."""
+    await scripted_cache.get()
+    await scripted_cache.aclose()
+    assert scripted_cache.current() is None
+    with pytest.raises(ChannelClosedError):
+        await scripted_cache.load()
+    assert len(scripted.requests) == 1
+
+
+async def test_a_closed_cache_keeps_no_token(scripted_cache: TokenCache) -> None:
+    """It may live on in a traceback or a closure."""
+    await scripted_cache.get()
+    await scripted_cache.aclose()
+    assert scripted_cache.current() is None
+    assert scripted_cache._refresher.token_request().unwanted is None

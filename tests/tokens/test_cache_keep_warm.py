@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
+from aio_authgrpc.errors import TokenUnavailableError
 from aio_authgrpc.testing import FakeClock
 from aio_authgrpc.tokens import TokenCache
 
 from .gated_source import GatedSource, fill, settle
+from .scripted_source import ScriptedSource
 
 
 async def test_keep_warm_refreshes_without_a_caller(source: GatedSource, clock: FakeClock) -> None:
@@ -44,3 +48,17 @@ async def test_keep_warm_works_from_the_first_get(source: GatedSource, clock: Fa
     await clock.wait_for_sleepers()
     await cache.aclose()
     assert clock.sleepers == 0
+
+
+async def test_keep_warm_sleeps_through_the_backoff(scripted: ScriptedSource, clock: FakeClock) -> None:
+    """The timer leaves the endpoint alone, too; it sleeps 60 s at most at a time."""
+    scripted.outcomes = [TokenUnavailableError("down", retry_after=20.0), 3600.0]
+    async with TokenCache(scripted, clock=clock, keep_warm=True, attempts=1) as cache:
+        await cache.load()
+        await clock.wait_for_sleepers()
+        assert len(scripted.requests) == 1
+        assert clock.next_wake_up == pytest.approx(20.0)
+        clock.advance(20.0)
+        await clock.wait_for_sleepers()
+        assert len(scripted.requests) == 2
+        assert clock.next_wake_up == pytest.approx(60.0)

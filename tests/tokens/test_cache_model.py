@@ -1,4 +1,4 @@
-"""The token cache under whatever happens in whatever order, beside a model that says what must hold.
+"""The token cache under random events in random order, compared with a model that says what must hold.
 
 Time is virtual, also that of the event loop: time-outs and budgets go by the clock that the machine moves.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -53,15 +54,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class Source:
-    """Lets the machine answer, and writes down which fetch should not have been begun."""
+    """Lets the machine answer, and notes every fetch that must not have begun."""
 
     def __init__(self) -> None:
         self.answer: asyncio.Future[Token] | None = None
         self.closed = False
         self.started: list[float] = []
         self.clock = FakeClock()
-        self.not_before = 0.0  # the monotonic time before which none may begin
-        self.wrong: list[str] = []  # not raised: to the cache that would be a failed fetch
+        self.not_before = 0.0  # the monotonic time before which no fetch may begin
+        self.wrong: list[str] = []  # not raised: for the cache an error would be a failed fetch
 
     async def fetch(self, request: TokenRequest) -> Token:
         if self.answer is not None:
@@ -80,7 +81,7 @@ class Source:
 
 @dataclass
 class Kept:
-    """The token that the cache must have, and when it was fetched by both clocks."""
+    """The token that the cache must hold, and the time of its fetch by both clocks."""
 
     token: Token
     lifetime: float | None
@@ -88,7 +89,7 @@ class Kept:
     monotonic: float
 
     def left(self, clock: FakeClock) -> float:
-        """Return the seconds for which it must still be served, by the clock that says less."""
+        """Return the seconds for which it must still be served, by the clock that leaves fewer."""
         if self.lifetime is None:
             return float("inf")
         age = max(clock.time() - self.wall, clock.monotonic() - self.monotonic)
@@ -102,7 +103,7 @@ class Caller:
 
 
 class CacheMachine(RuleBasedStateMachine):
-    """Callers come and go, fetches end this way or that or not at all, clocks run and jump."""
+    """Callers come and go, fetches succeed, fail or hang, clocks run and jump."""
 
     @initialize(attempts=st.integers(1, 3), keep_warm=st.booleans(), seed=st.integers(0, 1000))
     def open(self, attempts: int, keep_warm: bool, seed: int) -> None:
@@ -158,7 +159,7 @@ class CacheMachine(RuleBasedStateMachine):
             await asyncio.sleep(0)
 
     def _checked(self, caller: Caller) -> bool:
-        """Return whether the caller has its outcome, which must be one that is allowed."""
+        """Return whether the caller has an outcome, which must be an allowed one."""
         if not caller.task.done():
             return False
         if caller.task.cancelled():
@@ -177,7 +178,7 @@ class CacheMachine(RuleBasedStateMachine):
         return True
 
     def _not_noticed(self) -> bool:
-        """Whether the wall clock was set back to within seconds of the last look, which is not noticed."""
+        """Return whether the wall clock was set back to within 5 s of the last look: that goes unnoticed."""
         return 0 <= self.clock.time() - self.looked_at < LONGEST_LOOK
 
     # What happens
@@ -294,7 +295,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule()
     def close(self) -> None:
-        # Not at once in most runs: there is more to see while it is open.
+        # Most runs close late: there is more to see while the cache is open.
         if len(self.source.started) < 3 and not self.source.closed:
             return
         self.end()
@@ -308,11 +309,11 @@ class CacheMachine(RuleBasedStateMachine):
     # What always holds
 
     @invariant()
-    def nobody_is_left_behind(self) -> None:
+    def no_caller_is_left_behind(self) -> None:
         if not hasattr(self, "cache"):
             return
         in_flight = self.source.answer is not None or self.refresh_began is not None
-        assert not self.callers or in_flight, "somebody waits for nothing"
+        assert not self.callers or in_flight, "a caller waits without a refresh"
         now = self.clock.monotonic()
         assert all(caller.deadline is None or caller.deadline > now for caller in self.callers)
 
@@ -325,12 +326,15 @@ class CacheMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_went_wrong_unseen(self) -> None:
         if hasattr(self, "cache"):
-            assert (self.source.wrong, self.unhandled) == ([], [])
+            assert self.source.wrong == []
+            assert self.unhandled == []
 
     @invariant()
     def nothing_runs_after_the_end(self) -> None:
         if hasattr(self, "cache") and self.source.closed:
-            assert (self.callers, self.source.answer, self.clock.sleepers) == ([], None, 0)
+            assert self.callers == []
+            assert self.source.answer is None
+            assert self.clock.sleepers == 0
             assert asyncio.all_tasks(self.loop) == set()
             assert self.cache.current() is None
 
@@ -345,8 +349,9 @@ class CacheMachine(RuleBasedStateMachine):
             self.loop.close()
 
 
-def test_the_cache_keeps_its_promises_whatever_happens() -> None:
-    """One fetch at a time, nobody left behind, no usable token withheld, no expired one handed out."""
+@pytest.mark.hypothesis  # it has no time limit inside an example
+def test_the_cache_keeps_its_promises_in_any_order_of_events() -> None:
+    """One fetch at a time, no caller left behind, no usable token withheld, no expired one handed out."""
     run_state_machine_as_test(
         CacheMachine,
         settings=settings(max_examples=settings.default.max_examples, stateful_step_count=40),

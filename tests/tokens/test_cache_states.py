@@ -11,6 +11,7 @@ from aio_authgrpc.testing import FakeClock
 from aio_authgrpc.tokens import TokenCache, TokenState
 
 from .gated_source import GatedSource, fill, settle
+from .scripted_source import ScriptedSource
 
 
 async def test_a_fresh_token_is_served_and_nothing_is_asked(
@@ -101,3 +102,36 @@ async def test_a_cache_shows_its_state_and_no_secret(
     await fill(gated_cache, source, "s3cr3t")
     assert "fresh" in show(gated_cache).lower()
     assert "s3cr3t" not in show(gated_cache)
+
+
+async def test_a_fresh_token_costs_one_look_at_one_clock() -> None:
+    """The other clock is read every 5 s, or after the wall clock was set back."""
+
+    class Counting(FakeClock):
+        looks = 0
+
+        def monotonic(self) -> float:
+            self.looks += 1
+            return super().monotonic()
+
+    clock = Counting()
+    async with TokenCache(ScriptedSource(clock), clock=clock) as cache:
+        await cache.get()
+        looks = []
+        for jump in (0.0, 4.9, 0.1, 4.9, -5.0, 0.0):
+            before = clock.looks
+            clock.jump(jump)
+            assert cache.current() is not None
+            looks.append(clock.looks - before)
+    assert looks == [0, 0, 1, 0, 1, 0]
+
+
+async def test_asking_for_the_status_starts_no_refresh(
+    gated_cache: TokenCache, source: GatedSource, clock: FakeClock
+) -> None:
+    """Serving a stale token starts one; a question does not."""
+    await fill(gated_cache, source)
+    clock.advance(3600 - 100)
+    assert gated_cache.status().state is TokenState.STALE
+    await settle()
+    assert len(source.requests) == 1

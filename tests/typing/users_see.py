@@ -177,3 +177,14 @@ async def events_are_typed(connection: aio_authgrpc.Connection[EchoStub]) -> Non
     async with aio_authgrpc.connect("host", EchoStub, on_event=listen), connection.auth.events() as events:
         async for event in events:
             assert_type(event, aio_authgrpc.events.TokenEvent)
+
+
+def events_are_values_with_typed_fields(event: aio_authgrpc.events.TokenEvent) -> None:
+    assert_type(aio_authgrpc.events.StaleServed(at=1.0, expires_at=None), aio_authgrpc.events.StaleServed)
+    match event:
+        case aio_authgrpc.events.StaleServed(expires_at=expires_at):
+            assert_type(expires_at, float | None)
+        case aio_authgrpc.events.RefreshFailed(error=error):
+            assert_type(error, aio_authgrpc.AuthRpcError)
+        case _:
+            assert_type(event.at, float)
