@@ -100,7 +100,7 @@ class AiohttpRequest(google.auth.transport.Request):
         """
         total = self._timeout if timeout is None else min(timeout, self._timeout)
         proxy, for_proxy = proxy_for(url)
-        # A tunnel's password is for the proxy alone; without one, the proxy reads the request's own headers.
+        # Only the proxy gets a tunnel's password; without a tunnel, it reads the request's own headers.
         own = {**(headers or {}), **({} if url.startswith("https:") else for_proxy)}
         try:
             async with self.session().request(

@@ -68,8 +68,10 @@ async def test_an_identity_gets_the_id_token_that_google_auth_gets_for_it(
     # Made before: older constructors ask the metadata server, as theirs did.
     await source.load(TokenRequest(http=http, audience=SERVICE, time=world.clock.time()))
     token = await fetch(world, http, source)
-    assert (token.value, recorded(world)) == (theirs.token, expected)
-    assert (claims(token)["aud"], token.expires_at) == (SERVICE, claims(token)["exp"])
+    assert token.value == theirs.token
+    assert recorded(world) == expected
+    assert claims(token)["aud"] == SERVICE
+    assert token.expires_at == claims(token)["exp"]
 
 
 FILES: dict[str, str] = {
@@ -88,7 +90,8 @@ async def test_the_default_credentials_give_an_id_token(
     path.write_text(json.dumps(world.infos[name]))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
     token = await fetch(world, http, id_token())
-    assert (claims(token)["email"], claims(token)["aud"]) == (FILES[name], SERVICE)
+    assert claims(token)["email"] == FILES[name]
+    assert claims(token)["aud"] == SERVICE
     assert not [request for request in world.cloud.requests if "computeMetadata" in request.path]
 
 
@@ -114,7 +117,7 @@ async def test_a_user_gets_the_logins_own_id_token(world: World, http: AiohttpRe
 
 
 async def test_a_user_gets_no_id_token_for_another_audience(world: World, http: AiohttpRequest) -> None:
-    """The error says why, and what to do."""
+    """The error gives the reason and the remedy."""
     source = id_token(
         "https://other", credentials=aio_authgrpc.authorized_user(world.infos["authorized_user"])
     )
@@ -127,7 +130,8 @@ async def test_a_user_gets_that_of_an_account_to_impersonate(world: World, http:
     login = aio_authgrpc.authorized_user(world.infos["authorized_user"])
     source = id_token("https://other", credentials=login, target_principal=IMPERSONATED)
     made = claims(await fetch(world, http, source))
-    assert (made["email"], made["aud"]) == (IMPERSONATED, "https://other")
+    assert made["email"] == IMPERSONATED
+    assert made["aud"] == "https://other"
 
 
 async def test_the_machine_can_impersonate_too(world: World, http: AiohttpRequest) -> None:
@@ -141,7 +145,10 @@ async def test_a_self_signed_id_token_needs_no_request(world: World, http: Aioht
     key = aio_authgrpc.service_account(world.infos["service_account"])
     token = await fetch(world, http, id_token("https://iap/*", credentials=key, self_signed=True))
     made = claims(token)
-    assert (made["iss"], made["sub"], made["email"], made["aud"]) == (EMAIL, EMAIL, EMAIL, "https://iap/*")
+    assert made["iss"] == EMAIL
+    assert made["sub"] == EMAIL
+    assert made["email"] == EMAIL
+    assert made["aud"] == "https://iap/*"
     assert world.cloud.requests == []
 
 
@@ -176,7 +183,8 @@ async def test_an_identity_without_id_tokens_is_refused_when_it_is_loaded(
     world.cloud.requests.clear()
     with pytest.raises(ConfigurationError, match="no ID tokens") as caught:
         await source.load(TokenRequest(http=http, audience=SERVICE, time=0))
-    assert (caught.value.field, world.cloud.requests) == ("credentials", [])
+    assert caught.value.field == "credentials"
+    assert world.cloud.requests == []
 
 
 async def test_a_login_without_openid_gives_a_clear_error(world: World, http: AiohttpRequest) -> None:
