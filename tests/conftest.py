@@ -17,11 +17,10 @@ import pytest_timeout
 from blockbuster import blockbuster_ctx
 
 from aio_authgrpc import AuthorizedChannel
-from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock
+from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock, ScriptedTokens
 from aio_authgrpc.tokens import TokenCache
 
 from .support.arity import ARITIES, NOT_REPLAYABLE, REPLAYABLE, Arity
-from .support.numbered_tokens import NumberedTokens
 from .support.patience import patience
 from .support.secrets_in_sight import Records, secrets_in_sight
 
@@ -107,13 +106,13 @@ def threads_before() -> int:
 
 
 @pytest.fixture
-async def tokens() -> NumberedTokens:
+async def tokens() -> ScriptedTokens:
     """Give the source of the `cache` and `channel` fixtures."""
-    return NumberedTokens()
+    return ScriptedTokens()
 
 
 @pytest.fixture
-async def cache(fake_clock: FakeClock, tokens: NumberedTokens) -> AsyncIterator[TokenCache]:
+async def cache(fake_clock: FakeClock, tokens: ScriptedTokens) -> AsyncIterator[TokenCache]:
     """Give a cache that is cold."""
     async with TokenCache(tokens, clock=fake_clock, attempts=1) as cache:
         yield cache

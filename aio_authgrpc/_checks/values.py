@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NoReturn, dataclass_transform
+from typing import ClassVar, NoReturn, Self, dataclass_transform
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
@@ -26,6 +26,10 @@ class FrozenValue:
         if given.keys() != set(self._fields):
             raise TypeError(f"{kind.__name__}() takes the keywords {', '.join(self._fields)}.")
         self.__dict__.update({name: given[name] for name in self._fields})
+
+    def replace(self, **changes: object) -> Self:
+        """Return a copy with other values in some fields."""
+        return type(self)(**{**vars(self), **changes})
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"{type(self).__name__} cannot be changed.", name=name, obj=self)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -21,6 +20,7 @@ import yarl
 from google.auth.exceptions import TransportError
 
 from aio_authgrpc._checks.arguments import check_seconds, check_type
+from aio_authgrpc._checks.values import FrozenValue
 from aio_authgrpc._http.urls import place_of, proxy_for, with_path
 from aio_authgrpc._loop.threads import import_off_loop
 
@@ -36,13 +36,18 @@ _MAX_RESPONSE_BYTES = 1024 * 1024
 
 # Registered, not inherited: google-auth's class has abstract properties, which fields cannot implement.
 @google.auth.transport.Response.register
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
+class HttpResponse(FrozenValue):
     """A response with its whole body read; its headers are found without regard to case."""
 
     status: int
-    headers: Mapping[str, str] = field(repr=False)
-    data: bytes = field(repr=False)
+    headers: Mapping[str, str]
+    data: bytes
+
+    def __init__(self, status: int, headers: Mapping[str, str], data: bytes) -> None:
+        super().__init__(status=status, headers=headers, data=data)
+
+    def __repr__(self) -> str:
+        return f"HttpResponse(status={self.status})"
 
 
 class AiohttpRequest(google.auth.transport.Request):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from aio_authgrpc._checks.arguments import check_seconds
+from aio_authgrpc._checks.values import FrozenValue
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._loop.clock import Clock, SystemClock
 from aio_authgrpc._loop.threads import run_in_thread
@@ -41,8 +41,7 @@ _HINT = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DefaultCredentialsExplanation:
+class DefaultCredentialsExplanation(FrozenValue):
     """Where Application Default Credentials were looked for, and what was found; `str()` puts it in words.
 
     Attributes:
@@ -187,7 +186,7 @@ def _read(path: str, place: str, tried: list[tuple[str, str]]) -> CredentialInfo
 
 def _credentials_of(info: CredentialInfo | None, options: CredentialOptions) -> Any:
     if options.quota_project_id is None:
-        options = replace(options, quota_project_id=os.environ.get(_QUOTA_PROJECT_VARIABLE) or None)
+        options = options.replace(quota_project_id=os.environ.get(_QUOTA_PROJECT_VARIABLE) or None)
     return compute_engine_credentials(options) if info is None else info.credentials(options)
 
 

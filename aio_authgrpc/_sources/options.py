@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.values import FrozenValue
 from aio_authgrpc._tokens.metadata import is_metadata_text
 from aio_authgrpc.errors import ConfigurationError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CredentialOptions:
+class CredentialOptions(FrozenValue):
     """What the user chose beside a credential file.
 
     Attributes:

@@ -189,7 +189,7 @@ async def test_a_failure_says_what_it_is_in_the_text_that_grpc_lets_through(
     echo_server: EchoServer, plugin: AuthMetadataPlugin, tokens: Any, error: Exception, kind: Any, text: str
 ) -> None:
     """It becomes UNAVAILABLE; the error itself, with its cause, stays with the plugin."""
-    tokens.fail(error)
+    tokens.fail(error, times=None)
     with pytest.raises(grpc.aio.AioRpcError, match=text.replace("[", r"\[")) as caught:
         await call(echo_server, plugin)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE

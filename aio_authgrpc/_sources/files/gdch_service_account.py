@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -26,7 +25,7 @@ def gdch_service_account(file_or_info: FileOrInfo, *, audience: str | None = Non
         ConfigurationError: As for `authorized_user`.
     """
     check_type("audience", audience, str, type(None))
-    kind = replace(KIND, make=partial(_credentials, audience=audience))
+    kind = KIND.replace(make=partial(_credentials, audience=audience))
     return file_source(InfoLoader(file_or_info, [kind]), CredentialOptions())
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._checks.secrets import redacted
+from aio_authgrpc._checks.values import FrozenValue
 from aio_authgrpc._sources.files.fields import Fields
 from aio_authgrpc._sources.options import CredentialOptions
 from aio_authgrpc.errors import ConfigurationError
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from aio_authgrpc._http.bridge import ThreadRequest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IdTokenRequest:
+class IdTokenRequest(FrozenValue):
     """Which ID tokens are wanted.
 
     Attributes:
@@ -32,8 +31,7 @@ class IdTokenRequest:
     http: ThreadRequest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class CredentialKind:
+class CredentialKind(FrozenValue):
     """A type of credential file. The functions import what they need: they run in worker threads.
 
     Attributes:
@@ -62,8 +60,7 @@ class CredentialKind:
         return f"<CredentialKind {self.name}>"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class CredentialInfo(NotPickled):
+class CredentialInfo(NotPickled, FrozenValue):
     """The checked content of a credential file. Its `repr` shows no secret.
 
     Messages name its `origin`, such as the path, and the field, after the `prefix` of an inner object.
@@ -73,6 +70,9 @@ class CredentialInfo(NotPickled):
     origin: str
     fields: Mapping[str, Any]
     prefix: str = ""
+
+    def __repr__(self) -> str:
+        return f"<CredentialInfo of type {self.kind.name}>"
 
     def text(self, name: str) -> str | None:
         """Return an optional field that holds text."""

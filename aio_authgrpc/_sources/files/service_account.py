@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +52,7 @@ def service_account(
     signs = not options.scopes and subject is None if self_signed is None else self_signed
     if signs and subject is not None:
         raise ConfigurationError("a self-signed JWT cannot act for another account.", field="subject")
-    kind = replace(KIND, make=partial(_credentials, subject=subject, self_signed=signs))
+    kind = KIND.replace(make=partial(_credentials, subject=subject, self_signed=signs))
     return file_source(InfoLoader(file_or_info, [kind]), options, sign_without_scopes=signs)
 
 
