@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import google.auth.credentials
@@ -288,3 +290,29 @@ async def test_a_revoked_token_of_the_impersonator_is_replaced_once(
     world.cloud.apis.fail(401, path=path, times=1)
     assert claims(await fetch(world, http, source))["email"] == IMPERSONATED
     assert [request.path for request in world.cloud.requests].count(path) == 2
+
+
+@contextmanager
+def threads_started() -> Iterator[set[threading.Thread]]:
+    """Collect the worker threads of this package that start in the block."""
+    started: set[threading.Thread] = set()
+
+    def add_this_thread(*_: object) -> None:
+        if threading.current_thread().name == "aio_authgrpc":
+            started.add(threading.current_thread())
+
+    threading.setprofile(add_this_thread)  # called in each thread that starts from now on
+    try:
+        yield started
+    finally:
+        threading.setprofile(None)
+
+
+@pytest.mark.parametrize("make", [service_account_of, impersonated_of])
+async def test_an_id_token_takes_one_thread(make: Make, world: World, http: AiohttpRequest) -> None:
+    """Its credential is made, and the token of that obtained, by the same thread."""
+    await fetch(world, http, id_token(credentials=make(world)))  # its imports take threads, once
+    source = id_token(credentials=make(world))
+    with threads_started() as started:
+        await fetch(world, http, source)
+    assert len(started) == 1

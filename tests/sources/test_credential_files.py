@@ -88,6 +88,11 @@ OPTIONAL: dict[str, list[str]] = {
 }
 
 
+def test_each_type_has_a_module_of_its_name() -> None:
+    """The registry finds it by that."""
+    assert [kind.name for kind in credential_kinds()] == list(CREDENTIAL_TYPES)
+
+
 @pytest.mark.parametrize(("kind", "name"), REQUIRED)
 def test_a_required_field_that_is_missing_is_named(kind: str, name: str) -> None:
     """At the call, for a dict."""
