@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import datetime
 import traceback
 from typing import Any
@@ -58,7 +57,7 @@ async def test_a_token_that_the_credential_has_is_used_first(
     first = await as_token_source(credentials).fetch(token_request)
     source = as_token_source(credentials)
     assert (await source.fetch(token_request)).value == first.value
-    again = dataclasses.replace(token_request, unwanted=first)
+    again = token_request.replace(unwanted=first)
     assert (await source.fetch(again)).value != first.value
     assert authority.token_requests == 2
 
@@ -128,7 +127,7 @@ async def test_a_credential_that_cannot_refresh_is_refused(token_request: TokenR
     source = as_token_source(google.oauth2.credentials.Credentials("abc"))
     only = await source.fetch(token_request)
     with pytest.raises(TokenRefusedError):
-        await source.fetch(dataclasses.replace(token_request, unwanted=only))
+        await source.fetch(token_request.replace(unwanted=only))
 
 
 async def test_an_anonymous_credential_sends_nothing(token_request: TokenRequest) -> None:
@@ -226,7 +225,7 @@ async def test_a_token_that_one_audience_rejected_is_not_handed_to_it_again(
     other = TokenRequest(http=token_request.http, audience="https://other", time=0)
     first = await source.fetch(token_request)
     assert (await source.fetch(other)).value == first.value
-    again = dataclasses.replace(token_request, unwanted=first)
+    again = token_request.replace(unwanted=first)
     assert (await source.fetch(again)).value != first.value
     assert authority.token_requests == 2
 
