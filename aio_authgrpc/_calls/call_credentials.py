@@ -22,8 +22,7 @@ from aio_authgrpc._loop.clock import SystemClock
 from aio_authgrpc._loop.loop_watch import LoopWatch
 from aio_authgrpc._sources.credentials import CredentialsType, as_token_source
 from aio_authgrpc._tokens.cache import TokenCache
-from aio_authgrpc._tokens.metadata import checked_header
-from aio_authgrpc._tokens.source import LoadableTokenSource, TokenRequest
+from aio_authgrpc._tokens.source import LoadableTokenSource, TokenRequest, header_of
 from aio_authgrpc.errors import (
     AuthGrpcError,
     AuthRpcError,
@@ -86,7 +85,7 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
         _check_host(default_host)
         check_seconds("loop_timeout", loop_timeout)
         self._source = as_token_source(credentials)
-        self._header = checked_header(getattr(self._source, "header", "authorization"))
+        self._header = header_of(self._source, None) or "authorization"
         given = own_request(request)
         self._http = AiohttpRequest() if given is None else given
         self._owns_http = given is None
