@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TypedDict, TypeVar, Unpack
@@ -11,18 +10,17 @@ from typing import TypedDict, TypeVar, Unpack
 import grpc
 import grpc.aio
 
-from aio_authgrpc._calls.identity import chosen_header
 from aio_authgrpc._checks.arguments import as_list, check_count, check_seconds, check_type, checked_pairs
 from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._client.target import Target, parse_target
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._sources.credentials import CredentialsType, as_token_source
-from aio_authgrpc._sources.static import AnonymousTokenSource, anonymous
+from aio_authgrpc._sources.static import AnonymousTokenSource
 from aio_authgrpc._tls.channel_credentials import check_channel_credentials, is_local_credentials
 from aio_authgrpc._tls.credentials import SslCredentials
 from aio_authgrpc._tokens.events import EventCallback
 from aio_authgrpc._tokens.metadata import Metadata, fixed_metadata
-from aio_authgrpc._tokens.source import TokenSource
+from aio_authgrpc._tokens.source import TokenSource, header_of
 from aio_authgrpc.errors import ConfigurationError, TlsArgumentsError
 
 T = TypeVar("T")
@@ -113,9 +111,9 @@ class ChannelSettings(NotPickled):
         api_key = _of("api_key", given.get("api_key"), str, type(None))
         quota_project_id = _of("quota_project_id", given.get("quota_project_id"), str, type(None))
         credentials = given.get("credentials")
-        self.source: TokenSource = anonymous() if _is_anonymous(credentials) else as_token_source(credentials)
+        self.source: TokenSource = as_token_source(credentials)
         self.audience: str = self.target.audience if audience is None else audience
-        self.header: str = chosen_header(self.source, given.get("header")) or "authorization"
+        self.header: str = header_of(self.source, given.get("header")) or "authorization"
         self.metadata: Metadata = fixed_metadata(
             self.header, api_key, quota_project_id, given.get("metadata", ())
         )
@@ -184,9 +182,3 @@ def _past_the_proxy(options: Options) -> Options:
     if any(name in ("grpc.enable_http_proxy", "grpc.http_proxy") for name, _ in options):
         return options
     return (*options, ("grpc.enable_http_proxy", 0))
-
-
-def _is_anonymous(credentials: object) -> bool:
-    """Return whether it is google-auth's `AnonymousCredentials`; an instance implies the imported module."""
-    module = sys.modules.get("google.auth.credentials")
-    return module is not None and isinstance(credentials, module.AnonymousCredentials)

@@ -71,7 +71,7 @@ class ThreadRequest(google.auth.transport.Request):
             problem = token_error(error)
         else:
             return self._checked(response, url)
-        raise problem  # outside of the handler: aiohttp quotes what it could not read, maybe a token
+        raise problem  # outside of the handler: aiohttp quotes unreadable bytes, maybe a token
 
     async def _send(self, send: Callable[[], Coroutine[None, None, HttpResponse]]) -> HttpResponse:
         """Await a request on the loop, where `cut_off` finds it."""

@@ -43,9 +43,6 @@ class HttpResponse(FrozenValue):
     headers: Mapping[str, str]
     data: bytes
 
-    def __init__(self, status: int, headers: Mapping[str, str], data: bytes) -> None:
-        super().__init__(status=status, headers=headers, data=data)
-
     def __repr__(self) -> str:
         return f"HttpResponse(status={self.status})"
 
@@ -100,7 +97,7 @@ class AiohttpRequest(google.auth.transport.Request):
         """
         total = self._timeout if timeout is None else min(timeout, self._timeout)
         proxy, for_proxy = proxy_for(url)
-        # A tunnel's password is for the proxy alone; without one, the proxy reads the request's own headers.
+        # Only the proxy gets a tunnel's password; without a tunnel, it reads the request's own headers.
         own = {**(headers or {}), **({} if url.startswith("https:") else for_proxy)}
         try:
             async with self.session().request(
@@ -115,7 +112,8 @@ class AiohttpRequest(google.auth.transport.Request):
                 proxy_headers=for_proxy or None,
                 ssl=ssl_context,
             ) as response:
-                return HttpResponse(response.status, response.headers, await _read(response, url))
+                body_read = await _read(response, url)
+                return HttpResponse(status=response.status, headers=response.headers, data=body_read)
         except TimeoutError as error:
             raise TransportError(f"{place_of(url)} did not answer within {total:g} s.") from error
         except aiohttp.InvalidURL:

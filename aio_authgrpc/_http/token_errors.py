@@ -104,7 +104,7 @@ def _without_secrets(error: Exception, description: str) -> BaseException:
     """Return the error itself as a cause, or a copy of its text where it, or its cause, shows a secret."""
     for link in chain_of(error):
         shown = repr(link) + str(link)
-        holds_more = isinstance(link, UnicodeError)  # all of what could not be converted
+        holds_more = isinstance(link, UnicodeError)  # the whole text that could not be converted
         if holds_more or len(shown) > _MAX_SEARCHED or redacted(shown) != shown:
             return google.auth.exceptions.GoogleAuthError(f"{type(error).__name__}: {description}")
     return error

@@ -66,7 +66,7 @@ class DefaultCredentialsSource(LazyCredentialsSource):
         self._look_up = look_up
 
     def explain(self) -> DefaultCredentialsExplanation:
-        """Return what the last look-up tried and found. Holds no secret."""
+        """Return the places and the result of the last look-up. Holds no secret."""
         return self._look_up.explanation
 
 
@@ -158,7 +158,7 @@ def _look_for_file(tried: list[tuple[str, str]]) -> CredentialInfo | None:
     if is_content(named):
         tried.append((_FILE_VARIABLE, "holds content instead of a path"))
         raise ConfigurationError(
-            f"{_FILE_VARIABLE} holds what looks like the content of a credential file.",
+            f"{_FILE_VARIABLE} seems to hold the content of a credential file.",
             field="credentials",
             hint="It takes a path; service_account() and the other functions take the content.",
         )
@@ -206,7 +206,7 @@ def default(
 
     Args:
         scopes: OAuth 2.0 scopes. A service account found without any signs its tokens for the target;
-            users' credentials keep what the user granted.
+            users' credentials keep the scopes that the user granted.
         quota_project_id: The project that pays, sent as `x-goog-user-project`;
             `GOOGLE_CLOUD_QUOTA_PROJECT`, or the file's, if None.
         timeout: Seconds that the look-up may take. None waits 4 s for a metadata server, or 30 s where

@@ -146,7 +146,7 @@ async def over_bridge(function: Callable[[], T], http: ThreadRequest) -> T:
         raise
     except Exception as error:  # noqa: BLE001 - third parties' credentials raise anything
         translated = token_error(error, http_status=http.status)
-    raise translated  # outside of the handler: the original, which may show a secret, is no context
+    raise translated  # outside of the handler: the original may show a secret, and must not be the context
 
 
 def blocking_token(

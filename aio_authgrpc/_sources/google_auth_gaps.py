@@ -33,7 +33,7 @@ def module_of(name: str, credentials: object) -> ModuleType | None:
 
 
 def for_audience(credentials: Credentials, audience: str) -> Credentials | None:
-    """Return a credential for this audience alone, where google-auth's tokens depend on it; else None.
+    """Return a credential for this audience only, where google-auth's tokens depend on it; else None.
 
     - A service account without scopes gets no token from Google's endpoint: it signs a JWT for
       `https://<host>/` (https://google.aip.dev/auth/4111). google-auth keeps the first host's in the
@@ -170,7 +170,7 @@ def look_up_allowed_locations(credentials: Any, request: ThreadRequest, audience
     """Let the credential know its regional access boundary, which `apply` sends as `x-allowed-locations`.
 
     google-auth does this in threads of its own, after the first RPC, and for any host. Here it is done
-    with the refresh, so that the first RPC has it, and for Google's APIs alone, which read it. A look-up
+    with the refresh, so that the first RPC has it, and only for Google's APIs, which read it. A look-up
     takes 3 s at most and raises nothing; a failed one is repeated after 15 min at the earliest.
     """
     credentials = getattr(credentials, "_impersonated_credentials", None) or credentials

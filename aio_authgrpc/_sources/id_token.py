@@ -127,8 +127,8 @@ def id_token(
             and others that take such JWTs. Cloud Run does not.
 
     Raises:
-        ConfigurationError: An argument has the wrong type, or two exclude each other. What the
-            identity cannot do shows when the channel is opened.
+        ConfigurationError: An argument has the wrong type, or two exclude each other. An identity
+            without ID tokens is refused when the channel is opened.
     """
     for field, value in (("audience", audience), ("target_principal", target_principal)):
         check_type(field, value, str, type(None))

@@ -25,7 +25,7 @@ class LazyCredentialsSource(NotPickled):
 
     Args:
         name: Its `repr`.
-        make: Makes the credential; what blocks in it runs in a worker thread.
+        make: Makes the credential; its blocking parts run in a worker thread.
     """
 
     def __init__(self, name: str, make: Callable[[TokenRequest], Awaitable[GoogleCredentialsSource]]) -> None:

@@ -112,7 +112,7 @@ def token_source(async_callable: Callable[[], Awaitable[str | Token]]) -> TokenS
 
 
 def api_key(key: str, *, header: str = "x-api-key") -> ApiKeySource:
-    """Authenticate with an API key alone (seed 001's `--api_key`).
+    """Authenticate with an API key only (seed 001's `--api_key`).
 
     For a key *beside* a token pass `api_key="..."` to `connect`.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from aio_authgrpc._checks.values import FrozenValue
@@ -13,10 +12,8 @@ from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError
 
 
-# A dataclass, at a millisecond of the import: sources that wrap others use dataclasses.replace() on it.
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TokenRequest:
-    """What a source is told when a token is needed.
+class TokenRequest(FrozenValue):
+    """What a source is told when a token is needed. `replace(audience=...)` copies it, for a source below.
 
     Attributes:
         http: google-auth's `Request` over aiohttp, for a source that asks an endpoint. It stays the cache's.

@@ -26,7 +26,7 @@ class Event:
     Attributes:
         name: Its name.
         thread: The thread it was raised on.
-        what: What it concerns, such as the path.
+        what: Its object, such as the path.
         modules: The modules on the stack, the innermost first.
     """
 

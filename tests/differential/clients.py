@@ -28,11 +28,11 @@ class Outcome:
 
     Attributes:
         requests: Every request, normalized.
-        headers: What the credential puts on a call, normalized.
+        headers: The metadata that the credential puts on a call, normalized.
         expires_at: When the token expires by itself; None for never.
         earliest: The wall time at the start.
         latest: The wall time at the end.
-        trail: What the refresh did on which thread; not how the credential was made.
+        trail: The audit events of the refresh; not of making the credential.
     """
 
     requests: list[Mapping[str, Any]]
@@ -109,7 +109,7 @@ def recorded(world: World) -> list[Mapping[str, Any]]:
     """Return the requests that were made for the token.
 
     The look-ups of regional access boundaries are not among them: they come when they like.
-    test_rpc_metadata.py is about what they find.
+    test_rpc_metadata.py tests them.
     """
     return [
         normalized(request)
@@ -119,7 +119,7 @@ def recorded(world: World) -> list[Mapping[str, Any]]:
 
 
 def timestamp(expiry: datetime.datetime) -> float:
-    """google-auth's expiry is UTC without saying so."""
+    """Return the Unix time of google-auth's expiry, a naive UTC datetime."""
     return expiry.replace(tzinfo=datetime.UTC).timestamp()
 
 

@@ -67,10 +67,10 @@ class Configuration:
     """One kind of identity.
 
     Attributes:
-        name: What it is called in the output.
+        name: Its name in the output.
         make: Makes a google-auth credential, and may block and send. It is given the world, and google-auth's
             request over requests.
-        audience: What a target's host makes of it, for those who sign for it.
+        audience: The target's, for credentials that sign for it.
         silent: Whether it has its token without asking anybody.
     """
 

@@ -1,8 +1,8 @@
 """Two clients with the same endpoints: google-auth with requests, and this package.
 
 Each configuration makes a credential as a user would. google-auth refreshes it in a thread, with its own
-transport; then this package fetches a token of another one that was made alike. What the endpoints
-received, and what the two came away with, is compared by the tests.
+transport; then this package fetches a token of another credential that was made alike. The tests compare
+the requests that the endpoints received, and the two results.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         yield World(
             cloud=cloud, files=files, infos=infos, directory=tmp_path, environment=environment, clock=clock
         )
-        assert cloud.proxy.refused == [], "somebody asked for a host that is not known here"
+        assert cloud.proxy.refused == [], "a request went to an unknown host"
 
 
 @pytest.fixture

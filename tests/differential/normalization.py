@@ -67,7 +67,7 @@ def _normalized_text(text: str) -> Any:
     scheme, _, last = text.rpartition(" ")
     if last.startswith("eyJ"):
         return (scheme, *_parts_of(last))
-    if text.startswith("ZXlK"):  # what the IAM API is to sign is a JWT without signature, in Base64
+    if text.startswith("ZXlK"):  # the IAM API signs a JWT without signature, in Base64
         return _parts_of(base64.b64decode(text).decode() + ".")
     if text.startswith("%7B%22"):  # quoted JSON: AWS's signed request, or STS's options
         text = urllib.parse.unquote(text)

@@ -117,7 +117,9 @@ async def test_the_machine_is_found_and_its_token_fetched(world: World, http: Ai
     """As google-auth does, and without a socket off the loop."""
     theirs = await found_by_google_auth(world)
     ours = await found_by_us(world, http)
-    assert (ours.requests, ours.headers, ours.expiry) == (theirs.requests, theirs.headers, theirs.expiry)
+    assert ours.requests == theirs.requests
+    assert ours.headers == theirs.headers
+    assert ours.expiry == theirs.expiry
     assert ours.trail.sockets_off_the_loop == []
     assert ours.trail.blocking_on_the_loop == []
 

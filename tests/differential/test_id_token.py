@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import google.auth.credentials
@@ -68,8 +70,10 @@ async def test_an_identity_gets_the_id_token_that_google_auth_gets_for_it(
     # Made before: older constructors ask the metadata server, as theirs did.
     await source.load(TokenRequest(http=http, audience=SERVICE, time=world.clock.time()))
     token = await fetch(world, http, source)
-    assert (token.value, recorded(world)) == (theirs.token, expected)
-    assert (claims(token)["aud"], token.expires_at) == (SERVICE, claims(token)["exp"])
+    assert token.value == theirs.token
+    assert recorded(world) == expected
+    assert claims(token)["aud"] == SERVICE
+    assert token.expires_at == claims(token)["exp"]
 
 
 FILES: dict[str, str] = {
@@ -88,7 +92,8 @@ async def test_the_default_credentials_give_an_id_token(
     path.write_text(json.dumps(world.infos[name]))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
     token = await fetch(world, http, id_token())
-    assert (claims(token)["email"], claims(token)["aud"]) == (FILES[name], SERVICE)
+    assert claims(token)["email"] == FILES[name]
+    assert claims(token)["aud"] == SERVICE
     assert not [request for request in world.cloud.requests if "computeMetadata" in request.path]
 
 
@@ -114,7 +119,7 @@ async def test_a_user_gets_the_logins_own_id_token(world: World, http: AiohttpRe
 
 
 async def test_a_user_gets_no_id_token_for_another_audience(world: World, http: AiohttpRequest) -> None:
-    """The error says why, and what to do."""
+    """The error gives the reason and the remedy."""
     source = id_token(
         "https://other", credentials=aio_authgrpc.authorized_user(world.infos["authorized_user"])
     )
@@ -127,7 +132,8 @@ async def test_a_user_gets_that_of_an_account_to_impersonate(world: World, http:
     login = aio_authgrpc.authorized_user(world.infos["authorized_user"])
     source = id_token("https://other", credentials=login, target_principal=IMPERSONATED)
     made = claims(await fetch(world, http, source))
-    assert (made["email"], made["aud"]) == (IMPERSONATED, "https://other")
+    assert made["email"] == IMPERSONATED
+    assert made["aud"] == "https://other"
 
 
 async def test_the_machine_can_impersonate_too(world: World, http: AiohttpRequest) -> None:
@@ -141,7 +147,10 @@ async def test_a_self_signed_id_token_needs_no_request(world: World, http: Aioht
     key = aio_authgrpc.service_account(world.infos["service_account"])
     token = await fetch(world, http, id_token("https://iap/*", credentials=key, self_signed=True))
     made = claims(token)
-    assert (made["iss"], made["sub"], made["email"], made["aud"]) == (EMAIL, EMAIL, EMAIL, "https://iap/*")
+    assert made["iss"] == EMAIL
+    assert made["sub"] == EMAIL
+    assert made["email"] == EMAIL
+    assert made["aud"] == "https://iap/*"
     assert world.cloud.requests == []
 
 
@@ -176,7 +185,8 @@ async def test_an_identity_without_id_tokens_is_refused_when_it_is_loaded(
     world.cloud.requests.clear()
     with pytest.raises(ConfigurationError, match="no ID tokens") as caught:
         await source.load(TokenRequest(http=http, audience=SERVICE, time=0))
-    assert (caught.value.field, world.cloud.requests) == ("credentials", [])
+    assert caught.value.field == "credentials"
+    assert world.cloud.requests == []
 
 
 async def test_a_login_without_openid_gives_a_clear_error(world: World, http: AiohttpRequest) -> None:
@@ -280,3 +290,29 @@ async def test_a_revoked_token_of_the_impersonator_is_replaced_once(
     world.cloud.apis.fail(401, path=path, times=1)
     assert claims(await fetch(world, http, source))["email"] == IMPERSONATED
     assert [request.path for request in world.cloud.requests].count(path) == 2
+
+
+@contextmanager
+def threads_started() -> Iterator[set[threading.Thread]]:
+    """Collect the worker threads of this package that start in the block."""
+    started: set[threading.Thread] = set()
+
+    def add_this_thread(*_: object) -> None:
+        if threading.current_thread().name == "aio_authgrpc":
+            started.add(threading.current_thread())
+
+    threading.setprofile(add_this_thread)  # called in each thread that starts from now on
+    try:
+        yield started
+    finally:
+        threading.setprofile(None)
+
+
+@pytest.mark.parametrize("make", [service_account_of, impersonated_of])
+async def test_an_id_token_takes_one_thread(make: Make, world: World, http: AiohttpRequest) -> None:
+    """Its credential is made, and the token of that obtained, by the same thread."""
+    await fetch(world, http, id_token(credentials=make(world)))  # its imports take threads, once
+    source = id_token(credentials=make(world))
+    with threads_started() as started:
+        await fetch(world, http, source)
+    assert len(started) == 1

@@ -119,7 +119,7 @@ async def test_what_is_compared_is_not_empty(
 async def test_one_credential_on_two_hosts_has_the_audience_of_each(
     world: World, http: AiohttpRequest, echo_server: EchoServer
 ) -> None:
-    """google-auth changes the credential for its first host, and sends what that got to the second."""
+    """google-auth changes the credential for its first host, and sends that token to the second."""
     async with EchoServer() as other:
         await called_with_google_auth(service_account_of(world), echo_server, other)
         await called_with_us(service_account_of(world), http, echo_server, other)
@@ -132,7 +132,7 @@ KNOWS_BOUNDARIES = pytest.mark.skipif(
     not hasattr(google.auth.credentials, "CredentialsWithRegionalAccessBoundary"),
     reason="this google-auth does not know of regional access boundaries",
 )
-# Since 2.63 google-auth looks boundaries up where this variable is true alone; before, always.
+# Since 2.63 google-auth looks boundaries up only where this variable is true; before, always.
 BOUNDARY_SWITCH = "GOOGLE_SDK_EXPERIMENTAL_PYTHON_REGIONAL_ACCESS_BOUNDARY_LOOKUP_ENABLED"
 HAS_BOUNDARY_SWITCH = pytest.mark.skipif(
     not hasattr(google.auth.environment_vars, BOUNDARY_SWITCH),
@@ -175,7 +175,7 @@ async def test_a_regional_access_boundary_goes_to_googles_apis_with_the_first_ca
 async def test_a_regional_access_boundary_goes_to_no_other_host(
     audience: str | None, world: World, http: AiohttpRequest, echo_server: EchoServer
 ) -> None:
-    """It says nothing to them, and google-auth's look-up for them is a request for nothing."""
+    """They do not read it: google-auth's look-up for them is a wasted request."""
     world.cloud.apis.encoded_locations = "0xA30"
     credentials = await made(world, service_account_grant)
     await called_with_us(credentials, http, echo_server, rpcs=2, audience=audience)
@@ -188,7 +188,7 @@ async def test_a_regional_access_boundary_goes_to_no_other_host(
 async def test_a_boundary_that_cannot_be_looked_up_harms_no_call(
     world: World, http: AiohttpRequest, echo_server: EchoServer
 ) -> None:
-    """As there is none: 404."""
+    """The look-up answers 404."""
     credentials = await made(world, service_account_grant)
     audience = "https://library.googleapis.com"
     await called_with_us(credentials, http, echo_server, audience=audience)

@@ -1,4 +1,4 @@
-"""What the tests of sources share: the request for a token, and a service account's key."""
+"""Shared fixtures: the request for a token, and a service account's key."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ NOT_PATHS = {
 
 
 @pytest.mark.parametrize("form", NOT_PATHS)
-async def test_content_that_is_taken_for_a_path_is_not_shown(
+async def test_content_in_the_place_of_a_path_is_not_shown(
     form: str, token_request: TokenRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor in the environment variable, where a path belongs."""
@@ -58,10 +58,10 @@ def test_a_byte_order_mark_before_the_brace_does_no_harm() -> None:
     assert aio_authgrpc.authorized_user("\ufeff" + json.dumps(USER))
 
 
-async def test_a_working_directory_that_is_gone_is_no_other_error(
+async def test_a_removed_working_directory_raises_the_usual_error(
     tmp_path: Path, token_request: TokenRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message names where a relative path starts, if that is there."""
+    """The message names the directory of a relative path, if it exists."""
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -76,7 +76,8 @@ async def test_a_file_cut_off_in_the_key_does_not_show_it(file: Path, token_requ
     file.write_text(text[: text.index("END PRIVATE") - 100])
     with pytest.raises(ConfigurationError, match="malformed or truncated JSON") as caught:
         await service_account(file).load(token_request)
-    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize(("name", "text"), [("missing.json", "No such file"), (".", "directory")])
@@ -90,7 +91,7 @@ async def test_a_path_that_cannot_be_read_is_one_clear_error(
 
 
 @pytest.mark.parametrize("given", [None, 5, b"{}", "", [], "{", "{}", "[]"])
-def test_what_is_no_key_at_all_is_an_error_at_the_call(given: Any) -> None:
+def test_a_value_that_cannot_be_a_key_is_an_error_at_the_call(given: Any) -> None:
     """Text that begins with a brace is JSON, other text a path."""
     if given == "[]":
         pytest.skip("that is a path")
@@ -98,13 +99,12 @@ def test_what_is_no_key_at_all_is_an_error_at_the_call(given: Any) -> None:
         service_account(given)
 
 
-async def test_a_file_that_is_not_text_does_not_show_itself(
-    tmp_path: Path, token_request: TokenRequest
-) -> None:
+async def test_a_file_that_is_not_text_is_not_shown(tmp_path: Path, token_request: TokenRequest) -> None:
     """A decoding error carries the content."""
     path = tmp_path / "key.json"
     path.write_bytes(b'{"private_key": "-----BEGIN PRIVATE KEY-----MIIsecret\xff')
     for source in (service_account(path), service_account_jwt(path)):
         with pytest.raises(ConfigurationError, match="not UTF-8") as caught:
             await source.load(token_request)
-        assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+        assert caught.value.__cause__ is None
+        assert caught.value.__context__ is None

@@ -88,9 +88,14 @@ OPTIONAL: dict[str, list[str]] = {
 }
 
 
+def test_each_type_has_a_module_of_its_name() -> None:
+    """The registry finds it by that."""
+    assert [kind.name for kind in credential_kinds()] == list(CREDENTIAL_TYPES)
+
+
 @pytest.mark.parametrize(("kind", "name"), REQUIRED)
 def test_a_required_field_that_is_missing_is_named(kind: str, name: str) -> None:
-    """At the call, for what is in memory."""
+    """At the call, for a dict."""
     info = {key: value for key, value in GOOD[kind].items() if key != name}
     with pytest.raises(ConfigurationError, match="lacks it") as caught:
         LOADERS[kind](info)
@@ -144,7 +149,7 @@ async def test_the_path_of_a_broken_file_is_named(
     ],
 )
 @pytest.mark.parametrize("kind", [*CREDENTIAL_TYPES, "default"])
-async def test_a_file_that_is_no_credential_is_one_clear_error(
+async def test_a_file_without_a_credential_is_one_clear_error(
     kind: str,
     content: bytes,
     text: str,
@@ -158,7 +163,7 @@ async def test_a_file_that_is_no_credential_is_one_clear_error(
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
     source: Any = aio_authgrpc.default() if kind == "default" else LOADERS[kind](path)
     if kind == "authorized_user" and content == b"{}":
-        text = "client_id"  # what google-auth writes for a user has no type
+        text = "client_id"  # google-auth writes users without a type
     with pytest.raises(ConfigurationError, match=text) as caught:
         await source.load(token_request)
     assert str(path) in str(caught.value)
@@ -166,7 +171,7 @@ async def test_a_file_that_is_no_credential_is_one_clear_error(
 
 @pytest.mark.parametrize("kind", CREDENTIAL_TYPES)
 def test_a_file_of_another_type_is_not_taken(kind: str) -> None:
-    """Whoever asks for one type gets that type, or an error that names the one that is there."""
+    """Each function takes its own type; the error names the type in the file."""
     other = "service_account" if kind != "service_account" else "authorized_user"
     with pytest.raises(ConfigurationError, match=f'has "{other}"; expected "{kind}"') as caught:
         LOADERS[kind](GOOD[other])
@@ -181,7 +186,7 @@ def test_a_file_of_another_type_is_not_taken(kind: str) -> None:
     ("kind", "name"), [(kind, name) for kind, name in REQUIRED if name.startswith("token_ur")]
 )
 def test_a_secret_is_sent_nowhere_in_the_clear(kind: str, name: str, url: str) -> None:
-    """Http is for this machine alone."""
+    """Http is for this machine only."""
     with pytest.raises(ConfigurationError, match="needs an https URL") as caught:
         LOADERS[kind](GOOD[kind] | {name: url})
     assert caught.value.field == name
@@ -234,7 +239,7 @@ def test_a_source_of_subject_tokens_of_a_wrong_type_is_named(source: Any, field:
     assert caught.value.field == f"credential_source.{field}"
 
 
-def test_half_a_character_is_no_text() -> None:
+def test_half_a_character_is_refused() -> None:
     """JSON can hold it, a request cannot; and a UnicodeError would hold the whole secret."""
     with pytest.raises(ConfigurationError, match="half a surrogate pair") as caught:
         aio_authgrpc.authorized_user(json.dumps(USER | {"refresh_token": "secret\ud800"}))
@@ -261,9 +266,7 @@ async def test_the_identity_inside_of_an_impersonation_is_checked_too(
 
 
 @pytest.mark.parametrize("kind", ["gdch_service_account", "service_account"])
-async def test_a_key_that_is_no_key_is_an_error_when_it_is_loaded(
-    kind: str, token_request: TokenRequest
-) -> None:
+async def test_an_unusable_key_is_an_error_when_it_is_loaded(kind: str, token_request: TokenRequest) -> None:
     """It names the type's own hint, and shows nothing of the key."""
     made: Any = LOADERS[kind](GOOD[kind] | {"private_key": "-----BEGIN PRIVATE KEY-----\nMIIsecret"})
     with pytest.raises(ConfigurationError, match="create a new one") as caught:
@@ -271,8 +274,8 @@ async def test_a_key_that_is_no_key_is_an_error_when_it_is_loaded(
     assert "MIIsecret" not in str(caught.value)
 
 
-def test_what_google_auth_writes_for_a_user_is_read() -> None:
-    """`to_json()` puts no type into it."""
+def test_a_user_without_a_type_is_read() -> None:
+    """google-auth's `to_json()` writes no type."""
     assert aio_authgrpc.authorized_user({key: value for key, value in USER.items() if key != "type"})
 
 
@@ -291,7 +294,7 @@ FIELDS = sorted(
 
 @functools.cache
 def a_real_key(kind: str) -> str:
-    """Return a private key, so that what comes after it is reached too."""
+    """Return a private key, so that the checks after it are reached too."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
 

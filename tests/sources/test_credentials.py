@@ -1,4 +1,4 @@
-"""What `credentials=` does not take."""
+"""Mistakes in `credentials=`, and in the functions for tokens that users bring."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from aio_authgrpc._sources.credentials import as_token_source
     ],
 )
 def test_a_mistake_is_an_error_that_names_its_field(make: Any, field: str) -> None:
-    """At the call that makes it, without showing what may be a token."""
+    """At the call that makes it, without showing a possible token."""
     with pytest.raises(ConfigurationError) as caught:
         make()
     assert caught.value.field == field

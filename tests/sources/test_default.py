@@ -33,7 +33,7 @@ USER = {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refr
 
 @pytest.fixture(autouse=True)
 def nothing_to_be_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No file of gcloud's, no metadata server: what a test puts there is all there is."""
+    """Hide gcloud's file and the metadata server: a test finds only its own."""
     for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
@@ -52,7 +52,8 @@ async def test_the_file_that_the_environment_names_is_used(
     point_to(monkeypatch, tmp_path / "key.json", await authority.service_account_info("adc@project"))
     token = await default(SCOPES, quota_project_id="payer").fetch(token_request)
     claims = jwt.decode(token.value, options={"verify_signature": False})
-    assert (claims["email"], token.metadata) == ("adc@project", (("x-goog-user-project", "payer"),))
+    assert claims["email"] == "adc@project"
+    assert token.metadata == (("x-goog-user-project", "payer"),)
 
 
 async def test_without_scopes_a_service_account_signs_for_the_host(
@@ -62,13 +63,14 @@ async def test_without_scopes_a_service_account_signs_for_the_host(
     point_to(monkeypatch, tmp_path / "key.json", await authority.service_account_info())
     token = await default().fetch(token_request)
     claims = jwt.decode(token.value, options={"verify_signature": False})
-    assert (claims["aud"], authority.requests) == ("https://host/", [])
+    assert claims["aud"] == "https://host/"
+    assert authority.requests == []
 
 
 async def test_connect_without_credentials_uses_the_default_ones(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, authority: Authority
 ) -> None:
-    """Seed 003: passing nothing just works."""
+    """Seed 003: connect() without credentials works."""
     info = await authority.service_account_info()
     point_to(monkeypatch, tmp_path / "key.json", info)
     async with (
@@ -97,7 +99,7 @@ async def test_nothing_found_says_what_to_do(token_request: TokenRequest) -> Non
 async def test_a_file_that_cannot_be_used_is_an_error_and_not_another_identity(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, token_request: TokenRequest, content: str
 ) -> None:
-    """Whatever google-auth raises for it."""
+    """For every content that google-auth stumbles over."""
     point_to(monkeypatch, tmp_path / "key.json", content)
     with pytest.raises(ConfigurationError):
         await default().load(token_request)
@@ -106,7 +108,7 @@ async def test_a_file_that_cannot_be_used_is_an_error_and_not_another_identity(
 async def test_a_file_that_is_missing_is_an_error_and_not_another_identity(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, token_request: TokenRequest
 ) -> None:
-    """The environment named it, so it is what was meant."""
+    """The environment names the file, so the user meant it."""
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "missing.json"))
     with pytest.raises(ConfigurationError, match=r"missing\.json"):
         await default().load(token_request)
@@ -115,7 +117,7 @@ async def test_a_file_that_is_missing_is_an_error_and_not_another_identity(
 async def test_gcloud_is_not_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, token_request: TokenRequest
 ) -> None:
-    """google-auth runs it to learn the project, which takes half a second and which nobody asked for."""
+    """google-auth runs it to learn the project, which takes half a second."""
     gcloud = tmp_path / "bin" / "gcloud"
     gcloud.parent.mkdir()
     gcloud.write_text(f"#!/bin/sh\ntouch {tmp_path / 'was-run'}\n")
@@ -126,13 +128,14 @@ async def test_gcloud_is_not_run(
     adc.write_text(json.dumps(USER))
     source = default()
     await source.load(token_request)
-    assert (source.explain().found, (tmp_path / "was-run").exists()) == ("authorized_user", False)
+    assert source.explain().found == "authorized_user"
+    assert not (tmp_path / "was-run").exists()
 
 
 async def test_a_file_that_is_never_read_to_its_end_costs_the_budget(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, token_request: TokenRequest
 ) -> None:
-    """Such as a pipe that nobody writes to. Its thread is left behind, and holds nothing up."""
+    """Such as a pipe without a writer. Its thread is left behind, and delays nothing."""
     os.mkfifo(tmp_path / "pipe")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "pipe"))
     with pytest.raises(ConfigurationError, match=r"pipe: was not read within 0\.2 s"):
@@ -176,7 +179,7 @@ async def test_a_metadata_server_that_answers_is_found(
 async def test_a_metadata_server_that_hangs_costs_the_budget(
     metadata_server: MetadataServer, token_request: TokenRequest
 ) -> None:
-    """google-auth takes 12 s. What was tried is in the error, and in explain()."""
+    """google-auth takes 12 s. The error and explain() list the places that were tried."""
     source = default(timeout=0.3)
     with metadata_server.hold(path="/"), pytest.raises(ConfigurationError, match="no answer within"):
         await source.load(token_request)
@@ -184,8 +187,8 @@ async def test_a_metadata_server_that_hangs_costs_the_budget(
     assert source.explain().tried[-1][0] == f"metadata server {metadata_server.url}/"
 
 
-def test_the_budget_without_a_word_of_google_cloud_is_under_five_seconds() -> None:
-    """What the look-up takes where it hangs is measured in benchmarks/identity_stall.py."""
+def test_the_budget_without_a_marker_of_google_cloud_is_under_five_seconds() -> None:
+    """benchmarks/identity_stall.py measures the time of a look-up that hangs."""
     assert LOOK_UP_TIMEOUT < 5 <= PATIENCE
 
 
@@ -199,7 +202,7 @@ async def test_a_metadata_server_that_fails_is_asked_three_times(
     assert len(metadata_server.requests) == 3
 
 
-async def test_an_address_where_nobody_listens_is_given_up_soon(
+async def test_an_address_without_a_server_is_given_up_soon(
     metadata_server: MetadataServer, token_request: TokenRequest
 ) -> None:
     """As on most machines off Google Cloud that have a route to it."""
@@ -217,7 +220,8 @@ async def test_a_metadata_server_that_a_marker_promises_is_waited_for(
     metadata_server.fail(503, times=1, path="/")
     source = default()
     await source.load(token_request)
-    assert (source.explain().found, len(metadata_server.requests)) == ("compute_engine", 4)
+    assert source.explain().found == "compute_engine"
+    assert len(metadata_server.requests) == 4
 
 
 async def test_a_metadata_server_that_a_marker_promises_and_that_does_not_come_may_come_later(
@@ -236,7 +240,7 @@ async def test_a_metadata_server_that_a_marker_promises_and_that_does_not_come_m
 async def test_another_server_at_that_address_is_not_taken(
     monkeypatch: pytest.MonkeyPatch, authority: Authority, token_request: TokenRequest
 ) -> None:
-    """Other clouds have theirs there too."""
+    """Other clouds have their metadata servers there too."""
     monkeypatch.delenv("NO_GCE_CHECK")
     monkeypatch.setenv("GCE_METADATA_IP", authority.url.removeprefix("http://"))
     with pytest.raises(ConfigurationError, match="not a metadata server"):
@@ -315,7 +319,7 @@ def test_arguments_of_a_wrong_type_are_refused_at_the_call(arguments: dict[str, 
 def test_google_cloud_is_known_by_its_markers(
     environment: dict[str, str], content: bytes | None, marker: str | None, tmp_path: Path
 ) -> None:
-    """The platform's variables, or the machine's own word."""
+    """The platform's variables, or the firmware's name of the machine."""
     product_name = tmp_path / "product_name"
     if content is not None:
         product_name.write_bytes(content)
@@ -323,7 +327,7 @@ def test_google_cloud_is_known_by_its_markers(
     assert (None if found is None else Path(found).name) == marker
 
 
-async def test_a_file_that_is_not_text_does_not_show_itself(
+async def test_a_file_that_is_not_text_is_not_shown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, token_request: TokenRequest
 ) -> None:
     """google-auth's error has the content in its causes."""
@@ -332,4 +336,5 @@ async def test_a_file_that_is_not_text_does_not_show_itself(
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
     with pytest.raises(ConfigurationError) as caught:
         await default().load(token_request)
-    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None

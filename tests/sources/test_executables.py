@@ -1,4 +1,4 @@
-"""Subject tokens from an executable: off unless the environment allows them, and never in anybody's way."""
+"""Subject tokens from an executable: off unless the environment allows them, and never delaying others."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def info(tmp_path: Path) -> Iterator[dict[str, object]]:
 async def test_an_executable_is_not_run_unless_the_environment_allows_it(
     echo_server: EchoServer, info: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """google-auth's own switch, and its word for what to set."""
+    """google-auth's own switch; the error names the variable."""
     monkeypatch.delenv(ALLOWED, raising=False)
     credentials = external_account(info)
     async with connect(
@@ -98,7 +98,7 @@ asyncio.run(main())
 async def test_an_executable_that_hangs_does_not_hold_the_end_of_the_process(
     info: dict[str, object], tmp_path: Path
 ) -> None:
-    """google-auth would wait for it for 2 minutes here, in a thread that nobody needs any more."""
+    """google-auth would wait for it for 2 minutes here, in an abandoned thread."""
     (tmp_path / "credentials.json").write_text(json.dumps(info))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", SCRIPT, str(tmp_path / "credentials.json")),
@@ -112,4 +112,5 @@ async def test_an_executable_that_hangs_does_not_hold_the_end_of_the_process(
         if process.returncode is None:
             process.kill()
             await process.wait()
-    assert (output, process.returncode) == (b"out of time\n", 0)
+    assert output == b"out of time\n"
+    assert process.returncode == 0

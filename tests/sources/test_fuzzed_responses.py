@@ -76,13 +76,13 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 truncated = st.builds(lambda body, at: body[:at], structured | good, st.integers(0, 60))
 huge = st.integers(1024 * 1024 - 5, 1024 * 1024 + 5).map(lambda size: b'"' + b"x" * size)
-# A name at the very end is followed, in a repr, by a quote, and then by what looks like its secret.
+# A name at the very end is followed, in a repr, by a quote, and then by text that looks like its secret.
 dangling = re.compile(rb"(token|secret|password|assertion|key|jwt|blob)\W*$", re.IGNORECASE)
 bodies = (
     good | structured | structured | mutated() | mutated() | truncated | st.binary(max_size=50) | huge
 ).filter(lambda body: not dangling.search(body))
 
-# What stands around them
+# The text around them
 
 statuses = st.sampled_from(
     [200] * 12 + [201, 204, 301, 400, 400, 401, 403, 404, 408, 429, 500, 503, 504, 101]
@@ -109,7 +109,7 @@ lengths = st.sampled_from([0] * 8 + [-3, 3])
 BODILESS = (101, 204)
 
 
-# aiohttp quotes what it cannot read as HTTP in its errors: there, nothing that looks like a secret.
+# aiohttp quotes unreadable HTTP in its errors, which must not look like a secret then.
 TELLING = (
     b"token",
     b"secret",
@@ -127,7 +127,7 @@ garbage = st.binary(max_size=80).filter(lambda raw: not any(word in raw.lower() 
 
 @st.composite
 def responses(draw: st.DrawFn) -> bytes:
-    """Return what goes over the wire: mostly HTTP, with a length that is mostly right."""
+    """Return the bytes of a response: mostly HTTP, with a length that is mostly right."""
     if draw(st.integers(0, 30)) == 0:
         return draw(garbage)
     headers, status, length = draw(header_lists), draw(statuses), draw(st.none() | lengths)
@@ -142,7 +142,7 @@ def responses(draw: st.DrawFn) -> bytes:
 
 
 class Endpoint:
-    """Send bytes as they are to whoever asks, and close; a good answer to what is asked before the token."""
+    """Send bytes unchanged, and close; requests that come before the token's get a good answer."""
 
     def __init__(self) -> None:
         self.response = b""
@@ -217,7 +217,7 @@ class World:
         )
 
     async def outcome(self, kind: str, response: bytes, *, only_token: bool) -> Token | AuthRpcError:
-        """Return what the source brings; what is neither a token nor an error of ours is raised."""
+        """Return the source's token or error of ours; any other exception is raised."""
         self.endpoint.response, self.endpoint.only_token = response, only_token
         source = as_token_source(self.credentials(kind))
         request = TokenRequest(http=self.http, audience="https://host", time=time.time())
@@ -240,12 +240,12 @@ def world(runner: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HTTP_PROXY", world.endpoint.url)  # metadata.google.internal
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     yield world
-    print(f"{world.endpoint.answered} fuzzed responses")  # noqa: T201 - for who runs it by hand
+    print(f"{world.endpoint.answered} fuzzed responses")  # noqa: T201 - read when it is run by hand
     runner.run(world.close())
 
 
 def check_error(error: AuthRpcError) -> None:
-    """Fail where an error, or what it came from, shows a secret, or asks for a pause that is none."""
+    """Fail where an error, or its cause, shows a secret, or asks for a pause that is not a number."""
     texts = [text for link in chain_of(error) for text in (repr(link), str(link))]
     shown = "".join([*texts, error.message, error.hint, *traceback.format_exception(error)])
     assert [secret for secret in SECRETS if secret in shown] == []
@@ -270,7 +270,7 @@ def test_any_response_brings_a_token_or_an_error_of_ours(
 ) -> None:
     """Status, headers, length and body drawn at random, to four kinds of credentials."""
     # Of the errors before only those that something holds are left for the guard: where a body ends within
-    # a secret, what follows its place in a repr looks like one. Here each is looked at for the secret itself.
+    # a secret, the text after it in a repr looks like one. Here each is searched for the secret itself.
     gc.collect(0)
     outcome = runner.run(world.outcome(kind, response, only_token=only_token))
     if isinstance(outcome, AuthRpcError):

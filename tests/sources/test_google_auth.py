@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import datetime
 import traceback
 from typing import Any
@@ -44,7 +43,8 @@ async def test_a_sync_credential_is_refreshed_over_the_bridge(
     """Its token and its expiry arrive."""
     credentials = await service_account_credentials(authority, scopes=SCOPES)
     token = await as_token_source(credentials).fetch(token_request)
-    assert (token.value, authority.token_requests) == (credentials.token, 1)
+    assert token.value == credentials.token
+    assert authority.token_requests == 1
     expected = credentials.expiry.replace(tzinfo=datetime.UTC).timestamp()
     assert token.expires_at == expected
 
@@ -52,12 +52,12 @@ async def test_a_sync_credential_is_refreshed_over_the_bridge(
 async def test_a_token_that_the_credential_has_is_used_first(
     authority: Authority, token_request: TokenRequest
 ) -> None:
-    """Until whoever asks has no use for it any more: it is stale, or was refused."""
+    """Until the request says that it is to be replaced: it is stale, or was refused."""
     credentials = await service_account_credentials(authority, scopes=SCOPES)
     first = await as_token_source(credentials).fetch(token_request)
     source = as_token_source(credentials)
     assert (await source.fetch(token_request)).value == first.value
-    again = dataclasses.replace(token_request, unwanted=first)
+    again = token_request.replace(unwanted=first)
     assert (await source.fetch(again)).value != first.value
     assert authority.token_requests == 2
 
@@ -88,7 +88,8 @@ async def test_an_id_token_credential_is_refreshed(authority: Authority, token_r
     make = google.oauth2.service_account.IDTokenCredentials.from_service_account_info
     credentials = await asyncio.to_thread(make, info, target_audience="https://service")
     token = await as_token_source(credentials).fetch(token_request)
-    assert (claims(token)["aud"], token.expires_at) == ("https://service", claims(token)["exp"])
+    assert claims(token)["aud"] == "https://service"
+    assert token.expires_at == claims(token)["exp"]
 
 
 async def test_a_user_credential_is_refreshed(authority: Authority, token_request: TokenRequest) -> None:
@@ -103,10 +104,8 @@ async def test_a_user_credential_is_refreshed(authority: Authority, token_reques
         quota_project_id="payer",
     )
     token = await as_token_source(credentials).fetch(token_request)
-    assert (claims(token)["email"], token.metadata) == (
-        "someone@example.com",
-        (("x-goog-user-project", "payer"),),
-    )
+    assert claims(token)["email"] == "someone@example.com"
+    assert token.metadata == (("x-goog-user-project", "payer"),)
 
 
 async def test_a_jwt_credential_signs(authority: Authority, token_request: TokenRequest) -> None:
@@ -128,7 +127,7 @@ async def test_a_credential_that_cannot_refresh_is_refused(token_request: TokenR
     source = as_token_source(google.oauth2.credentials.Credentials("abc"))
     only = await source.fetch(token_request)
     with pytest.raises(TokenRefusedError):
-        await source.fetch(dataclasses.replace(token_request, unwanted=only))
+        await source.fetch(token_request.replace(unwanted=only))
 
 
 async def test_an_anonymous_credential_sends_nothing(token_request: TokenRequest) -> None:
@@ -199,7 +198,7 @@ async def test_a_refresh_that_fails_is_retryable_or_refused(
     assert authority.token_requests == requests
 
 
-async def test_who_acts_for_another_asks_the_endpoint(
+async def test_a_subject_is_asked_for_at_the_endpoint(
     authority: Authority, token_request: TokenRequest
 ) -> None:
     """Signing for oneself would silently drop the subject."""
@@ -226,7 +225,7 @@ async def test_a_token_that_one_audience_rejected_is_not_handed_to_it_again(
     other = TokenRequest(http=token_request.http, audience="https://other", time=0)
     first = await source.fetch(token_request)
     assert (await source.fetch(other)).value == first.value
-    again = dataclasses.replace(token_request, unwanted=first)
+    again = token_request.replace(unwanted=first)
     assert (await source.fetch(again)).value != first.value
     assert authority.token_requests == 2
 
@@ -257,7 +256,7 @@ async def test_a_huge_error_page_does_not_hold_the_loop(
 
 
 async def test_another_scheme_is_kept(token_request: TokenRequest) -> None:
-    """What `apply` writes is what is sent."""
+    """The scheme that `apply` writes is sent."""
 
     class Proof(google.oauth2.credentials.Credentials):  # type: ignore[misc]  # untyped upstream
         def apply(self, headers: dict[str, str], token: str | None = None) -> None:

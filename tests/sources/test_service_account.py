@@ -58,7 +58,7 @@ async def test_self_signed_with_scopes_puts_them_into_the_claims(
 async def test_an_exchange_that_is_asked_for_is_made_without_scopes(
     file: Path, token_request: TokenRequest, authority: Authority
 ) -> None:
-    """What was said is done, and the endpoint's refusal is told."""
+    """The endpoint's refusal is raised."""
     with pytest.raises(aio_authgrpc.errors.TokenRefusedError, match="invalid_scope"):
         await service_account(file, self_signed=False).fetch(token_request)
     assert authority.token_requests == 1
@@ -152,7 +152,7 @@ Break = Callable[[dict[str, str]], dict[str, Any]]
 @pytest.mark.parametrize("make", [service_account, service_account_jwt])
 @pytest.mark.parametrize(("broken", "field", "text"), BROKEN)
 def test_a_malformed_dict_is_an_error_at_the_call(make: Any, broken: Break, field: str, text: str) -> None:
-    """It names the field, and says what stands there instead."""
+    """It names the field, and describes its value."""
     info = {"type": "service_account", "client_email": "e", "private_key": "k", "token_uri": "https://t"}
     with pytest.raises(ConfigurationError, match=text) as caught:
         make(broken(info))
@@ -206,7 +206,7 @@ async def test_a_source_shows_no_key_and_is_not_pickled(
     "url", ["http://tokens.example.com/token", "http://10.0.0.1/t", "https://", "http://[bad"]
 )
 def test_an_assertion_does_not_cross_the_network_in_the_clear(url: str) -> None:
-    """Http is for this machine alone."""
+    """Http is for this machine only."""
     info = {"type": "service_account", "client_email": "e", "private_key": "k", "token_uri": url}
     with pytest.raises(ConfigurationError, match="needs an https URL") as caught:
         service_account(info)

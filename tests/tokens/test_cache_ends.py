@@ -54,9 +54,9 @@ async def test_closing_is_bounded_by_a_source_that_ignores_cancellation(clock: F
     await cache.aclose()
     with pytest.raises(ChannelClosedError):
         await waiting
-    assert cache.current() is None
     held.set()
     await settle()
+    assert cache.current() is None
 
 
 async def test_a_refresh_cancelled_from_outside_is_a_retryable_error(

@@ -68,6 +68,7 @@ async def test_a_failed_refresh_leaves_a_usable_token_alone(
     await settle()
     for _ in range(100):
         assert await gated_cache.get() is token
+    await settle()
     assert len(source.requests) == 2
     assert gated_cache.status().last_error is not None
     clock.advance(60)

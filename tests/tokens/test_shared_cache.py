@@ -267,3 +267,19 @@ async def test_leases_with_different_transports_have_caches_of_their_own() -> No
         await one.give_back()
         await other.give_back()
         assert not http.closed
+
+
+async def test_a_lease_after_the_cache_was_closed_has_a_new_cache() -> None:
+    """Giving back the lease of the closed one leaves the new one to its channels."""
+    arguments: dict[str, Any] = {"audience": "a", "request": None, "keep_warm": False}
+    source = ScriptedTokens()
+    old = await lease_cache(source, **arguments)
+    await old.cache.aclose()
+    new = await lease_cache(source, **arguments)
+    assert not new.cache.closed
+    await old.give_back()
+    again = await lease_cache(source, **arguments)
+    assert again.cache is new.cache
+    await new.give_back()
+    await again.give_back()
+    assert shared._open == {}

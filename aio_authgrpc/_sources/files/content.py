@@ -19,7 +19,7 @@ from aio_authgrpc.errors import ConfigurationError
 FileOrInfo = str | os.PathLike[str] | Mapping[str, object]
 """A path, the JSON text itself, or the dict that it holds."""
 
-# A key file has 2 400 bytes; one that is far larger is no credential file.
+# A key file has 2 400 bytes.
 _MAX_FILE_BYTES = 256 * 1024
 # What may stand before the brace of JSON text; Windows writes a byte order mark.
 _BLANKS = " \t\r\n\ufeff"
@@ -29,7 +29,7 @@ _CONTENT_BEGINS = ("{", "[", '"', "'", "-----BEGIN", "eyJ", "ewo")
 
 
 class InfoLoader(NotPickled):
-    """What a user passed as credentials: checked at once in memory, and in a file when that is read.
+    """A path, JSON text or dict that a user passed: a file is checked when it is read, the others at once.
 
     Its type has to be one of `kinds`; an object without `type` is of the type `untyped`.
 

@@ -11,7 +11,7 @@ from aio_authgrpc._http.urls import is_loopback
 
 Check = Callable[[object], str]
 Fields = Mapping[str, Check]
-_NEEDS_HTTPS = "needs an https URL (http is for this machine alone: a secret is sent there)"
+_NEEDS_HTTPS = "needs an https URL (http is for this machine only: a secret is sent there)"
 
 
 def of_type(kind: type, expected: str) -> Check:

@@ -56,7 +56,7 @@ class CredentialKind(FrozenValue):
     refused_field: str = "file_or_info"
 
     def __repr__(self) -> str:
-        # Not all of it: names of fields beside values look like secrets to those who search for them.
+        # Only the name: field names beside values look like secrets in logs.
         return f"<CredentialKind {self.name}>"
 
 
@@ -144,7 +144,7 @@ def _value(fields: Any, name: str) -> Any:
 
 
 def _shown(kind: object) -> str:
-    """Say what stands in the place of a type, which may be a secret that slipped a line."""
+    """Describe the value of `type`; any other text may be a secret that slipped a line."""
     if kind is None:
         return "lacks it"
     named = isinstance(kind, str) and kind.isidentifier() and len(kind) <= 40

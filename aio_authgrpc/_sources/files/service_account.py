@@ -75,7 +75,7 @@ def _credentials(
 
 
 def signer_of(info: CredentialInfo) -> RSASigner:
-    """Return what signs with the key of a file; a ConfigurationError where it is none. In a thread."""
+    """Return the signer for the key of a file, in a worker thread, or raise a ConfigurationError."""
     from cryptography.hazmat.primitives.asymmetric import padding, rsa  # noqa: PLC0415 - 25 ms, in a thread
     from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415 - as above
     from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415 - as above
