@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import grpc.aio
 import hypothesis
@@ -28,12 +29,16 @@ pytest_plugins = ["aio_authgrpc.testing.pytest_plugin"]
 
 # In the suite, property tests draw the same few examples each time. By hand they draw as many as they are
 # told to, each time others; CONTRIBUTING.md says how.
-hypothesis.settings.register_profile(
-    "suite", max_examples=100, derandomize=True, deadline=None, database=None
-)
+# How long an example takes to draw says how busy the machine is.
+COMMON: dict[str, Any] = {
+    "deadline": None,
+    "database": None,
+    "suppress_health_check": [hypothesis.HealthCheck.too_slow],
+}
+hypothesis.settings.register_profile("suite", max_examples=100, derandomize=True, **COMMON)
 EXAMPLES = os.environ.get("AIO_AUTHGRPC_EXAMPLES")
 if EXAMPLES is not None:
-    hypothesis.settings.register_profile("by hand", max_examples=int(EXAMPLES), deadline=None, database=None)
+    hypothesis.settings.register_profile("by hand", max_examples=int(EXAMPLES), **COMMON)
 hypothesis.settings.load_profile("suite" if EXAMPLES is None else "by hand")
 
 # Property tests are bounded by their number of examples. Hypothesis takes a time limit that strikes inside an

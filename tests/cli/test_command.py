@@ -172,17 +172,24 @@ def test_demo_without_the_envoy_that_it_needs_says_what_to_install(
 
 # The demo, interrupted
 
+# A suite in the background ignores SIGINT, which its processes inherit. Not by preexec_fn: see
+# test_orderly_ends.py.
+INTERRUPTIBLE = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from aio_authgrpc.cli import main
+main()
+"""
+
 
 @pytest.fixture
 def running_demo() -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        [*COMMAND, "demo"],
+        [sys.executable, "-P", "-c", INTERRUPTIBLE, "demo"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=environment(),
-        # A suite in the background ignores SIGINT, and the demo would inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - it makes one system call
     ) as process:
         try:
             yield process
