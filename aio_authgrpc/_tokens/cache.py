@@ -152,15 +152,12 @@ class TokenCache:
             return entry.token
         state = entry.look(now, self._clock.monotonic())
         if state is TokenState.STALE:
-            self._refresh_behind(entry)
+            if self._refresher.next_attempt_in() <= 0:
+                self._tasks.flight.start()
+            if self._events.wanted and not entry.stale_was_said:
+                entry.stale_was_said = True
+                self._events.emit(StaleServed(at=now, expires_at=entry.token.expires_at))
         return None if state is TokenState.EXPIRED else entry.token
-
-    def _refresh_behind(self, entry: CachedToken) -> None:
-        if self._refresher.next_attempt_in() <= 0:
-            self._tasks.flight.start()
-        if self._events.wanted and not entry.stale_was_said:
-            entry.stale_was_said = True
-            self._events.emit(StaleServed(at=self._clock.time(), expires_at=entry.token.expires_at))
 
     async def get(self, *, timeout: float | None = None) -> Token:
         """Return a usable token, waiting for the refresh if there is none.
@@ -176,8 +173,7 @@ class TokenCache:
             ChannelClosedError, WrongEventLoopError: See `check_usable`.
         """
         self.start()
-        token = self.current()
-        if token is not None:
+        if (token := self.current()) is not None:
             return token
         self._refresher.check_backoff()
         try:
@@ -187,7 +183,6 @@ class TokenCache:
             raise
 
     async def _refresh(self) -> Token | AuthRpcError:
-        """Fetch one token and keep it; the body of the flight. A failure is returned, not raised."""
         outcome = await self._refresher.fetch()
         # From here on without an await: a listener of the events finds the cache as the refresh leaves it.
         if isinstance(outcome, AuthRpcError):
@@ -220,9 +215,8 @@ class TokenCache:
             self._entry = None
         if self._events.wanted and not entry.refusal_was_said:
             entry.refusal_was_said = True
-            self._events.emit(
-                TokenRejected(at=self._clock.time(), taken_back=taken_back, challenge=redacted(challenge))
-            )
+            now = self._clock.time()
+            self._events.emit(TokenRejected(at=now, taken_back=taken_back, challenge=redacted(challenge)))
         return taken_back
 
     def subscribe(self, callback: EventCallback) -> Callable[[], None]:
@@ -245,15 +239,7 @@ class TokenCache:
 
     def status(self) -> TokenStatus:
         """Return what the cache knows now. Changes nothing and starts nothing."""
-        entry, refresher, now = self._entry, self._refresher, self._clock.time()
-        wait = refresher.next_attempt_in()
-        return TokenStatus(
-            state=TokenState.EXPIRED if entry is None else entry.state(now, self._clock.monotonic()),
-            expires_at=None if entry is None else entry.token.expires_at,
-            generation=refresher.generation,
-            last_error=refresher.last_error,
-            next_attempt_at=now + wait if refresher.last_error is not None and wait > 0 else None,
-        )
+        return self._refresher.status(self._entry)
 
     async def aclose(self) -> None:
         """Cancel the refresh, wake all waiting callers with `ChannelClosedError`, and close what is owned.

@@ -14,7 +14,7 @@ from aio_authgrpc._http.token_errors import token_error
 from aio_authgrpc._loop.clock import Clock
 from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
 from aio_authgrpc._tokens.events import EventBus, RefreshFailed, RefreshStarted, RefreshSucceeded
-from aio_authgrpc._tokens.freshness import CachedToken, backoff_window, pause_window
+from aio_authgrpc._tokens.freshness import CachedToken, TokenState, TokenStatus, backoff_window, pause_window
 from aio_authgrpc._tokens.source import TokenRequest, TokenSource
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import (
@@ -78,6 +78,16 @@ class Refresher:
         """Return the seconds until a refresh is due: no token, or a stale one, and no back-off."""
         stale_in = 0.0 if served is None else served.stale_in(self._clock.time(), self._clock.monotonic())
         return max(stale_in, self.next_attempt_in())
+
+    def status(self, entry: CachedToken | None) -> TokenStatus:
+        now, wait = self._clock.time(), self.next_attempt_in()
+        return TokenStatus(
+            state=TokenState.EXPIRED if entry is None else entry.state(now, self._clock.monotonic()),
+            expires_at=None if entry is None else entry.token.expires_at,
+            generation=self.generation,
+            last_error=self.last_error,
+            next_attempt_at=now + wait if self.last_error is not None and wait > 0 else None,
+        )
 
     def check_backoff(self) -> None:
         """Raise a copy of the last failure until the back-off ends."""
