@@ -42,11 +42,7 @@ class Authorization:
 class Authorizer:
     """Turns tokens into metadata, once for each token.
 
-    Args:
-        tokens: Where the tokens are.
-        header: The metadata key that they go to.
-        metadata: What else every call carries.
-        reserved: The keys that a caller may not send beside it.
+    The token goes to `header`, beside the fixed `metadata`; a caller may not send the `reserved` keys.
     """
 
     def __init__(self, tokens: Tokens, *, header: str, metadata: Metadata, reserved: frozenset[str]) -> None:

@@ -48,15 +48,9 @@ class Method(Protocol):
 
 
 class AuthorizedCall(grpc.aio.Call):
-    """A call that starts a real one as soon as it has a token.
+    """A call of `method` that starts a real one once it has a token, and `connection` where one is given.
 
-    Args:
-        method: What it is a call of.
-        authorizer: Gives the token.
-        arguments: What the stub was called with, beside the next two.
-        timeout: The RPC's, in seconds; None for none.
-        metadata: The caller's own.
-        connection: What to wait for before the token; None waits for none.
+    `metadata` is the caller's own, and `timeout` counts from here.
     """
 
     # Class-level defaults: most calls never set these, and each instance attribute costs about 30 ns a call.

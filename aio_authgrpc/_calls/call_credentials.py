@@ -22,8 +22,7 @@ from aio_authgrpc._loop.clock import SystemClock
 from aio_authgrpc._loop.loop_watch import LoopWatch
 from aio_authgrpc._sources.credentials import CredentialsType, as_token_source
 from aio_authgrpc._tokens.cache import TokenCache
-from aio_authgrpc._tokens.metadata import checked_header
-from aio_authgrpc._tokens.source import LoadableTokenSource, TokenRequest
+from aio_authgrpc._tokens.source import LoadableTokenSource, TokenRequest, header_of
 from aio_authgrpc.errors import (
     AuthGrpcError,
     AuthRpcError,
@@ -33,41 +32,40 @@ from aio_authgrpc.errors import (
     WrongEventLoopError,
 )
 
-# A loop that has not begun with a task after this time is stopped, or blocked by the very RPC that waits.
+# Seconds. A loop that has not started a task by then is stopped, or blocked by the RPC that waits for it.
 _LOOP_TIMEOUT = 10.0
 
 
 class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
-    """Adds tokens to the RPCs of any channel, as google-auth's class of this name (seed 000).
+    """Adds tokens to the RPCs of any channel: google-auth's class of this name, for asyncio (seed 000).
 
-    For `grpc.metadata_call_credentials`: in composite channel credentials, or as `credentials=` of one
-    call, of `grpc.aio` and of synchronous channels. Prefer `connect` or `AuthorizedChannel` where the channel
-    can be chosen: for call credentials gRPC starts a thread in each RPC, and makes UNAVAILABLE of every
-    failure. An RPC ends at its deadline, also while it waits for a token; the plugin learns nothing of that,
-    nor of a cancellation, and goes on waiting for the token.
+    It is for `grpc.metadata_call_credentials`: in composite channel credentials, or as `credentials=` of one
+    call, of `grpc.aio` and of synchronous channels. Prefer `connect` or `AuthorizedChannel` where you choose
+    the channel: gRPC starts a thread in each RPC with call credentials, and reports every failure as
+    UNAVAILABLE. An RPC ends at its deadline, also while it waits for a token. The plugin is not told about
+    that, nor about a cancellation, and goes on waiting for the token.
 
-    gRPC calls the plugin in threads of its own. It hands each call over to the event loop, where one
-    `TokenCache` for each host serves them all: one token request however many RPCs wait, refreshed
-    behind them. The loop is the one that runs when the plugin is made, or is entered:
+    gRPC calls the plugin in threads of its own. The plugin hands each call to the event loop, where one
+    `TokenCache` for each host serves them all: one token request however many RPCs wait, refreshed in the
+    background. The loop is the one that runs when the plugin is made, or is entered:
 
         async with AuthMetadataPlugin(credentials) as plugin:
             call_credentials = grpc.metadata_call_credentials(plugin)
 
-    That loop has to run while RPCs are made. A synchronous call on the loop's own thread blocks it, and
-    fails after ten seconds, as an RPC does that waits for a token when the loop is stopped. It fails at once,
-    or within a second, where the loop is closed.
+    That loop has to run while RPCs are made. A synchronous call on the loop's own thread blocks the loop and
+    fails after `loop_timeout`; so does an RPC that waits for a token while the loop is stopped. With a closed
+    loop an RPC fails within a second.
 
-    What a server does with the token the plugin does not learn: one that it refuses stays in use until it
-    expires. gRPC passes on nothing of a failure but a text. It begins with the status code that the failure
-    has in this package, and says whether a retry may help; the error itself is `last_error`.
+    The plugin is not told what a server does with the token: a refused token stays in use until it expires.
+    gRPC passes on only the text of a failure. The text begins with the status code that the failure has in
+    this package, and says whether a retry may help; the error itself is `last_error`.
 
     Args:
         credentials: A google-auth credential, a `TokenSource`, or None for the default ones.
         request: See `secure_authorized_channel`.
         default_host: The host that tokens are for, where it is not the RPC's own, such as
             `pubsub.googleapis.com`.
-        loop_timeout: Seconds after which an RPC fails whose call the loop has not taken over, or which waits
-            for its token while the loop stands still.
+        loop_timeout: Seconds until an RPC fails while the loop is blocked or stopped.
 
     Raises:
         ConfigurationError: An argument cannot be used.
@@ -86,7 +84,7 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
         _check_host(default_host)
         check_seconds("loop_timeout", loop_timeout)
         self._source = as_token_source(credentials)
-        self._header = checked_header(getattr(self._source, "header", "authorization"))
+        self._header = header_of(self._source, None) or "authorization"
         given = own_request(request)
         self._http = AiohttpRequest() if given is None else given
         self._owns_http = given is None
@@ -240,7 +238,7 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
 
 
 class _Handover:
-    """One RPC's metadata, promised to gRPC: answered exactly once, from whatever thread."""
+    """One RPC's metadata, promised to gRPC: answered exactly once, from any thread."""
 
     def __init__(self, callback: grpc.AuthMetadataPluginCallback) -> None:
         self._callback = callback
@@ -249,7 +247,7 @@ class _Handover:
         self.taken = threading.Event()
 
     def take(self) -> bool:
-        """Note that the loop is at it; return whether anybody still waits."""
+        """Note that the loop has started; return whether gRPC still waits."""
         self.taken.set()
         return not self._answered
 
@@ -280,7 +278,7 @@ def _check_host(host: str | None) -> None:
         not re.fullmatch(r"[^\s/@?#]+", host) or not urllib.parse.urlsplit(f"//{host}").hostname
     ):
         raise ConfigurationError(
-            f"{host!r} is no host.",
+            f"{host!r} is not a host.",
             field="default_host",
             hint="Write 'pubsub.googleapis.com', without a scheme.",
         )

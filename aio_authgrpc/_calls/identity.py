@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Self
 from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._sources.credentials import as_token_source
 from aio_authgrpc._sources.several import SeveralTokensSource
-from aio_authgrpc._tokens.metadata import checked_header
-from aio_authgrpc._tokens.source import TokenSource, cache_key
-from aio_authgrpc.errors import ConfigurationError
+from aio_authgrpc._tokens.source import TokenSource, cache_key, header_of
 
 if TYPE_CHECKING:
     from aio_authgrpc._sources.credentials import CredentialsType
@@ -85,24 +83,7 @@ def identity(credentials: CredentialsType, *, header: str | None = None) -> Iden
         ConfigurationError: The credentials or the header cannot be used, or the source has another header.
     """
     source = as_token_source(credentials)
-    key = chosen_header(source, header)
+    key = header_of(source, header)
     if isinstance(source, SeveralTokensSource):
         return Identity(source.sources.items())
     return Identity([(key, source)])
-
-
-def chosen_header(source: TokenSource, header: str | None) -> str | None:
-    """Return the metadata key for a source's tokens: its own, or `header`, or None if neither is given.
-
-    Raises:
-        ConfigurationError: `header` is not a metadata key, or differs from the source's own.
-    """
-    given = None if header is None else checked_header(header)
-    own: str | None = getattr(source, "header", None)
-    if own is not None and given is not None and given != own:
-        raise ConfigurationError(
-            f"the source sends its token as {own!r}, not as {given!r}.",
-            field="header",
-            hint="Leave header= out, or name the header where the source is made.",
-        )
-    return given if own is None else checked_header(own)

@@ -6,7 +6,7 @@ import asyncio
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakSet
 
 from aio_authgrpc._calls.authorizer import Authorizer, Tokens
@@ -25,13 +25,8 @@ _MOST_IDENTITIES = 128
 class IdentityAuthorizers:
     """Makes the authorizer for the identities around a call, and keeps those that were used last.
 
-    Args:
-        own: The channel's own authorizer.
-        cache: The channel's own tokens.
-        other_headers: Where tokens of the channel go besides its header.
-        audience: For whom the tokens of other identities are; the cache's if None.
-        in_the_clear: The target, where RPCs cross the network in the clear and no warning was given so far,
-            because the channel's own carry no secret; None elsewhere.
+    `own` and `cache` are the channel's, and its tokens go to `other_headers` besides its header. For
+    `audience` and `in_the_clear` see `AuthorizedChannel`.
     """
 
     def __init__(
@@ -136,20 +131,15 @@ class IdentityAuthorizers:
         await asyncio.gather(*(cache.aclose() for cache in caches))
 
 
-class _Made:
+class _Made(NamedTuple):
     """An authorizer, and the keys of the caches that it uses."""
 
-    __slots__ = ("authorizer", "owners")
-
-    def __init__(self, authorizer: Authorizer, owners: tuple[int, ...]) -> None:
-        self.authorizer = authorizer
-        self.owners = owners
+    authorizer: Authorizer
+    owners: tuple[int, ...]
 
 
 class _Used:
     """The cache of another identity, and how many authorizers use it."""
-
-    __slots__ = ("cache", "users")
 
     def __init__(self, cache: TokenCache) -> None:
         self.cache = cache

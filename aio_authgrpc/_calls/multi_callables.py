@@ -26,15 +26,7 @@ Response = TypeVar("Response")
 
 
 class AuthorizedMethod:
-    """One RPC method of a channel.
-
-    Args:
-        inner: The grpc.aio multi-callable that starts a real call.
-        open_calls: The calls of the channel.
-        authorizer: The channel's own.
-        identities: The authorizers of other identities.
-        connection: What calls with `wait_for_ready` wait for here; None leaves that to gRPC.
-    """
+    """One RPC method of a channel: `inner` starts its real calls, `wait_for_ready` waits for `connection`."""
 
     call_class: ClassVar[Callable[..., AuthorizedCall]]
 

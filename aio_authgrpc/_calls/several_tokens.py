@@ -14,12 +14,7 @@ _NO_HEADER = ""
 
 
 class CombinedToken(Token):
-    """One token that carries others as its metadata.
-
-    Args:
-        one: The token as it is sent.
-        parts: The tokens that it was made of, in the order of their caches.
-    """
+    """One token that carries others as its metadata; `parts` are in the order of their caches."""
 
     parts: tuple[Token, ...] = ()
 
@@ -45,7 +40,6 @@ class SeveralTokens:
         self._last = CombinedToken(Token(""), ())
 
     def current(self) -> Token | None:
-        """Return them if all can be used now."""
         # A loop, not a comprehension: most calls find what the last one found, and pay for no more.
         for cache, part in zip(self._caches, self._last.parts, strict=False):
             if cache.current() is not part:
@@ -58,7 +52,6 @@ class SeveralTokens:
         return self._as_one(there) if len(there) == len(parts) else None
 
     async def get(self, *, timeout: float | None = None) -> Token:
-        """Return them, waiting for those that are not there, all at the same time."""
         return self._as_one(await all_of([cache.get(timeout=timeout) for cache in self._caches]))
 
     def reject(self, token: Token, *, challenge: str = "") -> bool:

@@ -15,6 +15,7 @@ import grpc.aio
 from aio_authgrpc._channels.layer import ChannelLayer
 from aio_authgrpc._channels.pool import close_all
 from aio_authgrpc._loop.clock import Clock, SystemClock
+from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
 from aio_authgrpc.errors import AuthGrpcError
 
 T = TypeVar("T")
@@ -61,8 +62,7 @@ class RotatingChannel(ChannelLayer, Generic[T]):
         super().__init__(self._current.channel)
         self._replaced: set[_Inner] = set()
         self._closing: set[asyncio.Task[None]] = set()
-        self._connecting: asyncio.Task[None] | None = None
-        self._wait_until_ready = 0
+        self._connecting = SingleFlight(self.channel_ready)
         self._closed = False
         self._failing = False
         # A weak reference and a finalizer: the timer must not keep an unclosed channel alive.
@@ -120,37 +120,24 @@ class RotatingChannel(ChannelLayer, Generic[T]):
 
     async def wait_until_ready(self) -> None:
         """Wait as `channel_ready()` does; any number of callers share one watcher."""
-        # Check and set without an await between them.
-        if self._connecting is None:
-            loop = asyncio.get_running_loop()
-            self._connecting = loop.create_task(self.channel_ready(), name="aio_authgrpc connecting")
-            self._closing.add(self._connecting)
-            self._connecting.add_done_callback(self._connected)
-        connecting = self._connecting
-        self._wait_until_ready += 1
         try:
-            await asyncio.wait({connecting})
+            # A closed channel raises: then the waiting RPC is sent, and gets the error.
+            with suppress(FlightCancelledError, asyncio.InvalidStateError, grpc.aio.UsageError):
+                await self._connecting.join()
         finally:
-            self._wait_until_ready -= 1
-            if not self._wait_until_ready:
-                connecting.cancel()
-
-    def _connected(self, connecting: asyncio.Task[None]) -> None:
-        self._connecting = None
-        self._closing.discard(connecting)
-        if not connecting.cancelled():
-            connecting.exception()  # the channel was closed: the waiting RPC is sent, and gets the error
+            if not self._connecting.awaited:
+                self._connecting.cancel()
 
     async def close(self, grace: float | None = None) -> None:
         """Close the current channel and the replaced ones at the same time."""
         self._closed = True
         self._timer.cancel()
-        if self._connecting is not None:
-            self._connecting.cancel()
+        connecting = self._connecting.cancel()
         channels = [inner.channel for inner in (self._current, *self._replaced)]
         self._replaced.clear()
         await close_all(channels, grace)
-        await asyncio.wait({self._timer, *self._closing}, timeout=_CLOSE_TIMEOUT)
+        ending = {self._timer, *self._closing} | ({connecting} if connecting is not None else set())
+        await asyncio.wait(ending, timeout=_CLOSE_TIMEOUT)
 
     @staticmethod
     async def _read_again(channel: ref[RotatingChannel[Any]], interval: float, clock: Clock) -> None:

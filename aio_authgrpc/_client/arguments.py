@@ -10,7 +10,6 @@ from typing import TypedDict, TypeVar, Unpack
 import grpc
 import grpc.aio
 
-from aio_authgrpc._calls.identity import chosen_header
 from aio_authgrpc._checks.arguments import as_list, check_count, check_seconds, check_type, checked_pairs
 from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._client.target import Target, parse_target
@@ -21,7 +20,7 @@ from aio_authgrpc._tls.channel_credentials import check_channel_credentials, is_
 from aio_authgrpc._tls.credentials import SslCredentials
 from aio_authgrpc._tokens.events import EventCallback
 from aio_authgrpc._tokens.metadata import Metadata, fixed_metadata
-from aio_authgrpc._tokens.source import TokenSource
+from aio_authgrpc._tokens.source import TokenSource, header_of
 from aio_authgrpc.errors import ConfigurationError, TlsArgumentsError
 
 T = TypeVar("T")
@@ -114,7 +113,7 @@ class ChannelSettings(NotPickled):
         credentials = given.get("credentials")
         self.source: TokenSource = as_token_source(credentials)
         self.audience: str = self.target.audience if audience is None else audience
-        self.header: str = chosen_header(self.source, given.get("header")) or "authorization"
+        self.header: str = header_of(self.source, given.get("header")) or "authorization"
         self.metadata: Metadata = fixed_metadata(
             self.header, api_key, quota_project_id, given.get("metadata", ())
         )

@@ -43,9 +43,6 @@ class HttpResponse(FrozenValue):
     headers: Mapping[str, str]
     data: bytes
 
-    def __init__(self, status: int, headers: Mapping[str, str], data: bytes) -> None:
-        super().__init__(status=status, headers=headers, data=data)
-
     def __repr__(self) -> str:
         return f"HttpResponse(status={self.status})"
 
@@ -115,7 +112,8 @@ class AiohttpRequest(google.auth.transport.Request):
                 proxy_headers=for_proxy or None,
                 ssl=ssl_context,
             ) as response:
-                return HttpResponse(response.status, response.headers, await _read(response, url))
+                body_read = await _read(response, url)
+                return HttpResponse(status=response.status, headers=response.headers, data=body_read)
         except TimeoutError as error:
             raise TransportError(f"{place_of(url)} did not answer within {total:g} s.") from error
         except aiohttp.InvalidURL:

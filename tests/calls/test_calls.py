@@ -135,7 +135,7 @@ async def test_a_token_that_cannot_be_had_fails_the_call_and_nothing_is_sent(
     arity: Any, stub: EchoStub, tokens: Any, echo_server: EchoServer
 ) -> None:
     """The error is gRPC's and ours; the call tells the same."""
-    tokens.fail(ConnectionRefusedError("nobody there"))
+    tokens.fail(ConnectionRefusedError("nobody there"), times=None)
     call = arity.begin(stub)
     with pytest.raises(TokenUnavailableError, match="nobody there"):
         await arity.finish(call)
@@ -147,7 +147,7 @@ async def test_a_token_that_cannot_be_had_fails_the_call_and_nothing_is_sent(
 
 async def test_a_refused_token_is_unauthenticated(arity: Any, stub: EchoStub, tokens: Any) -> None:
     """A retry policy must not loop on it."""
-    tokens.fail(KeyError("a bug"))
+    tokens.fail(KeyError("a bug"), times=None)
     with pytest.raises(TokenRefusedError) as caught:
         await arity.finish(arity.begin(stub))
     assert (caught.value.code(), caught.value.retryable) == (grpc.StatusCode.UNAUTHENTICATED, False)
@@ -280,7 +280,7 @@ async def test_done_callbacks_get_the_call_once(
     """Those added while it waits, and those added when it is done."""
     gate, seen = tokens.hold(), []
     if outcome == "token fails":
-        tokens.fail(OSError("down"))
+        tokens.fail(OSError("down"), times=None)
     call = arity.begin(stub)
     call.add_done_callback(seen.append)
     await gate.arrived.wait()
@@ -346,7 +346,7 @@ async def test_writing_after_the_token_failed_is_an_invalid_state(
     not_replayable: Any, stub: EchoStub, tokens: Any
 ) -> None:
     """As on a real call that is done; done_writing does nothing."""
-    tokens.fail(OSError("down"))
+    tokens.fail(OSError("down"), times=None)
     call = getattr(stub, not_replayable.method)()
     with pytest.raises(TokenUnavailableError):
         await call.write(b"x")
@@ -597,7 +597,7 @@ async def test_a_replay_whose_refresh_fails_tells_why(
     """The caller can tell an endpoint that is down from a refusal."""
     fake_clock.advance(10)
     echo_server.refuse(times=1)
-    tokens.fail(OSError("down"))
+    tokens.fail(OSError("down"), times=None)
     with pytest.raises(TokenUnavailableError):
         await replayable.finish(replayable.begin(stub))
 
@@ -670,7 +670,7 @@ async def test_a_call_shows_its_state_and_no_secret(
     if state == "warm":
         await cache.get()
     if state == "failed":
-        tokens.fail(OSError("down"))
+        tokens.fail(OSError("down"), times=None)
     call = arity.begin(stub)
     if state == "cancelled":
         call.cancel()

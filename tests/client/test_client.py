@@ -391,7 +391,7 @@ async def test_not_ready_says_that_the_server_did_not_connect(tokens: Any) -> No
 
 async def test_not_ready_says_why_the_token_failed(echo_server: EchoServer, tokens: Any) -> None:
     """At once, without waiting for the rest of the time."""
-    tokens.fail(KeyError("a bug"))
+    tokens.fail(KeyError("a bug"), times=None)
     with pytest.raises(TokenRefusedError, match="a bug"):
         async with connect(
             echo_server.target,
