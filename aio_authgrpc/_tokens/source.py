@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 from aio_authgrpc._checks.values import FrozenValue
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._loop.clock import SystemClock
+from aio_authgrpc._tokens.metadata import checked_header
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError
 
@@ -106,6 +107,20 @@ def check_source(source: object) -> None:
 def cache_key(source: TokenSource, audience: str) -> CacheKey:
     """Return the source's own key, or one of the source itself and the audience."""
     return source.cache_key(audience) if isinstance(source, KeyedTokenSource) else CacheKey(source, audience)
+
+
+def header_of(source: TokenSource, header: str | None) -> str | None:
+    """Return the metadata key for a source's tokens: its own, or `header`, or None without either."""
+    own: str | None = getattr(source, "header", None)
+    fixed = None if own is None else checked_header(own)
+    named = None if header is None else checked_header(header)
+    if fixed is not None and named is not None and fixed != named:
+        raise ConfigurationError(
+            f"these credentials send {fixed!r}, not {named!r}.",
+            field="header",
+            hint="Leave header= out, or name the header where the credentials are made.",
+        )
+    return named if fixed is None else fixed
 
 
 async def load(source: TokenSource, audience: str, request: AiohttpRequest | None) -> None:

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from aio_authgrpc import AiohttpRequest, ConfigurationError, TokenRequest, api_key, static_token
-from aio_authgrpc._calls.identity import chosen_header
-from aio_authgrpc._tokens.source import CacheKey, cache_key, check_source, load
+from aio_authgrpc._tokens.source import CacheKey, cache_key, check_source, header_of, load
 from aio_authgrpc.testing import ScriptedTokens
 
 
@@ -46,13 +45,13 @@ class Keyed(ScriptedTokens):
 )
 def test_the_header_is_the_one_that_is_named(source: Any, named: str | None, header: str | None) -> None:
     """In lower case, as gRPC requires."""
-    assert chosen_header(source, named) == header
+    assert header_of(source, named) == header
 
 
 def test_two_different_headers_are_refused() -> None:
     """The user's would be dropped in silence otherwise."""
-    with pytest.raises(ConfigurationError, match="'x-api-key', not as 'x-goog-api-key'") as caught:
-        chosen_header(api_key("k"), "x-goog-api-key")
+    with pytest.raises(ConfigurationError, match="'x-api-key', not 'x-goog-api-key'") as caught:
+        header_of(api_key("k"), "x-goog-api-key")
     assert caught.value.field == "header"
 
 
@@ -60,7 +59,7 @@ def test_two_different_headers_are_refused() -> None:
 def test_a_header_that_cannot_carry_text_is_refused(named: Any) -> None:
     """The error names the argument."""
     with pytest.raises(ConfigurationError) as caught:
-        chosen_header(static_token("t"), named)
+        header_of(static_token("t"), named)
     assert caught.value.field == "header"
 
 
