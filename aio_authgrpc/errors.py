@@ -24,6 +24,7 @@ that this package found. No error carries a secret: secrets are cut out of texts
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import ClassVar, Self
 
@@ -58,7 +59,7 @@ class ConfigurationError(AuthGrpcError, ValueError):
         self.field = field
         self.hint = hint
 
-    def __reduce__(self) -> tuple[partial[Self], tuple[()]]:
+    def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
         return partial(type(self), self.message, field=self.field, hint=self.hint), ()
 
 
@@ -112,7 +113,7 @@ class AuthRpcError(AuthGrpcError, grpc.aio.AioRpcError):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self}>"
 
-    def __reduce__(self) -> tuple[partial[Self], tuple[()]]:
+    def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
         return partial(type(self), self.message, hint=self.hint), ()
 
 
@@ -131,7 +132,7 @@ class TokenUnavailableError(AuthRpcError):
         super().__init__(details, hint=hint)
         self.retry_after = retry_after
 
-    def __reduce__(self) -> tuple[partial[Self], tuple[()]]:
+    def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
         return partial(type(self), self.message, hint=self.hint, retry_after=self.retry_after), ()
 
 
