@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from aio_authgrpc._sources.id_token import id_token
     from aio_authgrpc._sources.signed_jwt import service_account_jwt
     from aio_authgrpc._sources.static import anonymous, api_key, static_token, token_source
+    from aio_authgrpc._tls.certificates import client_certificate_files
     from aio_authgrpc._tls.credentials import SslCredentials
-    from aio_authgrpc._tls.files import client_certificate_files
     from aio_authgrpc._tokens.source import TokenRequest, TokenSource
     from aio_authgrpc._tokens.token import Token
     from aio_authgrpc.errors import AuthGrpcError, AuthRpcError, ConfigurationError
@@ -91,7 +91,7 @@ _MODULES = {
     "anonymous": "_sources.static",
     "api_key": "_sources.static",
     "authorized_user": "_sources.files.authorized_user",
-    "client_certificate_files": "_tls.files",
+    "client_certificate_files": "_tls.certificates",
     "compute_engine": "_sources.compute_engine",
     "default": "_sources.default",
     "id_token": "_sources.id_token",

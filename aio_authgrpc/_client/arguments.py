@@ -17,8 +17,7 @@ from aio_authgrpc._client.target import Target, parse_target
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._sources.credentials import CredentialsType, as_token_source
 from aio_authgrpc._sources.static import AnonymousTokenSource
-from aio_authgrpc._tls.channel_credentials import check_channel_credentials, is_local_credentials
-from aio_authgrpc._tls.credentials import SslCredentials
+from aio_authgrpc._tls.credentials import SslCredentials, check_channel_credentials, is_local_credentials
 from aio_authgrpc._tokens.events import EventCallback
 from aio_authgrpc._tokens.metadata import Metadata, fixed_metadata
 from aio_authgrpc._tokens.source import TokenSource

@@ -12,8 +12,7 @@ import grpc.aio
 from aio_authgrpc._calls.channel import AuthorizedChannel
 from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._client.arguments import ChannelSettings, ConnectArguments, check_keywords
-from aio_authgrpc._client.opening import open_channel
-from aio_authgrpc._client.readiness import make_ready
+from aio_authgrpc._client.opening import make_ready, open_channel
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc.errors import ConfigurationError
 
@@ -101,11 +100,7 @@ def connect(target: str, /, **arguments: Unpack[ConnectArguments]) -> Connection
 def connect(target: str, stub: StubClass[S1], /, **arguments: Unpack[ConnectArguments]) -> Connection[S1]: ...
 @overload
 def connect(
-    target: str,
-    stub1: StubClass[S1],
-    stub2: StubClass[S2],
-    /,
-    **arguments: Unpack[ConnectArguments],
+    target: str, stub1: StubClass[S1], stub2: StubClass[S2], /, **arguments: Unpack[ConnectArguments]
 ) -> Connection[tuple[S1, S2]]: ...
 @overload
 def connect(

@@ -13,7 +13,11 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import Callable
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -21,9 +25,7 @@ from google.auth.exceptions import ClientCertError
 
 from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._loop.threads import run_in_thread
-from aio_authgrpc._tls.files import problem, read_file
-from aio_authgrpc._tls.pem import CertificatePair, check_whole, checked_pair
-from aio_authgrpc._tls.provider_command import ProviderCommand
+from aio_authgrpc._tls.certificates import CertificatePair, check_whole, checked_pair, problem, read_file
 from aio_authgrpc.errors import ClientCertificateError
 
 _USE_VARIABLES = ("GOOGLE_API_USE_CLIENT_CERTIFICATE", "CLOUDSDK_CONTEXT_AWARE_USE_CLIENT_CERTIFICATE")
@@ -34,6 +36,10 @@ _GKE_BUNDLE = Path("/var/run/secrets/workload-spiffe-credentials/x509.credential
 # Patterns are compiled at their first use, not at import.
 _CERTIFICATE = rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\r?\n?"
 _KEY = rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.+?-----END [A-Z ]*PRIVATE KEY-----\r?\n?"
+# Certificates and a key have some thousand bytes.
+_MAX_OUTPUT_BYTES = 1024 * 1024
+# A process that has ended left its output in the pipe: reading it takes milliseconds.
+_DRAIN_TIMEOUT = 1.0
 
 
 def use_client_certificates() -> bool | None:
@@ -42,15 +48,10 @@ def use_client_certificates() -> bool | None:
     return None if value is None else value.lower() == "true"
 
 
-async def default_certificate(timeout: float, *, files_only: bool = False) -> DefaultCertificate | None:
+async def default_certificate(timeout: float, *, files_only: bool) -> DefaultCertificate | None:
     """Look for the certificate in a worker thread. Cancelling it kills the provider command.
 
-    Args:
-        timeout: Seconds that it may take.
-        files_only: Do not run a device's provider command.
-
-    Raises:
-        ClientCertificateError: A certificate is there and cannot be used.
+    With `files_only` it runs no device's provider command.
     """
     lookup = DefaultCertificateLookup(files_only=files_only)
     try:
@@ -66,30 +67,15 @@ async def default_certificate(timeout: float, *, files_only: bool = False) -> De
 
 
 class DefaultCertificate(NotPickled):
-    """The certificate of this workload or device.
-
-    Attributes:
-        pair: The certificate chain and its key, PEM.
-        in_files: True for a workload's, which is cheap to read again; False for a device's, which a
-            command prints.
-    """
+    """The certificate of this workload, in files that are cheap to read again, or of a device."""
 
     def __init__(self, pair: CertificatePair, *, in_files: bool) -> None:
         self.pair = pair
         self.in_files = in_files
 
-    def __repr__(self) -> str:
-        return f"<DefaultCertificate, in files: {self.in_files}>"
-
 
 class DefaultCertificateLookup:
-    """One look-up, which another thread can cut off.
-
-    Args:
-        gke_bundle: The file with a GKE workload's certificate and key.
-        files_only: Do not run a device's provider command.
-        command: Runs the provider command.
-    """
+    """One look-up, which another thread can cut off."""
 
     def __init__(
         self,
@@ -103,11 +89,7 @@ class DefaultCertificateLookup:
         self._command = ProviderCommand() if command is None else command
 
     def run(self) -> DefaultCertificate | None:
-        """Return the certificate; None if there is none, or the environment forbids it.
-
-        Raises:
-            ClientCertificateError: A certificate is there and cannot be used; the cause says why.
-        """
+        """Return the certificate; None if there is none, or the environment forbids it."""
         try:
             return self._find()
         except Exception as error:
@@ -118,7 +100,6 @@ class DefaultCertificateLookup:
             ) from error
 
     def cut_off(self) -> None:
-        """Kill the provider command if it runs, and never start it after this."""
         self._command.cut_off()
 
     def _find(self) -> DefaultCertificate | None:
@@ -149,7 +130,7 @@ class DefaultCertificateLookup:
 
     def _from_command(self, metadata: Path) -> CertificatePair:
         content = _json_object(metadata)
-        command: object = content.get("cert_provider_command")
+        command = content.get("cert_provider_command")
         words = cast("list[object]", command) if isinstance(command, list) else []
         if not words or not all(isinstance(word, str) for word in words):
             raise ClientCertError(f"{metadata} has no cert_provider_command that is a list of words.")
@@ -203,27 +184,91 @@ def _json_object(path: Path) -> dict[str, object]:
 
 
 def _workload_of(config: Path) -> Callable[[], CertificatePair] | None:
-    """Return a function that reads the workload's files; None if the configuration has no workload."""
     configs = _json_object(config).get("cert_configs")
     if not isinstance(configs, dict):
         raise ClientCertError(f"{config} has no cert_configs.")
     kinds = cast("dict[str, object]", configs)
     if "workload" not in kinds:
         return None
-    paths: object = kinds["workload"]
+    paths = kinds["workload"]
     fields = cast("dict[str, object]", paths) if isinstance(paths, dict) else {}
     cert_path, key_path = fields.get("cert_path"), fields.get("key_path")
     if not (isinstance(cert_path, str) and cert_path and isinstance(key_path, str) and key_path):
         raise ClientCertError(f"{config} has a workload without cert_path or key_path.")
-    return lambda: checked_pair(
-        read_file(Path(cert_path)), read_file(Path(key_path)), cert_name=cert_path, key_name=key_path
-    )
+    return lambda: checked_pair(read_file(Path(cert_path)), read_file(Path(key_path)), cert_path, key_path)
 
 
 def _pair_from(text: bytes, name: str) -> CertificatePair:
-    """Return the certificates and the only key of a PEM text."""
     check_whole(text, name)
     chain, keys = b"".join(re.findall(_CERTIFICATE, text, re.DOTALL)), re.findall(_KEY, text, re.DOTALL)
     if not chain or len(keys) != 1:
         raise ClientCertError(f"{name} does not hold certificates and one private key as PEM.")
-    return checked_pair(chain, keys[0], cert_name=name, key_name=name)
+    return checked_pair(chain, keys[0], name, name)
+
+
+class ProviderCommand:
+    """Runs the command of a device that prints its certificate, once, until another thread cuts it off."""
+
+    def __init__(self, start: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen) -> None:
+        self._start = start
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._cut_off = False
+
+    def run(self, command: Sequence[str]) -> bytes:
+        if self._cut_off:
+            raise ClientCertError("the look-up was cancelled.")
+        # Without the lock: starting a program may take as long as its file system does, and cut_off() is
+        # called on the loop. A session of its own, so that its children can be killed with it.
+        process = self._start(
+            command,
+            bufsize=0,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        output = bytearray()
+        # A daemon that the process leaves behind may hold the pipe open for ever.
+        reader = threading.Thread(
+            target=_read_output, args=(process, output), name="aio_authgrpc output", daemon=True
+        )
+        reader.start()
+        with self._lock:
+            self._process = process
+            if self._cut_off:
+                _kill(process)
+        process.wait()  # bounded by cut_off()
+        reader.join(_DRAIN_TIMEOUT)
+        text = bytes(output)
+        if len(text) > _MAX_OUTPUT_BYTES:
+            raise ClientCertError(f"the provider command printed more than {_MAX_OUTPUT_BYTES} bytes.")
+        if process.returncode != 0:
+            raise ClientCertError(f"the provider command ended with status {process.returncode}.")
+        return text
+
+    def cut_off(self) -> None:
+        """Kill the command if it runs, and never start it after this. Does not block."""
+        with self._lock:
+            self._cut_off = True
+            if self._process is not None:
+                _kill(self._process)
+
+
+def _read_output(process: subprocess.Popen[bytes], output: bytearray) -> None:
+    assert process.stdout is not None
+    with process.stdout as pipe:  # closed by its only reader: the descriptor's number is reused at once
+        while len(output) <= _MAX_OUTPUT_BYTES and (chunk := pipe.read(65536)):
+            output += chunk
+    if len(output) > _MAX_OUTPUT_BYTES:
+        _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.returncode is not None:
+        return  # its number may be another process's by now
+    with suppress(ProcessLookupError, PermissionError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()

@@ -17,8 +17,7 @@ import pytest
 from google.auth.exceptions import MutualTLSChannelError
 
 from aio_authgrpc import ConfigurationError, SslCredentials, connect, secure_authorized_channel, static_token
-from aio_authgrpc._tls.default_certificate import DefaultCertificateLookup
-from aio_authgrpc._tls.provider_command import ProviderCommand
+from aio_authgrpc._tls.default_certificate import DefaultCertificateLookup, ProviderCommand
 from aio_authgrpc.errors import ClientCertificateError
 from aio_authgrpc.testing import EchoServer, EchoStub
 
