@@ -71,16 +71,7 @@ _SECRET = frozenset(
 
 
 class ChannelSettings(NotPickled):
-    """The checked arguments of `connect`: what a channel is opened from. Nothing is open, nothing changes.
-
-    Args:
-        target: See `connect`.
-        **given: The other arguments, unchecked.
-
-    Raises:
-        ConfigurationError: An argument cannot be used; `field` names it.
-        TlsArgumentsError: `plaintext` and `ssl_credentials` are both given.
-    """
+    """The checked arguments of `connect`: what a channel is opened from. Nothing is open, nothing changes."""
 
     def __init__(self, target: str, **given: Unpack[ConnectArguments]) -> None:
         self.target: Target = parse_target(target)
@@ -106,7 +97,6 @@ class ChannelSettings(NotPickled):
             )
 
     def _check_identity(self, given: ConnectArguments) -> None:
-        """Take what a call says of its caller."""
         audience = _of("audience", given.get("audience"), str, type(None))
         api_key = _of("api_key", given.get("api_key"), str, type(None))
         quota_project_id = _of("quota_project_id", given.get("quota_project_id"), str, type(None))
@@ -119,7 +109,6 @@ class ChannelSettings(NotPickled):
         )
 
     def _check_transport(self, given: ConnectArguments) -> None:
-        """Take what the connection is made of."""
         self.plaintext = _of("plaintext", given.get("plaintext", False), bool)
         self.ssl_credentials = given.get("ssl_credentials")
         if self.ssl_credentials is not None and not isinstance(self.ssl_credentials, SslCredentials):
@@ -150,11 +139,7 @@ class ChannelSettings(NotPickled):
 
 
 def check_keywords(function: str, given: Mapping[str, object], allowed: type) -> None:
-    """Refuse keyword arguments that a function's TypedDict does not name, as a signature would.
-
-    Raises:
-        TypeError: There is one.
-    """
+    """Refuse keyword arguments that a function's TypedDict does not name, as a signature would."""
     unknown = given.keys() - allowed.__annotations__.keys()
     if unknown:
         raise TypeError(f"{function}() got an unexpected keyword argument {min(unknown)!r}")

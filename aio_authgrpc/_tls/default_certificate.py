@@ -3,8 +3,6 @@
 google-auth connects without a certificate where a configuration names a missing file, and waits for ever
 for a provider command. Here each is an error. google-auth's own look-up is private, and differs between
 the versions that this package supports.
-
-`DefaultCertificateLookup` blocks, so it runs in worker threads.
 """
 
 from __future__ import annotations
@@ -75,7 +73,7 @@ class DefaultCertificate(NotPickled):
 
 
 class DefaultCertificateLookup:
-    """One look-up, which another thread can cut off."""
+    """One look-up. It blocks in a worker thread until another cuts it off."""
 
     def __init__(
         self,
@@ -108,14 +106,13 @@ class DefaultCertificateLookup:
             return None
         workload = self._workload(wanted=wanted is True)
         if workload is not None:
-            return DefaultCertificate(workload(), in_files=True)
+            return DefaultCertificate(workload, in_files=True)
         metadata = _expanded(_CONTEXT_AWARE_METADATA)
         if self._files_only or wanted is None or not _is_there(metadata, wanted=wanted):
             return None
         return DefaultCertificate(self._from_command(metadata), in_files=False)
 
-    def _workload(self, *, wanted: bool) -> Callable[[], CertificatePair] | None:
-        """Return a function that reads the workload's certificate; None if it has none."""
+    def _workload(self, *, wanted: bool) -> CertificatePair | None:
         named = next(filter(None, map(os.environ.get, _CONFIG_VARIABLES)), None)
         home = _gcloud_directory() / "certificate_config.json"
         config = _expanded(named) if named else home
@@ -125,7 +122,7 @@ class DefaultCertificateLookup:
                 workload = _workload_of(home)
             return workload
         if _is_there(self._gke_bundle, wanted=wanted) and self._gke_bundle.stat().st_size > 0:
-            return lambda: _pair_from(read_file(self._gke_bundle), str(self._gke_bundle))
+            return _pair_from(read_file(self._gke_bundle), str(self._gke_bundle))
         return None
 
     def _from_command(self, metadata: Path) -> CertificatePair:
@@ -151,10 +148,7 @@ def _gcloud_directory() -> Path:
 
 def _expanded(path: str) -> Path:
     """Expand `~`; without a home, as in some containers, the path stays as it is and names no file."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        return Path(path)
+    return Path(os.path.expanduser(Path(path)))  # noqa: PTH111 - the method raises where there is no home
 
 
 def _is_there(path: Path, *, wanted: bool) -> bool:
@@ -164,11 +158,9 @@ def _is_there(path: Path, *, wanted: bool) -> bool:
     """
     try:
         path.stat()
-    except PermissionError:
-        if wanted:
+    except OSError as error:
+        if wanted and isinstance(error, PermissionError):
             raise
-        return False
-    except OSError:
         return False
     return True
 
@@ -183,7 +175,7 @@ def _json_object(path: Path) -> dict[str, object]:
     return cast("dict[str, object]", content)
 
 
-def _workload_of(config: Path) -> Callable[[], CertificatePair] | None:
+def _workload_of(config: Path) -> CertificatePair | None:
     configs = _json_object(config).get("cert_configs")
     if not isinstance(configs, dict):
         raise ClientCertError(f"{config} has no cert_configs.")
@@ -195,7 +187,7 @@ def _workload_of(config: Path) -> Callable[[], CertificatePair] | None:
     cert_path, key_path = fields.get("cert_path"), fields.get("key_path")
     if not (isinstance(cert_path, str) and cert_path and isinstance(key_path, str) and key_path):
         raise ClientCertError(f"{config} has a workload without cert_path or key_path.")
-    return lambda: checked_pair(read_file(Path(cert_path)), read_file(Path(key_path)), cert_path, key_path)
+    return checked_pair(read_file(Path(cert_path)), read_file(Path(key_path)), cert_path, key_path)
 
 
 def _pair_from(text: bytes, name: str) -> CertificatePair:

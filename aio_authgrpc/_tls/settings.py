@@ -36,7 +36,7 @@ ClientCertificate = Callable[[], CertificatePair] | Callable[[], Awaitable[Certi
 """Returns the client's certificate chain and its key, both PEM; a plain or a coroutine function."""
 
 
-class TlsSettings(NotPickled):
+class TlsSettings(NotPickled):  # noqa: PLW1641 - compared, never a key
     """What a channel's TLS is made of, as PEM; equal settings make equal connections."""
 
     # Not a dataclass: making one takes a millisecond of the package's import time.
@@ -81,7 +81,12 @@ class TlsSource:
     @property
     def refresh_interval(self) -> float | None:
         """Seconds to the next reading; None if that cannot return anything else. Known after the first."""
-        return self._refresh_interval if self._may_change() else None
+        if self._client_certificate is not None:
+            may_change = use_client_certificates() is not False
+        else:
+            may_change = self._default is not None and self._default.in_files
+        roots_in_file = not isinstance(self._root_certificates, bytes | None)
+        return self._refresh_interval if may_change or roots_in_file else None
 
     async def read(self) -> TlsSettings:
         """Return what is there now, and keep it as `last`."""
@@ -106,13 +111,6 @@ class TlsSource:
         except ConfigurationError as error:
             return error
         return self.last
-
-    def _may_change(self) -> bool:
-        if self._root_certificates is not None and not isinstance(self._root_certificates, bytes):
-            return True
-        if self._client_certificate is not None:
-            return use_client_certificates() is not False
-        return self._default is not None and self._default.in_files
 
     async def _roots(self) -> bytes | None:
         if self._root_certificates is None:
@@ -154,7 +152,8 @@ async def _called(function: ClientCertificate, timeout: float) -> CertificatePai
     try:
         async with budget:
             chain, key = await _returned(function)
-        return await run_in_thread(partial(checked_pair, chain, key, cert_name="the returned certificate"))
+        names = ("the returned certificate", "the private key")
+        return await run_in_thread(partial(checked_pair, chain, key, *names))
     except ClientCertificateError:
         raise
     except ClientCertError as error:
