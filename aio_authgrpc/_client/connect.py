@@ -190,14 +190,12 @@ def _check_stubs(stubs: Sequence[object]) -> None:
     """Refuse what is not a stub class at once, not at the first RPC: a stub asks its channel for methods."""
     for stub in stubs:
         probe = _MethodCounter()
-        problem = "is not a class"
+        problem = "asks its channel for no RPC" if callable(stub) else "is not a class"
         if callable(stub):
             try:
                 stub(probe)
             except Exception as error:  # noqa: BLE001 - anything may have been passed
                 problem = f"cannot be made from a channel ({type(error).__name__})"
-            else:
-                problem = "asks its channel for no RPC"
         if not probe.methods:
             name = getattr(stub, "__name__", type(stub).__name__)
             raise ConfigurationError(

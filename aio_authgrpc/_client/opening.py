@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -18,8 +20,6 @@ from aio_authgrpc._tls.credentials import SslCredentials, tls_source
 from aio_authgrpc._tls.settings import TlsSettings
 from aio_authgrpc._tokens.shared import lease_cache
 from aio_authgrpc.errors import ConnectionNotReadyError, TokenDeadlineExceededError
-
-_CHECK = "Check that the server runs, its address and its certificate."
 
 
 async def open_channel(settings: ChannelSettings) -> AuthorizedChannel:
@@ -82,17 +82,14 @@ def _connection(
 ) -> grpc.aio.Channel:
     # Through the module at run time, and by keyword: instrumentations replace these functions and add
     # keywords of their own.
-    target, compression, interceptors = settings.target.address, settings.compression, settings.interceptors
-    if credentials is None:
-        return grpc.aio.insecure_channel(
-            target=target, options=options, compression=compression, interceptors=interceptors or None
-        )
-    return grpc.aio.secure_channel(
-        target=target,
-        credentials=credentials,
+    make: Callable[..., grpc.aio.Channel] = grpc.aio.insecure_channel
+    if credentials is not None:
+        make = partial(grpc.aio.secure_channel, credentials=credentials)
+    return make(
+        target=settings.target.address,
         options=options,
-        compression=compression,
-        interceptors=interceptors or None,
+        compression=settings.compression,
+        interceptors=settings.interceptors or None,
     )
 
 
@@ -124,7 +121,7 @@ async def _not_ready(channel: AuthorizedChannel, address: str, timeout: float) -
     text = f"{address} was not reached within ready_timeout={timeout:g} s; the token was fetched."
     failure = await channel.connection_failure()
     reason = redacted((failure.details() or "") if failure is not None else "")
-    hint = connection_hint(reason) or _CHECK
+    hint = connection_hint(reason) or "Check that the server runs, its address and its certificate."
     error = ConnectionNotReadyError(text + (f" gRPC says: {reason}" if reason else ""), hint=hint)
     error.__cause__ = failure
     return error

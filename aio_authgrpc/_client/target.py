@@ -23,11 +23,9 @@ class Target:
 
 def parse_target(target: str) -> Target:
     """Parse a target in gRPC's syntax (https://grpc.github.io/grpc/core/md_doc_naming.html)."""
-    given: object = target
-    if not isinstance(given, str):
-        raise ConfigurationError(
-            f"expected a str such as 'host:443', not {type(given).__name__}.", field="target"
-        )
+    if not isinstance(target, str):
+        text = f"expected a str such as 'host:443', not {type(target).__name__}."
+        raise ConfigurationError(text, field="target")
     if not target or target != target.strip():
         raise ConfigurationError(
             "it is empty or has blanks around it.", field="target", hint="Write 'host' or 'host:port'."

@@ -142,16 +142,26 @@ def check_whole(pem: bytes, name: str) -> None:
 def checked_pair(
     chain: bytes, key: bytes, cert_name: str, key_name: str, *, passphrase: bytes | None = None
 ) -> CertificatePair:
-    """Return a chain and its decrypted key, checked against each other.
-
-    gRPC reports each mistake as "Failed to create security handshaker", at every RPC.
-
-    Raises:
-        ClientCertError: One of them is not PEM or is cut off, or the key is encrypted or belongs to
-            another certificate.
-    """
+    """Return a chain and its decrypted key, checked against each other: gRPC names no mistake in them."""
     try:
-        return _checked_pair(chain, key, passphrase, cert_name, key_name)
+        from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - 25 ms, in a worker thread
+        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - see above
+
+        certificate = _load_chain(chain, cert_name)[0]
+        private_key = _load_key(key, passphrase, key_name)
+        encoding = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        try:
+            public_key = certificate.public_key().public_bytes(*encoding)
+        except UnsupportedAlgorithm:
+            return chain, key  # newer than cryptography; gRPC may support it
+        if private_key.public_key().public_bytes(*encoding) != public_key:
+            beside = "the certificate beside it" if cert_name == key_name else cert_name
+            raise ClientCertError(f"{key_name} is not the key of {beside}.")
+        if passphrase is None:
+            return chain, key
+        return chain, private_key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
     except ClientCertError:
         raise
     except Exception as error:  # cryptography raises many kinds for odd certificates and keys
@@ -159,31 +169,8 @@ def checked_pair(
         raise ClientCertError(text) from error
 
 
-def _checked_pair(
-    chain: bytes, key: bytes, passphrase: bytes | None, cert_name: str, key_name: str
-) -> CertificatePair:
-    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - 25 ms, and in a worker thread
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - see above
-
-    certificate = _load_chain(chain, cert_name)[0]
-    private_key = _load_key(key, passphrase, key_name)
-    encoding = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    try:
-        public_key = certificate.public_key().public_bytes(*encoding)
-    except UnsupportedAlgorithm:
-        return chain, key  # newer than cryptography; gRPC may support it
-    if private_key.public_key().public_bytes(*encoding) != public_key:
-        beside = "the certificate beside it" if cert_name == key_name else cert_name
-        raise ClientCertError(f"{key_name} is not the key of {beside}.")
-    if passphrase is None:
-        return chain, key
-    return chain, private_key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
 def _load_chain(chain: bytes, name: str) -> list[Certificate]:
-    from cryptography.x509 import load_pem_x509_certificates  # noqa: PLC0415 - see _checked_pair
+    from cryptography.x509 import load_pem_x509_certificates  # noqa: PLC0415 - see checked_pair
 
     check_whole(chain, name)
     try:
@@ -195,7 +182,7 @@ def _load_chain(chain: bytes, name: str) -> list[Certificate]:
 
 
 def _load_key(key: bytes, passphrase: bytes | None, name: str) -> PrivateKeyTypes:
-    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - see _checked_pair
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - see checked_pair
     from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
 
     if len(re.findall(_KEY_BEGUN, key)) > 1:

@@ -80,11 +80,14 @@ class DefaultCertificateLookup:
         *,
         gke_bundle: Path = _GKE_BUNDLE,
         files_only: bool = False,
-        command: ProviderCommand | None = None,
+        start: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen,
     ) -> None:
         self._gke_bundle = gke_bundle
         self._files_only = files_only
-        self._command = ProviderCommand() if command is None else command
+        self._start = start
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._cut_off = False
 
     def run(self) -> DefaultCertificate | None:
         """Return the certificate; None if there is none, or the environment forbids it."""
@@ -98,7 +101,11 @@ class DefaultCertificateLookup:
             ) from error
 
     def cut_off(self) -> None:
-        self._command.cut_off()
+        """Kill the provider command if it runs, and never start it after this. Does not block."""
+        with self._lock:
+            self._cut_off = True
+            if self._process is not None:
+                _kill(self._process)
 
     def _find(self) -> DefaultCertificate | None:
         wanted = use_client_certificates()
@@ -131,10 +138,42 @@ class DefaultCertificateLookup:
         words = cast("list[object]", command) if isinstance(command, list) else []
         if not words or not all(isinstance(word, str) for word in words):
             raise ClientCertError(f"{metadata} has no cert_provider_command that is a list of words.")
-        output = self._command.run(cast("list[str]", words))
+        output = self._run_command(cast("list[str]", words))
         if b"ENCRYPTED" in output or b"PASSPHRASE" in output:
             raise ClientCertError(f"the provider command of {metadata} returned an encrypted key.")
         return _pair_from(output, f"the output of the provider command of {metadata}")
+
+    def _run_command(self, command: Sequence[str]) -> bytes:
+        if self._cut_off:
+            raise ClientCertError("the look-up was cancelled.")
+        # Without the lock: starting a program may take as long as its file system does, and cut_off() is
+        # called on the loop. A session of its own, so that its children can be killed with it.
+        process = self._start(
+            command,
+            bufsize=0,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        output = bytearray()
+        # A daemon that the process leaves behind may hold the pipe open for ever.
+        reader = threading.Thread(
+            target=_read_output, args=(process, output), name="aio_authgrpc output", daemon=True
+        )
+        reader.start()
+        with self._lock:
+            self._process = process
+            if self._cut_off:
+                _kill(process)
+        process.wait()  # bounded by cut_off()
+        reader.join(_DRAIN_TIMEOUT)
+        text = bytes(output)
+        if len(text) > _MAX_OUTPUT_BYTES:
+            raise ClientCertError(f"the provider command printed more than {_MAX_OUTPUT_BYTES} bytes.")
+        if process.returncode != 0:
+            raise ClientCertError(f"the provider command ended with status {process.returncode}.")
+        return text
 
 
 def _gcloud_directory() -> Path:
@@ -196,55 +235,6 @@ def _pair_from(text: bytes, name: str) -> CertificatePair:
     if not chain or len(keys) != 1:
         raise ClientCertError(f"{name} does not hold certificates and one private key as PEM.")
     return checked_pair(chain, keys[0], name, name)
-
-
-class ProviderCommand:
-    """Runs the command of a device that prints its certificate, once, until another thread cuts it off."""
-
-    def __init__(self, start: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen) -> None:
-        self._start = start
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._cut_off = False
-
-    def run(self, command: Sequence[str]) -> bytes:
-        if self._cut_off:
-            raise ClientCertError("the look-up was cancelled.")
-        # Without the lock: starting a program may take as long as its file system does, and cut_off() is
-        # called on the loop. A session of its own, so that its children can be killed with it.
-        process = self._start(
-            command,
-            bufsize=0,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        output = bytearray()
-        # A daemon that the process leaves behind may hold the pipe open for ever.
-        reader = threading.Thread(
-            target=_read_output, args=(process, output), name="aio_authgrpc output", daemon=True
-        )
-        reader.start()
-        with self._lock:
-            self._process = process
-            if self._cut_off:
-                _kill(process)
-        process.wait()  # bounded by cut_off()
-        reader.join(_DRAIN_TIMEOUT)
-        text = bytes(output)
-        if len(text) > _MAX_OUTPUT_BYTES:
-            raise ClientCertError(f"the provider command printed more than {_MAX_OUTPUT_BYTES} bytes.")
-        if process.returncode != 0:
-            raise ClientCertError(f"the provider command ended with status {process.returncode}.")
-        return text
-
-    def cut_off(self) -> None:
-        """Kill the command if it runs, and never start it after this. Does not block."""
-        with self._lock:
-            self._cut_off = True
-            if self._process is not None:
-                _kill(self._process)
 
 
 def _read_output(process: subprocess.Popen[bytes], output: bytearray) -> None:

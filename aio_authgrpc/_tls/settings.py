@@ -154,12 +154,10 @@ async def _called(function: ClientCertificate, timeout: float) -> CertificatePai
             chain, key = await _returned(function)
         names = ("the returned certificate", "the private key")
         return await run_in_thread(partial(checked_pair, chain, key, *names))
-    except ClientCertificateError:
+    except (ClientCertificateError, KeyboardInterrupt, GeneratorExit):
         raise
     except ClientCertError as error:
         raise ClientCertificateError(problem(error), field=field) from error
-    except (KeyboardInterrupt, GeneratorExit):
-        raise
     except BaseException as error:  # sys.exit() in a user's function must not end the application's loop
         if task is not None and task.cancelling() > cancelled_before:
             raise  # the reading was cancelled; a CancelledError of the function's own is a failure
