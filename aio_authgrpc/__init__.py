@@ -13,68 +13,44 @@ import importlib
 from typing import TYPE_CHECKING
 
 # Not lazy: its first use is often in a coroutine, and importing grpc and aiohttp there would block the loop.
-from aio_authgrpc._client.connect import Connection, connect
+from aio_authgrpc._client.connect import Connection as Connection
+from aio_authgrpc._client.connect import connect as connect
 
 if TYPE_CHECKING:
     from aio_authgrpc import credentials as credentials
     from aio_authgrpc import errors as errors
     from aio_authgrpc import events as events
     from aio_authgrpc import tokens as tokens
-    from aio_authgrpc._calls.call_credentials import AuthMetadataPlugin
-    from aio_authgrpc._calls.channel import AuthorizedChannel
-    from aio_authgrpc._calls.identity import identity
-    from aio_authgrpc._client.google_auth import (
-        OpeningChannel,
-        insecure_authorized_channel,
-        secure_authorized_channel,
-    )
-    from aio_authgrpc._http.request import AiohttpRequest
-    from aio_authgrpc._sources.compute_engine import compute_engine
-    from aio_authgrpc._sources.default import default
-    from aio_authgrpc._sources.files.authorized_user import authorized_user
-    from aio_authgrpc._sources.files.service_account import service_account
-    from aio_authgrpc._sources.id_token import id_token
-    from aio_authgrpc._sources.signed_jwt import service_account_jwt
-    from aio_authgrpc._sources.static import anonymous, api_key, static_token, token_source
-    from aio_authgrpc._tls.credentials import SslCredentials
-    from aio_authgrpc._tls.files import client_certificate_files
-    from aio_authgrpc._tokens.source import TokenRequest, TokenSource
-    from aio_authgrpc._tokens.token import Token
-    from aio_authgrpc.errors import AuthGrpcError, AuthRpcError, ConfigurationError
+    from aio_authgrpc._calls.call_credentials import AuthMetadataPlugin as AuthMetadataPlugin
+    from aio_authgrpc._calls.channel import AuthorizedChannel as AuthorizedChannel
+    from aio_authgrpc._calls.identity import identity as identity
+    from aio_authgrpc._client.google_auth import OpeningChannel as OpeningChannel
+    from aio_authgrpc._client.google_auth import insecure_authorized_channel as insecure_authorized_channel
+    from aio_authgrpc._client.google_auth import secure_authorized_channel as secure_authorized_channel
+    from aio_authgrpc._http.request import AiohttpRequest as AiohttpRequest
+    from aio_authgrpc._sources.compute_engine import compute_engine as compute_engine
+    from aio_authgrpc._sources.default import default as default
+    from aio_authgrpc._sources.files.authorized_user import authorized_user as authorized_user
+    from aio_authgrpc._sources.files.service_account import service_account as service_account
+    from aio_authgrpc._sources.id_token import id_token as id_token
+    from aio_authgrpc._sources.signed_jwt import service_account_jwt as service_account_jwt
+    from aio_authgrpc._sources.static import anonymous as anonymous
+    from aio_authgrpc._sources.static import api_key as api_key
+    from aio_authgrpc._sources.static import static_token as static_token
+    from aio_authgrpc._sources.static import token_source as token_source
+    from aio_authgrpc._tls.certificates import client_certificate_files as client_certificate_files
+    from aio_authgrpc._tls.credentials import SslCredentials as SslCredentials
+    from aio_authgrpc._tokens.source import TokenRequest as TokenRequest
+    from aio_authgrpc._tokens.source import TokenSource as TokenSource
+    from aio_authgrpc._tokens.token import Token as Token
+    from aio_authgrpc.errors import AuthGrpcError as AuthGrpcError
+    from aio_authgrpc.errors import AuthRpcError as AuthRpcError
+    from aio_authgrpc.errors import ConfigurationError as ConfigurationError
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "AiohttpRequest",
-    "AuthGrpcError",
-    "AuthMetadataPlugin",
-    "AuthRpcError",
-    "AuthorizedChannel",
-    "ConfigurationError",
-    "Connection",
-    "OpeningChannel",
-    "SslCredentials",
-    "Token",
-    "TokenRequest",
-    "TokenSource",
-    "anonymous",
-    "api_key",
-    "authorized_user",
-    "client_certificate_files",
-    "compute_engine",
-    "connect",
-    "default",
-    "id_token",
-    "identity",
-    "insecure_authorized_channel",
-    "secure_authorized_channel",
-    "service_account",
-    "service_account_jwt",
-    "static_token",
-    "token_source",
-]
-
-# The other names, and these modules, are imported at their first use (PEP 562).
+# These modules, and names of modules, are imported at their first use (PEP 562). Type checkers read the
+# imports above instead, and report a misspelt name.
 _PUBLIC_MODULES = ("credentials", "errors", "events", "tokens")
 _MODULES = {
     "AiohttpRequest": "_http.request",
@@ -83,6 +59,7 @@ _MODULES = {
     "AuthRpcError": "errors",
     "AuthorizedChannel": "_calls.channel",
     "ConfigurationError": "errors",
+    "Connection": "_client.connect",
     "OpeningChannel": "_client.google_auth",
     "SslCredentials": "_tls.credentials",
     "Token": "_tokens.token",
@@ -91,8 +68,9 @@ _MODULES = {
     "anonymous": "_sources.static",
     "api_key": "_sources.static",
     "authorized_user": "_sources.files.authorized_user",
-    "client_certificate_files": "_tls.files",
+    "client_certificate_files": "_tls.certificates",
     "compute_engine": "_sources.compute_engine",
+    "connect": "_client.connect",
     "default": "_sources.default",
     "id_token": "_sources.id_token",
     "identity": "_calls.identity",
@@ -104,7 +82,8 @@ _MODULES = {
     "token_source": "_sources.static",
 }
 
-if not TYPE_CHECKING:  # type checkers report a misspelt name by the imports above
+if not TYPE_CHECKING:
+    __all__ = list(_MODULES)
 
     def __getattr__(name: str) -> object:
         if name in _PUBLIC_MODULES:
@@ -117,4 +96,4 @@ if not TYPE_CHECKING:  # type checkers report a misspelt name by the imports abo
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_PUBLIC_MODULES})
+    return sorted({*globals(), *_MODULES, *_PUBLIC_MODULES})

@@ -24,8 +24,9 @@ that this package found. No error carries a secret: secrets are cut out of texts
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import google.auth.exceptions
 import grpc
@@ -58,7 +59,7 @@ class ConfigurationError(AuthGrpcError, ValueError):
         self.field = field
         self.hint = hint
 
-    def __reduce__(self) -> tuple[partial[Self], tuple[()]]:
+    def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
         return partial(type(self), self.message, field=self.field, hint=self.hint), ()
 
 
@@ -102,13 +103,9 @@ class AuthRpcError(AuthGrpcError, grpc.aio.AioRpcError):
         Many calls may fail for one reason. Each raises its own object: an exception that is raised again
         collects the tracebacks of all of them.
         """
-        copy = type(self)(self.message, **self._keywords())
+        copy = self.__reduce__()[0]()
         copy.__cause__ = self.__cause__
         return copy
-
-    def _keywords(self) -> dict[str, Any]:
-        """Return the keyword arguments of the constructor, for `copy` and pickle."""
-        return {"hint": self.hint}
 
     def __str__(self) -> str:
         return f"{self.status.name}: {self.message}" + (f" ({self.hint})" if self.hint else "")
@@ -116,8 +113,8 @@ class AuthRpcError(AuthGrpcError, grpc.aio.AioRpcError):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self}>"
 
-    def __reduce__(self) -> tuple[partial[Self], tuple[()]]:
-        return partial(type(self), self.message, **self._keywords()), ()
+    def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
+        return partial(type(self), self.message, hint=self.hint), ()
 
 
 class TokenUnavailableError(AuthRpcError):
@@ -135,8 +132,8 @@ class TokenUnavailableError(AuthRpcError):
         super().__init__(details, hint=hint)
         self.retry_after = retry_after
 
-    def _keywords(self) -> dict[str, Any]:
-        return {**super()._keywords(), "retry_after": self.retry_after}
+    def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
+        return partial(type(self), self.message, hint=self.hint, retry_after=self.retry_after), ()
 
 
 class TokenRefusedError(AuthRpcError):

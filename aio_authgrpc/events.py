@@ -1,9 +1,9 @@
 """What happens to a token, as typed events: for metrics, logs and tests."""
 
-from aio_authgrpc._tokens.event_bus import EventStream
 from aio_authgrpc._tokens.events import (
     CallReplayed,
     EventCallback,
+    EventStream,
     RefreshFailed,
     RefreshStarted,
     RefreshSucceeded,

@@ -3,7 +3,7 @@
 from aio_authgrpc._http.request import HttpResponse
 from aio_authgrpc._loop.clock import Clock, SystemClock
 from aio_authgrpc._tokens.cache import TokenCache
-from aio_authgrpc._tokens.freshness import TokenState
+from aio_authgrpc._tokens.freshness import TokenState, TokenStatus
 from aio_authgrpc._tokens.metadata import Metadata
 from aio_authgrpc._tokens.source import (
     CacheKey,
@@ -12,7 +12,6 @@ from aio_authgrpc._tokens.source import (
     TokenRequest,
     TokenSource,
 )
-from aio_authgrpc._tokens.status import TokenStatus
 from aio_authgrpc._tokens.token import Token
 
 __all__ = [

@@ -136,8 +136,9 @@ class RotatingChannel(ChannelLayer, Generic[T]):
         channels = [inner.channel for inner in (self._current, *self._replaced)]
         self._replaced.clear()
         await close_all(channels, grace)
-        ending = {self._timer, *self._closing} | ({connecting} if connecting is not None else set())
-        await asyncio.wait(ending, timeout=_CLOSE_TIMEOUT)
+        if connecting is not None:
+            self._closing.add(connecting)
+        await asyncio.wait({self._timer, *self._closing}, timeout=_CLOSE_TIMEOUT)
 
     @staticmethod
     async def _read_again(channel: ref[RotatingChannel[Any]], interval: float, clock: Clock) -> None:

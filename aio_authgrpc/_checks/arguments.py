@@ -9,17 +9,7 @@ from aio_authgrpc.errors import ConfigurationError
 
 
 def check_type(field: str, value: object, *kinds: type, hint: str = "") -> None:
-    """Check an argument's type. A bool does not pass for an int.
-
-    Args:
-        field: The argument's name.
-        value: What was passed.
-        kinds: The allowed types; `type(None)` allows None.
-        hint: What to write instead.
-
-    Raises:
-        ConfigurationError: It has none of these types.
-    """
+    """Check an argument's type: one of `kinds`, where `type(None)` allows None. A bool is not an int."""
     wrong_bool = isinstance(value, bool) and bool not in kinds
     if wrong_bool or not isinstance(value, kinds):
         expected = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
@@ -27,16 +17,7 @@ def check_type(field: str, value: object, *kinds: type, hint: str = "") -> None:
 
 
 def check_seconds(field: str, value: float | None, *, none_means: str = "") -> None:
-    """Check a duration: a positive, finite number of seconds.
-
-    Args:
-        field: The argument's name.
-        value: What was passed.
-        none_means: What None stands for, such as `"never"`; empty where None is refused.
-
-    Raises:
-        ConfigurationError: It is not a number, or zero, negative, infinite or NaN.
-    """
+    """Check a positive, finite number of seconds; None passes where `none_means` says what it stands for."""
     kinds = (int, float, type(None)) if none_means else (int, float)
     check_type(field, value, *kinds)
     if value is not None and not 0 < value < math.inf:
@@ -48,11 +29,7 @@ def check_seconds(field: str, value: float | None, *, none_means: str = "") -> N
 
 
 def check_count(field: str, value: int) -> None:
-    """Check a number of things, of which there must be one at least.
-
-    Raises:
-        ConfigurationError: It is not an int, or less than 1.
-    """
+    """Check a number of things, of which there must be one at least."""
     check_type(field, value, int)
     if value < 1:
         raise ConfigurationError(f"{value!r} is less than 1.", field=field)
@@ -64,16 +41,7 @@ def as_list(given: Any) -> list[Any] | None:
 
 
 def checked_pairs(field: str, given: Any, example: str) -> list[tuple[str, object]]:
-    """Return a mapping, an iterable of pairs, or None for no pairs, as a list of pairs of a name and a value.
-
-    Args:
-        field: The argument's name.
-        given: What was passed.
-        example: What to write instead, for the error.
-
-    Raises:
-        ConfigurationError: It is something else.
-    """
+    """Return a mapping or an iterable of pairs of a name and a value as a list; None stands for no pairs."""
     given = {} if given is None else given
     pairs = as_list(given.items() if hasattr(given, "items") else given)
     if pairs is None or not all(_is_pair(pair) for pair in pairs):

@@ -16,8 +16,7 @@ from aio_authgrpc._client.target import Target, parse_target
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._sources.credentials import CredentialsType, as_token_source
 from aio_authgrpc._sources.static import AnonymousTokenSource
-from aio_authgrpc._tls.channel_credentials import check_channel_credentials, is_local_credentials
-from aio_authgrpc._tls.credentials import SslCredentials
+from aio_authgrpc._tls.credentials import SslCredentials, check_channel_credentials, is_local_credentials
 from aio_authgrpc._tokens.events import EventCallback
 from aio_authgrpc._tokens.metadata import Metadata, fixed_metadata
 from aio_authgrpc._tokens.source import TokenSource, header_of
@@ -71,16 +70,7 @@ _SECRET = frozenset(
 
 
 class ChannelSettings(NotPickled):
-    """The checked arguments of `connect`: what a channel is opened from. Nothing is open, nothing changes.
-
-    Args:
-        target: See `connect`.
-        **given: The other arguments, unchecked.
-
-    Raises:
-        ConfigurationError: An argument cannot be used; `field` names it.
-        TlsArgumentsError: `plaintext` and `ssl_credentials` are both given.
-    """
+    """The checked arguments of `connect`: what a channel is opened from. Nothing is open, nothing changes."""
 
     def __init__(self, target: str, **given: Unpack[ConnectArguments]) -> None:
         self.target: Target = parse_target(target)
@@ -106,7 +96,6 @@ class ChannelSettings(NotPickled):
             )
 
     def _check_identity(self, given: ConnectArguments) -> None:
-        """Take what a call says of its caller."""
         audience = _of("audience", given.get("audience"), str, type(None))
         api_key = _of("api_key", given.get("api_key"), str, type(None))
         quota_project_id = _of("quota_project_id", given.get("quota_project_id"), str, type(None))
@@ -119,7 +108,6 @@ class ChannelSettings(NotPickled):
         )
 
     def _check_transport(self, given: ConnectArguments) -> None:
-        """Take what the connection is made of."""
         self.plaintext = _of("plaintext", given.get("plaintext", False), bool)
         self.ssl_credentials = given.get("ssl_credentials")
         if self.ssl_credentials is not None and not isinstance(self.ssl_credentials, SslCredentials):
@@ -150,11 +138,7 @@ class ChannelSettings(NotPickled):
 
 
 def check_keywords(function: str, given: Mapping[str, object], allowed: type) -> None:
-    """Refuse keyword arguments that a function's TypedDict does not name, as a signature would.
-
-    Raises:
-        TypeError: There is one.
-    """
+    """Refuse keyword arguments that a function's TypedDict does not name, as a signature would."""
     unknown = given.keys() - allowed.__annotations__.keys()
     if unknown:
         raise TypeError(f"{function}() got an unexpected keyword argument {min(unknown)!r}")

@@ -12,8 +12,7 @@ import grpc.aio
 from aio_authgrpc._calls.channel import AuthorizedChannel
 from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._client.arguments import ChannelSettings, ConnectArguments, check_keywords
-from aio_authgrpc._client.opening import open_channel
-from aio_authgrpc._client.readiness import make_ready
+from aio_authgrpc._client.opening import make_ready, open_channel
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc.errors import ConfigurationError
 
@@ -101,11 +100,7 @@ def connect(target: str, /, **arguments: Unpack[ConnectArguments]) -> Connection
 def connect(target: str, stub: StubClass[S1], /, **arguments: Unpack[ConnectArguments]) -> Connection[S1]: ...
 @overload
 def connect(
-    target: str,
-    stub1: StubClass[S1],
-    stub2: StubClass[S2],
-    /,
-    **arguments: Unpack[ConnectArguments],
+    target: str, stub1: StubClass[S1], stub2: StubClass[S2], /, **arguments: Unpack[ConnectArguments]
 ) -> Connection[tuple[S1, S2]]: ...
 @overload
 def connect(
@@ -195,14 +190,12 @@ def _check_stubs(stubs: Sequence[object]) -> None:
     """Refuse what is not a stub class at once, not at the first RPC: a stub asks its channel for methods."""
     for stub in stubs:
         probe = _MethodCounter()
-        problem = "is not a class"
+        problem = "asks its channel for no RPC" if callable(stub) else "is not a class"
         if callable(stub):
             try:
                 stub(probe)
             except Exception as error:  # noqa: BLE001 - anything may have been passed
                 problem = f"cannot be made from a channel ({type(error).__name__})"
-            else:
-                problem = "asks its channel for no RPC"
         if not probe.methods:
             name = getattr(stub, "__name__", type(stub).__name__)
             raise ConfigurationError(

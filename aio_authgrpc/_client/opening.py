@@ -1,27 +1,31 @@
-"""Opening a channel: its token cache, its certificates, its connections."""
+"""Opening a channel, from its token cache, certificates and connections, and waiting until it is ready."""
 
 from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.channel import AuthorizedChannel
+from aio_authgrpc._channels.connection_hints import connection_hint
 from aio_authgrpc._channels.pool import ChannelPool
 from aio_authgrpc._channels.rotating import RotatingChannel
+from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc._client.arguments import ChannelSettings, Options
 from aio_authgrpc._tls.credentials import SslCredentials, tls_source
 from aio_authgrpc._tls.settings import TlsSettings
 from aio_authgrpc._tokens.shared import lease_cache
+from aio_authgrpc.errors import ConnectionNotReadyError, TokenDeadlineExceededError
 
 
 async def open_channel(settings: ChannelSettings) -> AuthorizedChannel:
     """Read the files that it needs, off the loop, and make the channel. No RPC is made.
 
     Cancelling it closes what it had opened.
-
-    Raises:
-        ConfigurationError: A file or the environment cannot be used.
-        ClientCertificateError: The client certificate cannot be used.
     """
     lease = await lease_cache(
         settings.source, audience=settings.audience, request=settings.request, keep_warm=settings.keep_warm
@@ -78,15 +82,46 @@ def _connection(
 ) -> grpc.aio.Channel:
     # Through the module at run time, and by keyword: instrumentations replace these functions and add
     # keywords of their own.
-    target, compression, interceptors = settings.target.address, settings.compression, settings.interceptors
-    if credentials is None:
-        return grpc.aio.insecure_channel(
-            target=target, options=options, compression=compression, interceptors=interceptors or None
-        )
-    return grpc.aio.secure_channel(
-        target=target,
-        credentials=credentials,
+    make: Callable[..., grpc.aio.Channel] = grpc.aio.insecure_channel
+    if credentials is not None:
+        make = partial(grpc.aio.secure_channel, credentials=credentials)
+    return make(
+        target=settings.target.address,
         options=options,
-        compression=compression,
-        interceptors=interceptors or None,
+        compression=settings.compression,
+        interceptors=settings.interceptors or None,
     )
+
+
+async def make_ready(channel: AuthorizedChannel, address: str, timeout: float) -> None:
+    """Fetch the token and connect at the same time; the error says which of them did not come."""
+    token = asyncio.create_task(channel.auth.get(), name="aio_authgrpc ready: token")
+    connected = asyncio.create_task(channel.channel_ready(), name="aio_authgrpc ready: connection")
+    tasks: set[asyncio.Task[Any]] = {token, connected}
+    try:
+        await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_EXCEPTION)
+        if token.done():
+            token.result()
+        reached = "was reached" if connected.done() else "was not reached either"
+        if not token.done():
+            raise TokenDeadlineExceededError(
+                f"No access token came within ready_timeout={timeout:g} s; {address} {reached}.",
+                hint="The token endpoint is slow, or cannot be reached from here.",
+            )
+        if not connected.done():
+            raise await _not_ready(channel, address, timeout)
+        connected.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _not_ready(channel: AuthorizedChannel, address: str, timeout: float) -> ConnectionNotReadyError:
+    text = f"{address} was not reached within ready_timeout={timeout:g} s; the token was fetched."
+    failure = await channel.connection_failure()
+    reason = redacted((failure.details() or "") if failure is not None else "")
+    hint = connection_hint(reason) or "Check that the server runs, its address and its certificate."
+    error = ConnectionNotReadyError(text + (f" gRPC says: {reason}" if reason else ""), hint=hint)
+    error.__cause__ = failure
+    return error

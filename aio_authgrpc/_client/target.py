@@ -12,13 +12,7 @@ _HOST = r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:/@?#\[\]]+)(?::(?P<port>[^/]*))?\Z"
 
 
 class Target:
-    """A target, understood.
-
-    Attributes:
-        address: What grpc.aio is given, with a port.
-        audience: `https://<host>`, with the port unless it is 443; empty where there is no host name.
-        is_local: Whether it is a loopback address, `localhost` or a Unix socket.
-    """
+    """A target, understood: what grpc.aio is given, and the audience, empty where there is no host name."""
 
     # Not a dataclass: making one takes a millisecond of the package's import time.
     def __init__(self, *, address: str, audience: str, is_local: bool) -> None:
@@ -28,20 +22,10 @@ class Target:
 
 
 def parse_target(target: str) -> Target:
-    """Parse a target in gRPC's syntax (https://grpc.github.io/grpc/core/md_doc_naming.html).
-
-    Args:
-        target: `host` (meaning port 443), `host:port`, `[v6]:port`, or with a scheme that gRPC
-            resolves: `dns:`, `ipv4:`, `ipv6:`, `unix:`, `unix-abstract:`, `xds:`.
-
-    Raises:
-        ConfigurationError: It is not a target; the message says what to write instead.
-    """
-    given: object = target
-    if not isinstance(given, str):
-        raise ConfigurationError(
-            f"expected a str such as 'host:443', not {type(given).__name__}.", field="target"
-        )
+    """Parse a target in gRPC's syntax (https://grpc.github.io/grpc/core/md_doc_naming.html)."""
+    if not isinstance(target, str):
+        text = f"expected a str such as 'host:443', not {type(target).__name__}."
+        raise ConfigurationError(text, field="target")
     if not target or target != target.strip():
         raise ConfigurationError(
             "it is empty or has blanks around it.", field="target", hint="Write 'host' or 'host:port'."

@@ -14,9 +14,6 @@ _NO_LOOP_YET = object()
 class LoopBound:
     """The event loop that an object belongs to, from its first use until it is closed.
 
-    Args:
-        name: What the errors call the object: `"channel"`.
-
     Attributes:
         open_on: The loop that first used the object; None once it is closed. Before its first use, and in a
             forked child, a bare `object()`, equal to no loop.
@@ -31,16 +28,10 @@ class LoopBound:
 
     @property
     def closed(self) -> bool:
-        """Whether `close()` was called."""
         return self.open_on is None
 
     def check(self) -> None:
-        """Raise unless the object is open and belongs to the running loop; the first loop to check owns it.
-
-        Raises:
-            ChannelClosedError: `close()` was called.
-            WrongEventLoopError: The object belongs to another loop, or no loop runs here.
-        """
+        """Raise unless the object is open and on the running loop; the first loop to check owns it."""
         try:
             running = get_running_loop()
             if running is self.open_on:
@@ -61,14 +52,13 @@ class LoopBound:
         self.open_on = running
 
     def close(self) -> None:
-        """Let every later `check()` raise `ChannelClosedError`."""
         self.open_on = None
 
     def lose_loop(self) -> None:
-        """Belong to no loop from now on, in a forked child; an object without one, or closed, stays as it is.
+        """Belong to no loop from now on; an object without one, or closed, stays as it is.
 
-        A child has neither the parent's connections nor its threads, yet may run a copy of its event loop: an
-        RPC awaited there would never end.
+        A forked child has neither the parent's connections nor its threads, yet may run a copy of its event
+        loop: an RPC awaited there would never end.
         """
         if self.open_on is not None and self.open_on is not _NO_LOOP_YET:
             self.open_on = object()

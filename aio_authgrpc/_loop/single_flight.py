@@ -19,10 +19,8 @@ class SingleFlight(Generic[T]):
 
     A waiter that is cancelled or out of time leaves alone; the run goes on. Leaving costs the same however
     many stay: `asyncio.shield` would search a list of all waiters at each departure. The task runs in an
-    empty context: the first caller's trace or identity must not leak into the outcome that all get.
-
-    Args:
-        run: Returns its outcome, failures included, as a value; it should not raise.
+    empty context: the first caller's trace or identity must not leak into the outcome that all get. `run`
+    returns its failures as well, and raises none.
     """
 
     def __init__(self, run: Callable[[], Coroutine[None, None, T]]) -> None:
@@ -32,16 +30,13 @@ class SingleFlight(Generic[T]):
 
     @property
     def running(self) -> bool:
-        """Whether a run is under way."""
         return self._task is not None
 
     @property
     def awaited(self) -> bool:
-        """Whether a caller waits for the outcome."""
         return bool(self._waiters)
 
     def start(self) -> None:
-        """Start a run unless one is under way. Never waits."""
         # Check and set without an await between them: on one loop this is the lock.
         if self._task is None:
             loop = asyncio.get_running_loop()
@@ -49,13 +44,7 @@ class SingleFlight(Generic[T]):
             self._task.add_done_callback(self._land)
 
     async def join(self) -> T:
-        """Wait for the outcome of the run that is under way, or of a new one.
-
-        Cancelling the caller removes it from the waiters and changes nothing else.
-
-        Raises:
-            FlightCancelledError: The run was cancelled.
-        """
+        """Wait for the outcome of the run that is under way, or of a new one."""
         self.start()
         waiter: asyncio.Future[asyncio.Task[T]] = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
@@ -76,7 +65,6 @@ class SingleFlight(Generic[T]):
         return task
 
     def _land(self, task: asyncio.Task[T]) -> None:
-        """Hand the task to all waiters, and make room for the next run."""
         if self._task is not task:
             return
         self._task = None

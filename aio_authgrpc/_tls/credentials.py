@@ -1,4 +1,4 @@
-"""`SslCredentials`: the TLS settings of a channel, as users give them."""
+"""The TLS settings of a channel, as users give them: `SslCredentials`, or grpc's own credentials."""
 
 from __future__ import annotations
 
@@ -7,18 +7,24 @@ from collections.abc import Generator
 from typing import Any, Self
 
 import grpc
+from google.auth.exceptions import ClientCertError
 
 from aio_authgrpc._checks.arguments import check_seconds, check_type
 from aio_authgrpc._checks.pickling import NotPickled
-from aio_authgrpc._tls.files import StrPath
-from aio_authgrpc._tls.settings import ClientCertificate, TlsSettings, TlsSource, use_mtls_endpoint
-from aio_authgrpc.errors import ConfigurationError
+from aio_authgrpc._tls.certificates import StrPath
+from aio_authgrpc._tls.settings import ClientCertificate, TlsSettings, TlsSource
+from aio_authgrpc.errors import ClientCertificateError, ConfigurationError
 
 # gRPC's own interval for certificates in files (https://github.com/grpc/proposal/blob/master/A29-xds-tls-security.md,
 # refresh_interval).
 _REFRESH_INTERVAL = 600.0
 # A command that asks hardware, or a user's function that asks a server, takes seconds at most.
 _TIMEOUT = 30.0
+# grpc has no public way to ask what its credentials are: the names of the core's types, and of the parts that
+# composite and xDS credentials hold, are all there is.
+_PARTS = ("_channel_credentials", "_fallback_credentials")
+# `grpc.compute_engine_channel_credentials()` is composite, too.
+_COMPOSITE = {"CompositeChannelCredentials", "ComputeEngineChannelCredentials"}
 
 
 class SslCredentials(NotPickled):
@@ -117,7 +123,12 @@ class SslCredentials(NotPickled):
             ConfigurationError: `load()` was not awaited yet.
             ClientCertificateError: The variable has another value.
         """
-        return use_mtls_endpoint(is_mtls=self.is_mtls)
+        is_mtls = self.is_mtls
+        mode = (os.environ.get("GOOGLE_API_USE_MTLS_ENDPOINT") or "auto").strip().lower()
+        if mode not in ("always", "never", "auto"):
+            cause = ClientCertError(f"{mode!r} is not one of always, never, auto.")
+            raise ClientCertificateError(str(cause), field="GOOGLE_API_USE_MTLS_ENDPOINT") from cause
+        return is_mtls if mode == "auto" else mode == "always"
 
     def _loaded(self) -> TlsSettings:
         if self._source.last is None:
@@ -139,11 +150,6 @@ def tls_source(credentials: SslCredentials) -> TlsSource:
 
 
 def check_client_certificate(field: str, given: object) -> None:
-    """Refuse what cannot be called.
-
-    Raises:
-        ConfigurationError: It is not a function.
-    """
     if given is not None and not callable(given):
         raise ConfigurationError(
             f"expected a function, not {type(given).__name__}.",
@@ -163,3 +169,41 @@ def _check_root_certificates(given: object) -> None:
         raise ConfigurationError(
             "a str is a path, and this is a certificate.", field=field, hint="Pass it as bytes."
         )
+
+
+def check_channel_credentials(given: object) -> None:
+    """Refuse what is not TLS for a channel whose token comes from `credentials=`."""
+    if not isinstance(given, grpc.ChannelCredentials):
+        raise ConfigurationError(
+            f"expected SslCredentials or grpc.ChannelCredentials, not {type(given).__name__}.",
+            field="ssl_credentials",
+            hint="For example SslCredentials(root_certificates=...).",
+        )
+    names = _core_names(given)
+    if "InsecureChannelCredentials" in names:
+        raise ConfigurationError(
+            "insecure channel credentials would send the token in the clear.",
+            field="ssl_credentials",
+            hint="Leave them out for TLS, or pass plaintext=True if that is what you want.",
+        )
+    if not _COMPOSITE.isdisjoint(names):
+        raise ConfigurationError(
+            "composite credentials would send their own token beside the channel's.",
+            field="ssl_credentials",
+            hint="Pass the channel credentials alone, and the identity as credentials=.",
+        )
+
+
+def is_local_credentials(credentials: object) -> bool:
+    """Return whether they connect to this machine alone."""
+    return "LocalChannelCredentials" in _core_names(credentials)
+
+
+def _core_names(credentials: object) -> set[str]:
+    core = getattr(credentials, "_credentials", credentials)
+    names = {type(core).__name__}
+    for part in _PARTS:
+        inner = getattr(core, part, None)
+        if inner is not None:
+            names |= _core_names(inner)
+    return names

@@ -3,8 +3,6 @@
 google-auth connects without a certificate where a configuration names a missing file, and waits for ever
 for a provider command. Here each is an error. google-auth's own look-up is private, and differs between
 the versions that this package supports.
-
-`DefaultCertificateLookup` blocks, so it runs in worker threads.
 """
 
 from __future__ import annotations
@@ -13,7 +11,11 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import Callable
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -21,9 +23,7 @@ from google.auth.exceptions import ClientCertError
 
 from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._loop.threads import run_in_thread
-from aio_authgrpc._tls.files import problem, read_file
-from aio_authgrpc._tls.pem import CertificatePair, check_whole, checked_pair
-from aio_authgrpc._tls.provider_command import ProviderCommand
+from aio_authgrpc._tls.certificates import CertificatePair, check_whole, checked_pair, problem, read_file
 from aio_authgrpc.errors import ClientCertificateError
 
 _USE_VARIABLES = ("GOOGLE_API_USE_CLIENT_CERTIFICATE", "CLOUDSDK_CONTEXT_AWARE_USE_CLIENT_CERTIFICATE")
@@ -34,6 +34,10 @@ _GKE_BUNDLE = Path("/var/run/secrets/workload-spiffe-credentials/x509.credential
 # Patterns are compiled at their first use, not at import.
 _CERTIFICATE = rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\r?\n?"
 _KEY = rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.+?-----END [A-Z ]*PRIVATE KEY-----\r?\n?"
+# Certificates and a key have some thousand bytes.
+_MAX_OUTPUT_BYTES = 1024 * 1024
+# A process that has ended left its output in the pipe: reading it takes milliseconds.
+_DRAIN_TIMEOUT = 1.0
 
 
 def use_client_certificates() -> bool | None:
@@ -42,15 +46,10 @@ def use_client_certificates() -> bool | None:
     return None if value is None else value.lower() == "true"
 
 
-async def default_certificate(timeout: float, *, files_only: bool = False) -> DefaultCertificate | None:
+async def default_certificate(timeout: float, *, files_only: bool) -> DefaultCertificate | None:
     """Look for the certificate in a worker thread. Cancelling it kills the provider command.
 
-    Args:
-        timeout: Seconds that it may take.
-        files_only: Do not run a device's provider command.
-
-    Raises:
-        ClientCertificateError: A certificate is there and cannot be used.
+    With `files_only` it runs no device's provider command.
     """
     lookup = DefaultCertificateLookup(files_only=files_only)
     try:
@@ -66,48 +65,32 @@ async def default_certificate(timeout: float, *, files_only: bool = False) -> De
 
 
 class DefaultCertificate(NotPickled):
-    """The certificate of this workload or device.
-
-    Attributes:
-        pair: The certificate chain and its key, PEM.
-        in_files: True for a workload's, which is cheap to read again; False for a device's, which a
-            command prints.
-    """
+    """The certificate of this workload, in files that are cheap to read again, or of a device."""
 
     def __init__(self, pair: CertificatePair, *, in_files: bool) -> None:
         self.pair = pair
         self.in_files = in_files
 
-    def __repr__(self) -> str:
-        return f"<DefaultCertificate, in files: {self.in_files}>"
-
 
 class DefaultCertificateLookup:
-    """One look-up, which another thread can cut off.
-
-    Args:
-        gke_bundle: The file with a GKE workload's certificate and key.
-        files_only: Do not run a device's provider command.
-        command: Runs the provider command.
-    """
+    """One look-up. It blocks in a worker thread until another cuts it off."""
 
     def __init__(
         self,
         *,
         gke_bundle: Path = _GKE_BUNDLE,
         files_only: bool = False,
-        command: ProviderCommand | None = None,
+        start: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen,
     ) -> None:
         self._gke_bundle = gke_bundle
         self._files_only = files_only
-        self._command = ProviderCommand() if command is None else command
+        self._start = start
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._cut_off = False
 
     def run(self) -> DefaultCertificate | None:
-        """Return the certificate; None if there is none, or the environment forbids it.
-
-        Raises:
-            ClientCertificateError: A certificate is there and cannot be used; the cause says why.
-        """
+        """Return the certificate; None if there is none, or the environment forbids it."""
         try:
             return self._find()
         except Exception as error:
@@ -118,8 +101,11 @@ class DefaultCertificateLookup:
             ) from error
 
     def cut_off(self) -> None:
-        """Kill the provider command if it runs, and never start it after this."""
-        self._command.cut_off()
+        """Kill the provider command if it runs, and never start it after this. Does not block."""
+        with self._lock:
+            self._cut_off = True
+            if self._process is not None:
+                _kill(self._process)
 
     def _find(self) -> DefaultCertificate | None:
         wanted = use_client_certificates()
@@ -127,14 +113,13 @@ class DefaultCertificateLookup:
             return None
         workload = self._workload(wanted=wanted is True)
         if workload is not None:
-            return DefaultCertificate(workload(), in_files=True)
+            return DefaultCertificate(workload, in_files=True)
         metadata = _expanded(_CONTEXT_AWARE_METADATA)
         if self._files_only or wanted is None or not _is_there(metadata, wanted=wanted):
             return None
         return DefaultCertificate(self._from_command(metadata), in_files=False)
 
-    def _workload(self, *, wanted: bool) -> Callable[[], CertificatePair] | None:
-        """Return a function that reads the workload's certificate; None if it has none."""
+    def _workload(self, *, wanted: bool) -> CertificatePair | None:
         named = next(filter(None, map(os.environ.get, _CONFIG_VARIABLES)), None)
         home = _gcloud_directory() / "certificate_config.json"
         config = _expanded(named) if named else home
@@ -144,19 +129,51 @@ class DefaultCertificateLookup:
                 workload = _workload_of(home)
             return workload
         if _is_there(self._gke_bundle, wanted=wanted) and self._gke_bundle.stat().st_size > 0:
-            return lambda: _pair_from(read_file(self._gke_bundle), str(self._gke_bundle))
+            return _pair_from(read_file(self._gke_bundle), str(self._gke_bundle))
         return None
 
     def _from_command(self, metadata: Path) -> CertificatePair:
         content = _json_object(metadata)
-        command: object = content.get("cert_provider_command")
+        command = content.get("cert_provider_command")
         words = cast("list[object]", command) if isinstance(command, list) else []
         if not words or not all(isinstance(word, str) for word in words):
             raise ClientCertError(f"{metadata} has no cert_provider_command that is a list of words.")
-        output = self._command.run(cast("list[str]", words))
+        output = self._run_command(cast("list[str]", words))
         if b"ENCRYPTED" in output or b"PASSPHRASE" in output:
             raise ClientCertError(f"the provider command of {metadata} returned an encrypted key.")
         return _pair_from(output, f"the output of the provider command of {metadata}")
+
+    def _run_command(self, command: Sequence[str]) -> bytes:
+        if self._cut_off:
+            raise ClientCertError("the look-up was cancelled.")
+        # Without the lock: starting a program may take as long as its file system does, and cut_off() is
+        # called on the loop. A session of its own, so that its children can be killed with it.
+        process = self._start(
+            command,
+            bufsize=0,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        output = bytearray()
+        # A daemon that the process leaves behind may hold the pipe open for ever.
+        reader = threading.Thread(
+            target=_read_output, args=(process, output), name="aio_authgrpc output", daemon=True
+        )
+        reader.start()
+        with self._lock:
+            self._process = process
+            if self._cut_off:
+                _kill(process)
+        process.wait()  # bounded by cut_off()
+        reader.join(_DRAIN_TIMEOUT)
+        text = bytes(output)
+        if len(text) > _MAX_OUTPUT_BYTES:
+            raise ClientCertError(f"the provider command printed more than {_MAX_OUTPUT_BYTES} bytes.")
+        if process.returncode != 0:
+            raise ClientCertError(f"the provider command ended with status {process.returncode}.")
+        return text
 
 
 def _gcloud_directory() -> Path:
@@ -170,10 +187,7 @@ def _gcloud_directory() -> Path:
 
 def _expanded(path: str) -> Path:
     """Expand `~`; without a home, as in some containers, the path stays as it is and names no file."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        return Path(path)
+    return Path(os.path.expanduser(Path(path)))  # noqa: PTH111 - the method raises where there is no home
 
 
 def _is_there(path: Path, *, wanted: bool) -> bool:
@@ -183,11 +197,9 @@ def _is_there(path: Path, *, wanted: bool) -> bool:
     """
     try:
         path.stat()
-    except PermissionError:
-        if wanted:
+    except OSError as error:
+        if wanted and isinstance(error, PermissionError):
             raise
-        return False
-    except OSError:
         return False
     return True
 
@@ -202,28 +214,43 @@ def _json_object(path: Path) -> dict[str, object]:
     return cast("dict[str, object]", content)
 
 
-def _workload_of(config: Path) -> Callable[[], CertificatePair] | None:
-    """Return a function that reads the workload's files; None if the configuration has no workload."""
+def _workload_of(config: Path) -> CertificatePair | None:
     configs = _json_object(config).get("cert_configs")
     if not isinstance(configs, dict):
         raise ClientCertError(f"{config} has no cert_configs.")
     kinds = cast("dict[str, object]", configs)
     if "workload" not in kinds:
         return None
-    paths: object = kinds["workload"]
+    paths = kinds["workload"]
     fields = cast("dict[str, object]", paths) if isinstance(paths, dict) else {}
     cert_path, key_path = fields.get("cert_path"), fields.get("key_path")
     if not (isinstance(cert_path, str) and cert_path and isinstance(key_path, str) and key_path):
         raise ClientCertError(f"{config} has a workload without cert_path or key_path.")
-    return lambda: checked_pair(
-        read_file(Path(cert_path)), read_file(Path(key_path)), cert_name=cert_path, key_name=key_path
-    )
+    return checked_pair(read_file(Path(cert_path)), read_file(Path(key_path)), cert_path, key_path)
 
 
 def _pair_from(text: bytes, name: str) -> CertificatePair:
-    """Return the certificates and the only key of a PEM text."""
     check_whole(text, name)
     chain, keys = b"".join(re.findall(_CERTIFICATE, text, re.DOTALL)), re.findall(_KEY, text, re.DOTALL)
     if not chain or len(keys) != 1:
         raise ClientCertError(f"{name} does not hold certificates and one private key as PEM.")
-    return checked_pair(chain, keys[0], cert_name=name, key_name=name)
+    return checked_pair(chain, keys[0], name, name)
+
+
+def _read_output(process: subprocess.Popen[bytes], output: bytearray) -> None:
+    assert process.stdout is not None
+    with process.stdout as pipe:  # closed by its only reader: the descriptor's number is reused at once
+        while len(output) <= _MAX_OUTPUT_BYTES and (chunk := pipe.read(65536)):
+            output += chunk
+    if len(output) > _MAX_OUTPUT_BYTES:
+        _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.returncode is not None:
+        return  # its number may be another process's by now
+    with suppress(ProcessLookupError, PermissionError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import cast
@@ -17,13 +16,18 @@ from google.auth.exceptions import ClientCertError
 from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
 from aio_authgrpc._loop.threads import run_in_thread
+from aio_authgrpc._tls.certificates import (
+    CertificatePair,
+    StrPath,
+    checked_pair,
+    problem,
+    root_certificates_pem,
+)
 from aio_authgrpc._tls.default_certificate import (
     DefaultCertificate,
     default_certificate,
     use_client_certificates,
 )
-from aio_authgrpc._tls.files import StrPath, problem, root_certificates_pem
-from aio_authgrpc._tls.pem import CertificatePair, checked_pair
 from aio_authgrpc.errors import ClientCertificateError, ConfigurationError
 
 _log = logging.getLogger("aio_authgrpc")
@@ -32,13 +36,8 @@ ClientCertificate = Callable[[], CertificatePair] | Callable[[], Awaitable[Certi
 """Returns the client's certificate chain and its key, both PEM; a plain or a coroutine function."""
 
 
-class TlsSettings(NotPickled):
-    """What a channel's TLS is made of; equal settings make equal connections.
-
-    Attributes:
-        root_certificates: The authorities that may certify the server, PEM; None means gRPC's default.
-        pair: The client's certificate chain and key, PEM; None where it has none.
-    """
+class TlsSettings(NotPickled):  # noqa: PLW1641 - compared, never a key
+    """What a channel's TLS is made of, as PEM; equal settings make equal connections."""
 
     # Not a dataclass: making one takes a millisecond of the package's import time.
     def __init__(self, *, root_certificates: bytes | None, pair: CertificatePair | None) -> None:
@@ -48,11 +47,7 @@ class TlsSettings(NotPickled):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TlsSettings) and vars(self) == vars(other)
 
-    def __hash__(self) -> int:
-        return hash((self.root_certificates, self.pair))
-
     def channel_credentials(self) -> grpc.ChannelCredentials:
-        """Return them as gRPC takes them."""
         chain, key = (None, None) if self.pair is None else self.pair
         return grpc.ssl_channel_credentials(
             root_certificates=self.root_certificates, private_key=key, certificate_chain=chain
@@ -60,14 +55,7 @@ class TlsSettings(NotPickled):
 
 
 class TlsSource:
-    """Reads TLS settings, once at a time for any number of callers.
-
-    Args:
-        root_certificates: A path, PEM bytes, or None.
-        client_certificate: None means the application default certificate, where there is one.
-        refresh_interval: Seconds after which a channel should read again; None means never.
-        timeout: Seconds that one reading may take.
-    """
+    """Reads TLS settings, once at a time for any number of callers; see `SslCredentials`."""
 
     def __init__(
         self,
@@ -93,15 +81,15 @@ class TlsSource:
     @property
     def refresh_interval(self) -> float | None:
         """Seconds to the next reading; None if that cannot return anything else. Known after the first."""
-        return self._refresh_interval if self._may_change() else None
+        if self._client_certificate is not None:
+            may_change = use_client_certificates() is not False
+        else:
+            may_change = self._default is not None and self._default.in_files
+        roots_in_file = not isinstance(self._root_certificates, bytes | None)
+        return self._refresh_interval if may_change or roots_in_file else None
 
     async def read(self) -> TlsSettings:
-        """Return what is there now, and keep it as `last`.
-
-        Raises:
-            ConfigurationError: The root certificates cannot be used.
-            ClientCertificateError: The client certificate cannot be used.
-        """
+        """Return what is there now, and keep it as `last`."""
         flight = self._flights.setdefault(asyncio.get_running_loop(), SingleFlight(self._run))
         try:
             outcome = await flight.join()
@@ -124,13 +112,6 @@ class TlsSource:
             return error
         return self.last
 
-    def _may_change(self) -> bool:
-        if self._root_certificates is not None and not isinstance(self._root_certificates, bytes):
-            return True
-        if self._client_certificate is not None:
-            return use_client_certificates() is not False
-        return self._default is not None and self._default.in_files
-
     async def _roots(self) -> bytes | None:
         if self._root_certificates is None:
             return None
@@ -152,51 +133,31 @@ class TlsSource:
         return await _called(self._client_certificate, self._timeout)
 
     async def _default_pair(self) -> CertificatePair | None:
+        known = self._default
         # A device's certificate is kept: running its command again may ask the user for something.
-        if self._default is not None and self._default.in_files:
-            self._default = await self._same_default()
-        elif not self._looked_up:
-            self._default = await default_certificate(self._timeout)
-            self._looked_up = True
+        if not self._looked_up or (known is not None and known.in_files):
+            found = await default_certificate(self._timeout, files_only=known is not None)
+            # The files may be in the middle of an update. A channel never drops the certificate it had.
+            if found is None and known is not None:
+                text = "the workload's certificate files have disappeared."
+                raise ClientCertificateError(text, field="client certificate")
+            self._default, self._looked_up = found, True
         return None if self._default is None else self._default.pair
-
-    async def _same_default(self) -> DefaultCertificate:
-        found = await default_certificate(self._timeout, files_only=True)
-        # The files may be in the middle of an update. A channel never drops the certificate it had.
-        if found is None:
-            text = "the workload's certificate files have disappeared."
-            raise ClientCertificateError(text, field="client certificate")
-        return found
-
-
-def use_mtls_endpoint(*, is_mtls: bool) -> bool:
-    """Return whether to call an API's mutual TLS endpoint, by `GOOGLE_API_USE_MTLS_ENDPOINT`.
-
-    Raises:
-        ClientCertificateError: The variable is none of "always", "never" and "auto".
-    """
-    mode = (os.environ.get("GOOGLE_API_USE_MTLS_ENDPOINT") or "auto").strip().lower()
-    if mode not in ("always", "never", "auto"):
-        cause = ClientCertError(f"{mode!r} is not one of always, never, auto.")
-        raise ClientCertificateError(str(cause), field="GOOGLE_API_USE_MTLS_ENDPOINT") from cause
-    return is_mtls if mode == "auto" else mode == "always"
 
 
 async def _called(function: ClientCertificate, timeout: float) -> CertificatePair:
-    """Return what a user's function returns, checked."""
     field = "client_certificate"
     budget, task = asyncio.timeout(timeout), asyncio.current_task()
     cancelled_before = 0 if task is None else task.cancelling()
     try:
         async with budget:
             chain, key = await _returned(function)
-        return await run_in_thread(partial(checked_pair, chain, key, cert_name="the returned certificate"))
-    except ClientCertificateError:
+        names = ("the returned certificate", "the private key")
+        return await run_in_thread(partial(checked_pair, chain, key, *names))
+    except (ClientCertificateError, KeyboardInterrupt, GeneratorExit):
         raise
     except ClientCertError as error:
         raise ClientCertificateError(problem(error), field=field) from error
-    except (KeyboardInterrupt, GeneratorExit):
-        raise
     except BaseException as error:  # sys.exit() in a user's function must not end the application's loop
         if task is not None and task.cancelling() > cancelled_before:
             raise  # the reading was cancelled; a CancelledError of the function's own is a failure

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Self, TypedDict
+from functools import partial
+from typing import Self
 
 from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._loop.clock import Clock, SystemClock
 from aio_authgrpc._loop.ownership import LoopBound
-from aio_authgrpc._tokens.event_bus import EventBus, EventStream
-from aio_authgrpc._tokens.events import CallReplayed, EventCallback, StaleServed, TokenRejected
-from aio_authgrpc._tokens.freshness import CachedToken, TokenState
-from aio_authgrpc._tokens.refresh import Refresher
-from aio_authgrpc._tokens.refresh_tasks import RefreshTasks
+from aio_authgrpc._tokens.events import (
+    CallReplayed,
+    EventBus,
+    EventCallback,
+    EventStream,
+    StaleServed,
+    TokenRejected,
+)
+from aio_authgrpc._tokens.freshness import CachedToken, TokenState, TokenStatus
+from aio_authgrpc._tokens.refresh import Refresher, RefreshTasks
 from aio_authgrpc._tokens.source import LoadableTokenSource, TokenSource, check_source
-from aio_authgrpc._tokens.status import TokenStatus, status_of
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import AuthRpcError
-
-
-class Limits(TypedDict):
-    attempts: int
-    refresh_timeout: float
-    close_timeout: float
 
 
 class TokenCache:
@@ -92,7 +91,14 @@ class TokenCache:
         self._tasks = RefreshTasks(self._refresh, clock=self._clock, close_timeout=close_timeout)
         self._entry: CachedToken | None = None
         self._loop = LoopBound("channel")
-        self._limits = Limits(attempts=attempts, refresh_timeout=refresh_timeout, close_timeout=close_timeout)
+        self._another = partial(
+            TokenCache,
+            request=self._http,
+            attempts=attempts,
+            refresh_timeout=refresh_timeout,
+            close_timeout=close_timeout,
+            clock=self._clock,
+        )
 
     @property
     def closed(self) -> bool:
@@ -109,8 +115,7 @@ class TokenCache:
 
         An `audience` of None stands for this cache's. The caller closes the new cache, before this one.
         """
-        audience = self._audience if audience is None else audience
-        return TokenCache(source, audience=audience, request=self._http, clock=self._clock, **self._limits)
+        return self._another(source, audience=self._audience if audience is None else audience)
 
     async def load(self) -> None:
         """Let the source read its files, so that a mistake in them shows before the first RPC, and start.
@@ -147,15 +152,12 @@ class TokenCache:
             return entry.token
         state = entry.look(now, self._clock.monotonic())
         if state is TokenState.STALE:
-            self._refresh_behind(entry)
+            if self._refresher.next_attempt_in() <= 0:
+                self._tasks.flight.start()
+            if self._events.wanted and not entry.stale_was_said:
+                entry.stale_was_said = True
+                self._events.emit(StaleServed(at=now, expires_at=entry.token.expires_at))
         return None if state is TokenState.EXPIRED else entry.token
-
-    def _refresh_behind(self, entry: CachedToken) -> None:
-        if self._refresher.next_attempt_in() <= 0:
-            self._tasks.start()
-        if self._events.wanted and not entry.stale_was_said:
-            entry.stale_was_said = True
-            self._events.emit(StaleServed(at=self._clock.time(), expires_at=entry.token.expires_at))
 
     async def get(self, *, timeout: float | None = None) -> Token:
         """Return a usable token, waiting for the refresh if there is none.
@@ -171,8 +173,7 @@ class TokenCache:
             ChannelClosedError, WrongEventLoopError: See `check_usable`.
         """
         self.start()
-        token = self.current()
-        if token is not None:
+        if (token := self.current()) is not None:
             return token
         self._refresher.check_backoff()
         try:
@@ -182,7 +183,6 @@ class TokenCache:
             raise
 
     async def _refresh(self) -> Token | AuthRpcError:
-        """Fetch one token and keep it; the body of the flight. A failure is returned, not raised."""
         outcome = await self._refresher.fetch()
         # From here on without an await: a listener of the events finds the cache as the refresh leaves it.
         if isinstance(outcome, AuthRpcError):
@@ -215,9 +215,8 @@ class TokenCache:
             self._entry = None
         if self._events.wanted and not entry.refusal_was_said:
             entry.refusal_was_said = True
-            self._events.emit(
-                TokenRejected(at=self._clock.time(), taken_back=taken_back, challenge=redacted(challenge))
-            )
+            now = self._clock.time()
+            self._events.emit(TokenRejected(at=now, taken_back=taken_back, challenge=redacted(challenge)))
         return taken_back
 
     def subscribe(self, callback: EventCallback) -> Callable[[], None]:
@@ -240,7 +239,7 @@ class TokenCache:
 
     def status(self) -> TokenStatus:
         """Return what the cache knows now. Changes nothing and starts nothing."""
-        return status_of(self._entry, self._refresher, self._clock)
+        return self._refresher.status(self._entry)
 
     async def aclose(self) -> None:
         """Cancel the refresh, wake all waiting callers with `ChannelClosedError`, and close what is owned.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import enum
 import sys
 
+from aio_authgrpc._checks.values import FrozenValue
 from aio_authgrpc._loop.clock import Clock
 from aio_authgrpc._tokens.token import Token
+from aio_authgrpc.errors import AuthRpcError
 
 # Seconds. Google's clients refresh 3 min 45 s ahead: the metadata server hands out the old token until 4 min
 # before its end. A token that lives for less than 19 min is refreshed after four fifths of its life.
@@ -40,13 +42,28 @@ class TokenState(enum.Enum):
     """The token is no longer served, or there is none: callers wait for a new one."""
 
 
+class TokenStatus(FrozenValue):
+    """What a `TokenCache` knows at one moment, without a secret. Instants are seconds since the epoch.
+
+    Attributes:
+        state: Fresh, stale or expired; expired as well where there is no token.
+        expires_at: When the token expires; None without a token, or for one that never does.
+        generation: How many tokens the cache has fetched so far.
+        last_error: Why the last refresh failed; None after one that succeeded.
+        next_attempt_at: The wall time before which no refresh is tried; None if one may start at once.
+    """
+
+    state: TokenState
+    expires_at: float | None
+    generation: int
+    last_error: AuthRpcError | None
+    next_attempt_at: float | None
+
+
 def limits(*, now: float, expires_at: float | None, jitter: float) -> tuple[float, float]:
     """Return the wall times at which a token fetched now becomes stale, and expired.
 
-    Args:
-        now: Wall time of the fetch.
-        expires_at: When the token ends; None for never.
-        jitter: From 0.0 to 1.0: the part of the jitter's share by which it becomes stale later.
+    A `jitter` of 1.0 makes it stale later by the whole of the jitter's share, 0.0 by nothing.
     """
     if expires_at is None:
         return sys.float_info.max, sys.float_info.max
@@ -73,34 +90,11 @@ class CachedToken:
     Its age is the larger of the ages by the two clocks. The monotonic clock stands still while the machine is
     suspended, and the wall clock may be set back.
 
-    Args:
-        token: The token.
-        clock: Dates the fetch: now.
-        jitter: See `limits`.
-
     Attributes:
-        token: The token.
-        fetched_at: The monotonic time of the fetch.
-        stale_at: The wall time from which it is stale.
-        expired_at: The wall time from which it is not served.
-        sure_from: The wall time of the last look at both clocks.
-        sure_until: The wall time, after `sure_from`, until which it is fresh by that look.
-        stale_was_said: Whether `StaleServed` was emitted for it.
-        refusal_was_said: Whether `TokenRejected` was emitted for it.
+        fetched_at: Monotonic time; all other instants are wall time.
+        sure_from, sure_until: Where the token is fresh by the last look at both clocks.
+        stale_was_said, refusal_was_said: Whether `StaleServed`, and `TokenRejected`, were emitted for it.
     """
-
-    __slots__ = (
-        "_ahead",
-        "_believed_for",
-        "expired_at",
-        "fetched_at",
-        "refusal_was_said",
-        "stale_at",
-        "stale_was_said",
-        "sure_from",
-        "sure_until",
-        "token",
-    )
 
     def __init__(self, token: Token, *, clock: Clock, jitter: float) -> None:
         now = clock.time()
@@ -116,7 +110,6 @@ class CachedToken:
         self.stale_was_said = self.refusal_was_said = False
 
     def state(self, now: float, monotonic: float) -> TokenState:
-        """Return how good the token is, at a wall time and a monotonic time of the same moment."""
         oldest = max(now, monotonic + self._ahead)
         if oldest < self.stale_at:
             return TokenState.FRESH
@@ -130,19 +123,15 @@ class CachedToken:
         return state
 
     def stale_in(self, now: float, monotonic: float) -> float:
-        """Return the seconds until it is stale; negative where it is."""
         return self.stale_at - max(now, monotonic + self._ahead)
 
     def expired_in(self, now: float, monotonic: float) -> float:
-        """Return the seconds for which it is still served; negative where it has expired."""
         return self.expired_at - max(now, monotonic + self._ahead)
 
     def refusal_is_meant(self, monotonic: float, challenge: str) -> bool:
         """Return whether a server that refused the token would refuse a new one as well.
 
-        Args:
-            monotonic: The monotonic time of the refusal.
-            challenge: The server's `www-authenticate`: a token of insufficient scope is good (RFC 6750, 3.1).
+        A token of insufficient scope is good (RFC 6750, section 3.1).
         """
         is_young = monotonic - self.fetched_at < _REFUSAL_IS_MEANT_BELOW_AGE
         return is_young or "insufficient_scope" in challenge

@@ -1,26 +1,35 @@
-"""How a token is fetched: attempts with pauses, within a budget; and a back-off after a failure."""
+"""How a token is fetched: attempts with pauses, a back-off after a failure, and the tasks that do it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 
 from aio_authgrpc._checks.arguments import check_count, check_seconds
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._http.token_errors import token_error
 from aio_authgrpc._loop.clock import Clock
-from aio_authgrpc._tokens.event_bus import EventBus
-from aio_authgrpc._tokens.events import RefreshFailed, RefreshStarted, RefreshSucceeded
-from aio_authgrpc._tokens.freshness import CachedToken, backoff_window, pause_window
+from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
+from aio_authgrpc._tokens.events import EventBus, RefreshFailed, RefreshStarted, RefreshSucceeded
+from aio_authgrpc._tokens.freshness import CachedToken, TokenState, TokenStatus, backoff_window, pause_window
 from aio_authgrpc._tokens.source import TokenRequest, TokenSource
 from aio_authgrpc._tokens.token import Token
-from aio_authgrpc.errors import AuthRpcError, ConfigurationError, TokenUnavailableError
+from aio_authgrpc.errors import (
+    AuthRpcError,
+    ConfigurationError,
+    TokenDeadlineExceededError,
+    TokenUnavailableError,
+)
 
 _log = logging.getLogger("aio_authgrpc")
 
 # A longer pause becomes the back-off: callers wait out a pause, and the back-off fails them at once.
 _LONGEST_PAUSE = 5.0
+# Seconds. The timer looks at the clock this often at least: a machine that was suspended notices in a minute.
+_LONGEST_SLEEP = 60.0
 
 
 class Refresher:
@@ -28,23 +37,6 @@ class Refresher:
 
     A refresh is one `fetch()` and then, without an `await` between them, `record_success()` or
     `record_failure()`: a listener of the events finds the cache as the refresh has left it.
-
-    Args:
-        source: The source of the tokens.
-        audience: The audience that the source is told.
-        http: The HTTP transport that the source is given.
-        attempts: How often one refresh asks the source, at most.
-        refresh_timeout: Seconds that one refresh may take in all.
-        clock: Wall and monotonic time.
-        rng: Randomness of the jitter, the pauses and the back-off.
-        events: Is told the start and the outcome of each refresh.
-
-    Attributes:
-        generation: How many tokens were fetched so far.
-        last_error: The failure of the last refresh; None if it succeeded, or before the first one.
-
-    Raises:
-        ConfigurationError: `attempts` or `refresh_timeout` is not a positive number.
     """
 
     def __init__(
@@ -87,29 +79,28 @@ class Refresher:
         stale_in = 0.0 if served is None else served.stale_in(self._clock.time(), self._clock.monotonic())
         return max(stale_in, self.next_attempt_in())
 
-    def check_backoff(self) -> None:
-        """Raise a copy of the last failure until the back-off ends.
+    def status(self, entry: CachedToken | None) -> TokenStatus:
+        now, wait = self._clock.time(), self.next_attempt_in()
+        return TokenStatus(
+            state=TokenState.EXPIRED if entry is None else entry.state(now, self._clock.monotonic()),
+            expires_at=None if entry is None else entry.token.expires_at,
+            generation=self.generation,
+            last_error=self.last_error,
+            next_attempt_at=now + wait if self.last_error is not None and wait > 0 else None,
+        )
 
-        Raises:
-            AuthRpcError: The last refresh failed, and none may start yet.
-        """
+    def check_backoff(self) -> None:
+        """Raise a copy of the last failure until the back-off ends."""
         if self.last_error is not None and self.next_attempt_in() > 0:
             raise self.last_error.copy()
 
     def token_request(self) -> TokenRequest:
-        """Return what the source is told now."""
         return TokenRequest(
             http=self._http, audience=self._audience, time=self._clock.time(), unwanted=self._unwanted
         )
 
     async def fetch(self) -> CachedToken | AuthRpcError:
-        """Ask the source for a token, again after failures that are worth it.
-
-        Cancelling it cancels the source's fetch.
-
-        Returns:
-            The token, or the failure as the error that callers get. Neither is recorded yet.
-        """
+        """Return a token, or the failure as the error that callers get. Neither is recorded yet."""
         self._started_at, self._asked = self._clock.monotonic(), 0
         self._events.emit(RefreshStarted(at=self._clock.time()))
         budget = asyncio.timeout(self._refresh_timeout)
@@ -160,7 +151,6 @@ class Refresher:
         return fetched
 
     def record_success(self, fetched: CachedToken) -> None:
-        """Note the token that `fetch` returned, for the next refresh to replace, and end the back-off."""
         if self.last_error is not None:
             _log.info("The token refresh works again after %d failed refreshes.", self._failures)
         self._unwanted = fetched.token
@@ -177,12 +167,7 @@ class Refresher:
         )
 
     def record_failure(self, error: AuthRpcError, *, served: CachedToken | None) -> None:
-        """Note the error that `fetch` returned, and begin the back-off.
-
-        Args:
-            error: The failure.
-            served: The token that is in use, if there is one: the back-off ends with it.
-        """
+        """Begin the back-off, which ends with the token that is still `served`."""
         self._failures += 1
         now, delay = self._clock.monotonic(), self._backoff_after(error, served)
         self.last_error, self._next_attempt_at = error, now + delay
@@ -199,7 +184,6 @@ class Refresher:
         )
 
     def forget_token(self) -> None:
-        """Let go of the last token, which `token_request` names as the one to replace."""
         self._unwanted = None
 
     def _backoff_after(self, error: AuthRpcError, served: CachedToken | None) -> float:
@@ -210,6 +194,66 @@ class Refresher:
             # then fail calls without need: the first call after that end may ask.
             delay = min(delay, served_for)
         return max(delay, _retry_after(error) or 0.0)
+
+
+class RefreshTasks:
+    """One refresh at a time for all waiting callers, and the timer of `keep_warm`.
+
+    `refresh` returns its failure rather than raising it.
+    """
+
+    def __init__(
+        self,
+        refresh: Callable[[], Coroutine[None, None, Token | AuthRpcError]],
+        *,
+        clock: Clock,
+        close_timeout: float,
+    ) -> None:
+        check_seconds("close_timeout", close_timeout)
+        self.flight = SingleFlight(refresh)
+        self._clock = clock
+        self._close_timeout = close_timeout
+        self._timer: asyncio.Task[None] | None = None
+
+    def start_timer(self, due_in: Callable[[], float]) -> None:
+        """Refresh from now on whenever `due_in()` seconds are over. Calling it again does nothing."""
+        # Check and set without an await between them.
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.create_task(self._refresh_when_due(due_in), name="aio_authgrpc keep_warm")
+
+    async def _refresh_when_due(self, due_in: Callable[[], float]) -> None:
+        while True:
+            seconds = due_in()
+            if seconds > 0:
+                await self._clock.sleep(min(seconds, _LONGEST_SLEEP))
+                continue
+            with suppress(FlightCancelledError):
+                await self.flight.join()
+
+    async def join(self, timeout: float | None) -> Token:
+        """Wait for the refresh under way, or a new one; see `TokenCache.get`."""
+        try:
+            async with asyncio.timeout(timeout):
+                outcome = await self.flight.join()
+        except TimeoutError:  # of this scope: a refresh returns its failures
+            raise TokenDeadlineExceededError(
+                f"The call's time ran out: for {timeout:.3g} s it waited for an access token.",
+                hint="The token endpoint is slow; the refresh goes on and later calls will use it.",
+            ) from None
+        except FlightCancelledError:
+            raise TokenUnavailableError("The token refresh was cancelled from outside.") from None
+        if isinstance(outcome, AuthRpcError):
+            raise outcome.copy()
+        return outcome
+
+    async def aclose(self) -> None:
+        """Cancel the timer and the refresh, wake all waiting callers, and wait `close_timeout` at most."""
+        if self._timer is not None:
+            self._timer.cancel()
+        ending = {task for task in (self._timer, self.flight.cancel()) if task is not None}
+        if ending:
+            await asyncio.wait(ending, timeout=self._close_timeout)
 
 
 def _retry_after(error: AuthRpcError) -> float | None:

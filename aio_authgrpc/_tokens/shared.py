@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import NamedTuple
 
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc._tokens.source import TokenSource, cache_key, load
 
-
-class _Key(NamedTuple):
-    """What the channels that share a cache have in common. The entry keeps alive what the ids stand for."""
-
-    loop: int
-    owner: int
-    audience: str
-    request: int | None
-    keep_warm: bool
+# Loop, owner of the tokens and HTTP transport by `id`: a user's object may have an equality of its own.
+_Key = tuple[int, int, str, int | None, bool]
 
 
 class _SharedCache:
-    """A cache with the number of its leases. It keeps its loop alive: another loop must not get its id."""
+    """A cache with the number of its leases. It keeps alive what the ids of its key stand for."""
 
     def __init__(self, key: _Key, loop: asyncio.AbstractEventLoop, owner: object, cache: TokenCache) -> None:
         self.key = key
@@ -38,11 +30,7 @@ if hasattr(os, "register_at_fork"):  # the parent's caches belong to no loop of 
 
 
 class CacheLease:
-    """One channel's use of a shared cache. The channel gives it back when it closes.
-
-    Attributes:
-        cache: The cache. It stays open until its last lease is given back.
-    """
+    """One channel's use of a shared cache, which stays open until its last lease is given back."""
 
     def __init__(self, shared: _SharedCache) -> None:
         self.cache = shared.cache
@@ -50,17 +38,15 @@ class CacheLease:
         shared.leases += 1
 
     async def give_back(self) -> None:
-        """Close the cache if this was its last lease. Calling it again does nothing."""
         # Check and set without an await between them.
         shared, self._shared = self._shared, None
         if shared is None:
             return
         shared.leases -= 1
-        if shared.leases:
-            return
-        if _open.get(shared.key) is shared:
-            del _open[shared.key]
-        await shared.cache.aclose()
+        if not shared.leases:
+            if _open.get(shared.key) is shared:
+                del _open[shared.key]
+            await shared.cache.aclose()
 
 
 async def lease_cache(
@@ -70,22 +56,13 @@ async def lease_cache(
 
     Channels on one loop share a cache where `cache_key` of their sources, `request` and `keep_warm` are the
     same. Cancelling it, or failing, leaves nothing behind.
-
-    Args:
-        source: Where the tokens come from.
-        audience: The audience of the tokens.
-        request: The HTTP transport, which stays the caller's; None lets the cache make its own.
-        keep_warm: See `TokenCache`.
-
-    Raises:
-        ConfigurationError, TokenUnavailableError: The source cannot be used.
     """
     # Only a loaded source knows its key: Application Default Credentials may be of any type.
     await load(source, audience, request)
     # From here on without an await: check and set.
     loop, tokens = asyncio.get_running_loop(), cache_key(source, audience)
     requested = None if request is None else id(request)
-    key = _Key(id(loop), id(tokens.owner), tokens.audience, requested, keep_warm)
+    key: _Key = (id(loop), id(tokens.owner), tokens.audience, requested, keep_warm)
     for closed in [known for known, shared in _open.items() if shared.loop.is_closed()]:
         del _open[closed]  # its loop has ended: it can no longer be closed
     shared = _open.get(key)

@@ -95,11 +95,7 @@ class KeyedTokenSource(TokenSource, Protocol):
 
 
 def check_source(source: object) -> None:
-    """Check that an argument `source` is a token source.
-
-    Raises:
-        ConfigurationError: It has no method `fetch`.
-    """
+    """Refuse an argument `source` without a method `fetch`."""
     if not isinstance(source, TokenSource):
         raise ConfigurationError(
             f"expected a TokenSource, not {type(source).__name__}.",
@@ -109,23 +105,12 @@ def check_source(source: object) -> None:
 
 
 def cache_key(source: TokenSource, audience: str) -> CacheKey:
-    """Return the key of a source's tokens: the source's own, or the source itself and the audience."""
+    """Return the source's own key, or one of the source itself and the audience."""
     return source.cache_key(audience) if isinstance(source, KeyedTokenSource) else CacheKey(source, audience)
 
 
 def header_of(source: TokenSource, header: str | None) -> str | None:
-    """Return the metadata key that a source's tokens go to, in lower case.
-
-    Args:
-        source: Its attribute `header`, where it has one, is the key.
-        header: The key that the user named; None if none was named.
-
-    Returns:
-        The key, or None where neither the source nor the user names one.
-
-    Raises:
-        ConfigurationError: The key cannot carry text, or the user named another one than the source.
-    """
+    """Return the metadata key for a source's tokens: its own, or `header`, or None without either."""
     own: str | None = getattr(source, "header", None)
     fixed = None if own is None else checked_header(own)
     named = None if header is None else checked_header(header)
@@ -139,16 +124,7 @@ def header_of(source: TokenSource, header: str | None) -> str | None:
 
 
 async def load(source: TokenSource, audience: str, request: AiohttpRequest | None) -> None:
-    """Let a source read its files, so that a mistake in them shows before the first RPC.
-
-    Args:
-        source: One without `load` has nothing to read.
-        audience: The audience of its tokens.
-        request: The HTTP transport; None makes one that is closed again.
-
-    Raises:
-        ConfigurationError, TokenUnavailableError: The source cannot be used.
-    """
+    """Let a source read its files, where it has any. A `request` of None makes one that is closed again."""
     if not isinstance(source, LoadableTokenSource):
         return
     http = AiohttpRequest() if request is None else request

@@ -360,7 +360,8 @@ async def test_a_request_that_was_handed_in_stays_open(echo_server: EchoServer, 
 async def test_a_forgotten_plugin_speaks_up() -> None:
     """If it was used: it may hold connections to a token endpoint."""
     forgotten = [AuthMetadataPlugin(static_token("abc"))]
-    # From a thread, as by gRPC. One that has ended: a pool's would hold the plugin for a moment longer.
+    # From a thread, as by gRPC. One that has ended: a worker of an executor holds the arguments of its last
+    # call until some time after the result is there.
     thread = threading.Thread(target=metadata_of, args=(forgotten[0],))
     thread.start()
     await asyncio.to_thread(thread.join)

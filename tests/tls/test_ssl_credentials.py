@@ -18,7 +18,6 @@ from google.auth.exceptions import MutualTLSChannelError
 
 from aio_authgrpc import ConfigurationError, SslCredentials, connect, secure_authorized_channel, static_token
 from aio_authgrpc._tls.default_certificate import DefaultCertificateLookup
-from aio_authgrpc._tls.provider_command import ProviderCommand
 from aio_authgrpc.errors import ClientCertificateError
 from aio_authgrpc.testing import EchoServer, EchoStub
 
@@ -526,7 +525,7 @@ def test_a_look_up_is_cut_off_while_its_command_starts(device: Callable[..., Pat
     """The loop, which does it, does not wait for the start; the command is killed when it has come."""
     device(sys.executable, "-c", "import time; time.sleep(60)")
     start, failures = SlowStart(), list[str]()
-    lookup = DefaultCertificateLookup(command=ProviderCommand(start))
+    lookup = DefaultCertificateLookup(start=start)
 
     def run() -> None:
         with pytest.raises(ClientCertificateError) as caught:

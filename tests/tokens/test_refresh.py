@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aio_authgrpc import AiohttpRequest, AuthRpcError, ConfigurationError, Token, TokenRequest
-from aio_authgrpc._tokens.event_bus import EventBus
+from aio_authgrpc._tokens.events import EventBus
 from aio_authgrpc._tokens.freshness import CachedToken
 from aio_authgrpc._tokens.refresh import Refresher
 from aio_authgrpc.errors import TokenRefusedError, TokenUnavailableError

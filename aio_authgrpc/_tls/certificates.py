@@ -1,0 +1,200 @@
+"""Certificates and keys: read from files, decrypted, and checked against each other.
+
+Everything here blocks (files, cryptography's import, decrypting), so it runs in worker threads.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from google.auth.exceptions import ClientCertError
+
+from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc.errors import ClientCertificateError, ConfigurationError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+    from cryptography.x509 import Certificate
+
+StrPath = str | os.PathLike[str]
+
+CertificatePair = tuple[bytes, bytes]
+"""A certificate chain, the leaf first, and its private key, both PEM."""
+
+# A chain has a few thousand bytes. A device or a pipe named by mistake may never end.
+_MAX_FILE_BYTES = 1024 * 1024
+# A system's authorities have some 250 000 bytes, and organizations add their own.
+_MAX_ROOTS_BYTES = 16 * 1024 * 1024
+# Patterns are compiled at their first use, not at import.
+_MARKER = rb"-----(BEGIN|END) ([^-\n]*)-----"
+_MARKER_BEGUN = rb"-----(?:BEGIN|END)\b"
+_KEY_BEGUN = rb"-----BEGIN [A-Z ]*PRIVATE KEY-----"
+
+
+def client_certificate_files(
+    cert_path: StrPath, key_path: StrPath | None = None, *, passphrase: str | bytes | None = None
+) -> Callable[[], CertificatePair]:
+    """Take the client's certificate from files, for mutual TLS: `SslCredentials(client_certificate=...)`.
+
+    The files are read when a channel is opened, and again after each `refresh_interval`. google-auth's
+    `client_cert_callback=` takes the function, too, and reads the files once.
+
+    Args:
+        cert_path: The certificate chain, PEM, the client's own certificate first.
+        key_path: Its private key, PEM; None means that the key is in `cert_path`, too.
+        passphrase: Opens the key if it is encrypted.
+
+    Returns:
+        A function that reads the files and returns the chain and the decrypted key. It raises
+        `ClientCertificateError`, which names the file.
+
+    Raises:
+        ConfigurationError: An argument has the wrong type.
+    """
+    check_type("cert_path", cert_path, str, os.PathLike)
+    check_type("key_path", key_path, str, os.PathLike, type(None))
+    check_type("passphrase", passphrase, str, bytes, type(None))
+    password = passphrase.encode() if isinstance(passphrase, str) else passphrase
+    return _CertificateFiles(Path(cert_path), Path(cert_path if key_path is None else key_path), password)
+
+
+class _CertificateFiles(NotPickled):
+    """Reads two files; the passphrase is not in the `repr`."""
+
+    def __init__(self, cert_path: Path, key_path: Path, passphrase: bytes | None) -> None:
+        self._paths = (cert_path, key_path)
+        self._passphrase = passphrase
+        # The files' contents, and their pair.
+        self._last: tuple[CertificatePair, CertificatePair] | None = None
+
+    def __call__(self) -> CertificatePair:
+        cert_path, key_path = self._paths
+        try:
+            read = (read_file(cert_path), read_file(key_path))
+            last = self._last
+            if last is not None and last[0] == read:
+                return last[1]  # decrypting a key holds the GIL, and so the loop, for up to 0.3 s
+            made = checked_pair(*read, str(cert_path), str(key_path), passphrase=self._passphrase)
+        except (ClientCertError, OSError) as error:
+            raise ClientCertificateError(problem(error), field="client_certificate") from error
+        self._last = (read, made)
+        return made
+
+    def __repr__(self) -> str:
+        return f"client_certificate_files({', '.join(repr(str(path)) for path in self._paths)})"
+
+
+def problem(error: Exception) -> str:
+    """Say what is wrong with a file or a pair, without a secret."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename} cannot be read ({error.strerror})."
+    return f"{error.args[0] if error.args else type(error).__name__}"
+
+
+def read_file(path: Path, *, limit: int = _MAX_FILE_BYTES) -> bytes:
+    """Return the content of a regular file that is not empty and has no more than `limit` bytes."""
+    if "\0" in str(path):
+        raise ClientCertError(f"{str(path)!r} is not a path.")
+    if not path.is_file() and path.exists():
+        raise ClientCertError(f"{path} is not a regular file.")
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ClientCertError(f"{path} is larger than {limit // 1024 // 1024} MiB.")
+    if not data.strip():
+        raise ClientCertError(f"{path} is empty.")
+    return data
+
+
+def root_certificates_pem(given: StrPath | bytes) -> bytes:
+    """Return certificate authorities as PEM, from a file if it is a path."""
+    name = "the passed PEM" if isinstance(given, bytes) else str(Path(given))
+    try:
+        pem = given if isinstance(given, bytes) else read_file(Path(given), limit=_MAX_ROOTS_BYTES)
+        check_whole(pem, name)
+        # OpenSSL reads what gRPC's BoringSSL reads. Text between certificates may be in any encoding.
+        text = pem.decode("ascii", errors="ignore")
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except ssl.SSLError as error:
+        raise ConfigurationError(f"{name} holds no certificate as PEM.", field="root_certificates") from error
+    except (OSError, ClientCertError, ValueError) as error:
+        raise ConfigurationError(problem(error), field="root_certificates") from error
+    return pem
+
+
+def check_whole(pem: bytes, name: str) -> None:
+    """Refuse PEM that ends within a block: parsers would ignore the rest of a half-written file."""
+    markers: list[tuple[bytes, bytes]] = re.findall(_MARKER, pem)
+    begins, ends = markers[::2], markers[1::2]
+    paired = [(b"END", label) for _, label in begins] == ends and all(word == b"BEGIN" for word, _ in begins)
+    last_line = pem.rstrip().rpartition(b"\n")[2]
+    cut_off = last_line != b"" and b"-----BEGIN ".startswith(last_line)
+    if not paired or cut_off or len(markers) != len(re.findall(_MARKER_BEGUN, pem)):
+        raise ClientCertError(f"{name} holds part of a PEM block: it may be half written.")
+
+
+def checked_pair(
+    chain: bytes, key: bytes, cert_name: str, key_name: str, *, passphrase: bytes | None = None
+) -> CertificatePair:
+    """Return a chain and its decrypted key, checked against each other: gRPC names no mistake in them."""
+    try:
+        from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - 25 ms, in a worker thread
+        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - see above
+
+        certificate = _load_chain(chain, cert_name)[0]
+        private_key = _load_key(key, passphrase, key_name)
+        encoding = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        try:
+            public_key = certificate.public_key().public_bytes(*encoding)
+        except UnsupportedAlgorithm:
+            return chain, key  # newer than cryptography; gRPC may support it
+        if private_key.public_key().public_bytes(*encoding) != public_key:
+            beside = "the certificate beside it" if cert_name == key_name else cert_name
+            raise ClientCertError(f"{key_name} is not the key of {beside}.")
+        if passphrase is None:
+            return chain, key
+        return chain, private_key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    except ClientCertError:
+        raise
+    except Exception as error:  # cryptography raises many kinds for odd certificates and keys
+        text = f"{cert_name} or {key_name} cannot be used: {type(error).__name__}."
+        raise ClientCertError(text) from error
+
+
+def _load_chain(chain: bytes, name: str) -> list[Certificate]:
+    from cryptography.x509 import load_pem_x509_certificates  # noqa: PLC0415 - see checked_pair
+
+    check_whole(chain, name)
+    try:
+        return load_pem_x509_certificates(chain)
+    except Exception as error:
+        there = b"CERTIFICATE-----" in chain
+        held = "a certificate that cannot be read" if there else "no certificate as PEM"
+        raise ClientCertError(f"{name} holds {held}.") from error
+
+
+def _load_key(key: bytes, passphrase: bytes | None, name: str) -> PrivateKeyTypes:
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - see checked_pair
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
+
+    if len(re.findall(_KEY_BEGUN, key)) > 1:
+        raise ClientCertError(f"{name} holds more than one private key.")
+    if passphrase is not None and b"ENCRYPTED" not in key:
+        passphrase = None  # cryptography refuses a passphrase for a key that is not encrypted
+    try:
+        # Checking an RSA key's primes holds the GIL, and so the loop, for 27 ms.
+        return load_pem_private_key(key, passphrase, unsafe_skip_rsa_key_validation=True)
+    except TypeError as error:  # cryptography's way to ask for a password
+        text = f"{name} is encrypted: pass client_certificate_files(..., passphrase=...)."
+        raise ClientCertError(text) from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        reason = "the passphrase does not open it" if passphrase else "it holds no private key as PEM"
+        raise ClientCertError(f"{name} cannot be used: {reason}.") from error
