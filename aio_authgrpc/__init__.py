@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aio_authgrpc._calls.call_credentials import AuthMetadataPlugin as AuthMetadataPlugin
     from aio_authgrpc._calls.channel import AuthorizedChannel as AuthorizedChannel
     from aio_authgrpc._calls.identity import identity as identity
+    from aio_authgrpc._client.arguments import ConnectArguments as ConnectArguments
     from aio_authgrpc._client.google_auth import OpeningChannel as OpeningChannel
     from aio_authgrpc._client.google_auth import insecure_authorized_channel as insecure_authorized_channel
     from aio_authgrpc._client.google_auth import secure_authorized_channel as secure_authorized_channel
@@ -59,6 +60,7 @@ _MODULES = {
     "AuthRpcError": "errors",
     "AuthorizedChannel": "_calls.channel",
     "ConfigurationError": "errors",
+    "ConnectArguments": "_client.arguments",
     "Connection": "_client.connect",
     "OpeningChannel": "_client.google_auth",
     "SslCredentials": "_tls.credentials",

@@ -32,6 +32,9 @@ class UnaryResponseCall(AuthorizedCall):
                 self._settle(call)
                 if self._call is call:
                     raise explained(error)  # noqa: B904 - mostly the error itself, else it has its cause
+            except asyncio.CancelledError:
+                self._cancel_with(call)
+                raise
 
 
 class StreamResponseCall(AuthorizedCall):
@@ -84,8 +87,11 @@ class StreamResponseCall(AuthorizedCall):
             except grpc.aio.AioRpcError as error:
                 self._end_reading(call)
                 if self._call is call:
-                    raise explained(error)  # noqa: B904 - as above
+                    raise explained(error)  # noqa: B904 - mostly the error itself, else it has its cause
                 refused, refusal = call, error
+            except asyncio.CancelledError:
+                self._cancel_with(call)
+                raise
             finally:
                 self._end_reading(call)
 
@@ -107,7 +113,10 @@ class StreamResponseCall(AuthorizedCall):
             except grpc.aio.AioRpcError as error:
                 self._end_reading(call)
                 if self._call is call:
-                    raise explained(error)  # noqa: B904 - as above
+                    raise explained(error)  # noqa: B904 - mostly the error itself, else it has its cause
+            except asyncio.CancelledError:
+                self._cancel_with(call)
+                raise
             finally:
                 self._end_reading(call)
 
@@ -115,7 +124,7 @@ class StreamResponseCall(AuthorizedCall):
 class StreamRequestCall(AuthorizedCall):
     """A call whose requests are written. It is made only where the token has to be waited for."""
 
-    _is_its_request = False
+    _ends_with_connection_wait = False
     _may_replay = False
 
     def _check_style(self) -> None:

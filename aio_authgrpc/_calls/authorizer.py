@@ -69,7 +69,8 @@ class Authorizer:
             return last
         if any(key == self.header for key, _ in token.metadata):
             raise TokenRefusedError(
-                f"The token's own metadata holds {self.header!r}, the key that the token itself goes to."
+                f"The token's own metadata holds {self.header!r}, the key that the token itself goes to.",
+                hint="Leave it out of Token(metadata=...).",
             )
         # The channel's fixed metadata overrides what the credential brings along.
         fixed = {key for key, _ in self.metadata}

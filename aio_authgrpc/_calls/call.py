@@ -22,7 +22,7 @@ import grpc.aio
 
 from aio_authgrpc._calls.authorizer import Authorization, Authorizer, CallerMetadata
 from aio_authgrpc._calls.call_status import challenge_of, final_code, status_of
-from aio_authgrpc._calls.connection import Connection, wait_until_ready
+from aio_authgrpc._calls.connection import ReplaceableConnection, wait_until_ready
 from aio_authgrpc._calls.open_calls import OpenCalls
 from aio_authgrpc.errors import AuthRpcError
 
@@ -46,6 +46,8 @@ class Method(Protocol):
     open_calls: OpenCalls
     """The calls of the channel."""
 
+    def connection_to_wait_for(self) -> ReplaceableConnection | None: ...
+
 
 class AuthorizedCall(grpc.aio.Call):
     """A call of `method` that starts a real one once it has a token, and `connection` where one is given.
@@ -61,7 +63,7 @@ class AuthorizedCall(grpc.aio.Call):
     _decision: asyncio.Future[None] | None = None  # made by questions that wait for `_settle`
     _callbacks: tuple[DoneCallback, ...] = ()
     _may_replay = True  # whether the request can be sent a second time
-    _is_its_request = True  # one request: waiting until it is sent stands for the call
+    _ends_with_connection_wait = True  # with one request, as in grpc.aio
     # Kept here, because an intercepted call of grpc.aio does not know its own.
     _deadline: float | None = None
 
@@ -72,7 +74,7 @@ class AuthorizedCall(grpc.aio.Call):
         arguments: CallArguments,
         timeout: float | None,
         metadata: CallerMetadata,
-        connection: Connection | None = None,
+        connection: ReplaceableConnection | None = None,
     ) -> None:
         self._method = method
         self._authorizer = authorizer
@@ -88,7 +90,7 @@ class AuthorizedCall(grpc.aio.Call):
 
     # From waiting to started
 
-    def _wait(self, connection: Connection | None = None) -> None:
+    def _wait(self, connection: ReplaceableConnection | None) -> None:
         self._method.open_calls.waiting.add(self)
         starting = self._start_when_ready(connection)
         self.waiting_task = asyncio.create_task(starting, name="aio_authgrpc waiting call")
@@ -100,7 +102,7 @@ class AuthorizedCall(grpc.aio.Call):
         if task.cancelled():
             self._end_without_call(asyncio.CancelledError())
 
-    async def _start_when_ready(self, connection: Connection | None) -> None:
+    async def _start_when_ready(self, connection: ReplaceableConnection | None) -> None:
         try:
             if connection is not None:
                 await wait_until_ready(connection, self.time_remaining())
@@ -168,7 +170,7 @@ class AuthorizedCall(grpc.aio.Call):
                 self._may_replay = False
                 self._refused, self._call = call, None
                 self._authorizer.say_replayed()
-                self._wait()
+                self._wait(self._method.connection_to_wait_for() if self._arguments[1] else None)
                 self._tell_decision()
                 return
         self._finish()
@@ -204,12 +206,19 @@ class AuthorizedCall(grpc.aio.Call):
     # grpc.aio.Call
 
     def cancel(self) -> bool:
+        self._may_replay = False
         if self._call is not None:
             return bool(self._call.cancel())
         if self._end is not None:
             return False
         self.abandon(asyncio.CancelledError())
         return True
+
+    def _cancel_with(self, call: Any) -> None:
+        """End the call whose real call a cancelled task was awaiting: a refused one is not sent again."""
+        self._may_replay = False
+        if self._call is not call:
+            self.cancel()
 
     def cancelled(self) -> bool:
         if self._call is not None:
@@ -218,7 +227,7 @@ class AuthorizedCall(grpc.aio.Call):
 
     def done(self) -> bool:
         """See `grpc.aio.Call.done`; a call that is, or may be, sent again is not done."""
-        return self._finished
+        return self._finished or self.cancelled()
 
     def time_remaining(self) -> float | None:
         """See `grpc.aio.Call.time_remaining`; it counts from when the stub was called."""
@@ -252,7 +261,7 @@ class AuthorizedCall(grpc.aio.Call):
         try:
             await self._ask(lambda call: call.wait_for_connection(), _raise)
         except asyncio.CancelledError:
-            if self._is_its_request:
+            if self._ends_with_connection_wait:
                 self.cancel()
             raise
 

@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.authorizer import Authorizer
-from aio_authgrpc._calls.connection import Connection
+from aio_authgrpc._calls.connection import ReplaceableConnection
 from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
 from aio_authgrpc._calls.multi_callables import (
     AuthorizedMethod,
@@ -23,7 +23,8 @@ from aio_authgrpc._calls.open_calls import OpenCalls
 from aio_authgrpc._channels.layer import ChannelLayer
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._tokens.cache import TokenCache
-from aio_authgrpc._tokens.metadata import Metadata, checked_header, fixed_metadata
+from aio_authgrpc._tokens.metadata import Metadata, fixed_metadata
+from aio_authgrpc._tokens.source import header_of, other_headers_of
 
 # The answer is there already, unless the connection comes up in this very moment.
 _FAILURE_TIMEOUT = 1.0
@@ -45,7 +46,7 @@ class AuthorizedChannel(ChannelLayer):
     Args:
         channel: The channel that carries the RPCs. It is closed with this one.
         auth: Where the tokens are.
-        header: The metadata key that they go to.
+        header: The metadata key that they go to; the source's own, or `authorization`, if None.
         metadata: What else every RPC carries.
         audience: For whom the tokens of other identities are (see `identity`); that of `auth` if None.
         close_auth: What closing the channel awaits last, such as `auth.aclose`. None leaves `auth` open:
@@ -63,7 +64,7 @@ class AuthorizedChannel(ChannelLayer):
         channel: grpc.aio.Channel,
         auth: TokenCache,
         *,
-        header: str = "authorization",
+        header: str | None = None,
         metadata: Metadata = (),
         audience: str | None = None,
         close_auth: Callable[[], Awaitable[None]] | None = None,
@@ -71,12 +72,12 @@ class AuthorizedChannel(ChannelLayer):
     ) -> None:
         self._closed = True  # until it is complete, so that __del__ has nothing to say
         super().__init__(channel)
-        header = checked_header(header)
-        fixed = fixed_metadata(header, None, None, metadata)
         auth.check_usable()
+        header = header_of(auth.source, header) or "authorization"
+        other_headers = other_headers_of(auth.source)
+        fixed = fixed_metadata({header, *other_headers}, None, None, metadata)
         self._auth = auth
         self._close_auth = close_auth
-        other_headers: frozenset[str] = getattr(auth.source, "other_headers", frozenset())
         # What a caller may not send beside it: the tokens' headers, and that of an API key.
         reserved = {header, *other_headers, *(_API_KEY_HEADERS & {key for key, _ in fixed})}
         self._authorizer = Authorizer(auth, header=header, metadata=fixed, reserved=frozenset(reserved))
@@ -86,7 +87,7 @@ class AuthorizedChannel(ChannelLayer):
         self._open_calls = OpenCalls()
         # A rotating channel alone can be another one by the time that it is ready.
         rotates = isinstance(channel, RotatingChannel)
-        self._connection = cast("Connection", channel) if rotates else None
+        self._connection = cast("ReplaceableConnection", channel) if rotates else None
         self._closed = False
 
     @property
@@ -107,7 +108,7 @@ class AuthorizedChannel(ChannelLayer):
         if self.get_state() is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
             return None
         channel: Any = self._channel
-        call = channel.unary_unary("/aio_authgrpc.Connection/Failure")
+        call = channel.unary_unary("/aio_authgrpc.ReplaceableConnection/Failure")
         try:
             await call(b"", timeout=_FAILURE_TIMEOUT)
         except grpc.aio.AioRpcError as error:

@@ -10,15 +10,15 @@ import grpc
 from aio_authgrpc.errors import TokenDeadlineExceededError
 
 
-class Connection(Protocol):
-    """A connection that calls can be kept from until it is there."""
+class ReplaceableConnection(Protocol):
+    """A connection that may be another one by the time that it is ready."""
 
     def get_state(self) -> grpc.ChannelConnectivity: ...
 
     async def wait_until_ready(self) -> None: ...
 
 
-async def wait_until_ready(connection: Connection, seconds: float | None) -> None:
+async def wait_until_ready(connection: ReplaceableConnection, seconds: float | None) -> None:
     """Wait for a connection that may be replaced; gRPC would bind the call to the one of this moment.
 
     Raises:

@@ -22,24 +22,22 @@ current_identities: ContextVar[tuple[Identity, ...]] = ContextVar("aio_authgrpc 
 class Identity(NotPickled):
     """What `identity()` returns: a context manager, which may be entered again, and in any task.
 
-    Two are equal that put the tokens of the same source (or google-auth credential) under the same header.
+    Two are equal that put the same tokens (see `CacheKey`) under the same header.
 
     Attributes:
         sources: Where its tokens come from, by metadata key; the key None stands for the channel's.
     """
 
-    __slots__ = ("_hash", "_owners", "sources")
+    __slots__ = ("_hash", "cache_keys", "sources")
 
     def __init__(self, sources: Iterable[tuple[str | None, TokenSource]]) -> None:
         self.sources: dict[str | None, TokenSource] = dict(sources)
-        # Each source keeps its owner alive, so that no other object gets its id.
-        self._owners = tuple(
-            (header, id(cache_key(source, "").owner)) for header, source in self.sources.items()
-        )
-        self._hash = hash(self._owners)  # once: each call inside of the block looks its tokens up by it
+        self.cache_keys = {header: cache_key(source, "") for header, source in self.sources.items()}
+        # Once: each call inside of the block looks its tokens up by it.
+        self._hash = hash(tuple(self.cache_keys.items()))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Identity) and self._owners == other._owners
+        return isinstance(other, Identity) and self.cache_keys == other.cache_keys
 
     def __hash__(self) -> int:
         return self._hash

@@ -13,7 +13,7 @@ from aio_authgrpc._calls.authorizer import Authorizer, Tokens
 from aio_authgrpc._calls.identity import Identity
 from aio_authgrpc._calls.several_tokens import SeveralTokens
 from aio_authgrpc._sources.static import AnonymousTokenSource
-from aio_authgrpc._tokens.source import TokenSource, cache_key
+from aio_authgrpc._tokens.source import CacheKey, TokenSource
 
 if TYPE_CHECKING:
     from aio_authgrpc._tokens.cache import TokenCache
@@ -47,8 +47,7 @@ class IdentityAuthorizers:
         self._own_headers = {own.header, *other_headers}
         self._made: OrderedDict[tuple[Identity, ...], _Made] = OrderedDict()
         self._newest: _Made | None = None  # the last of them: it need not be moved
-        # By the id of what owns the tokens, which the cache keeps alive: a source need not be hashable.
-        self._caches: dict[int, _Used] = {}
+        self._caches: dict[CacheKey, _Used] = {}
         # Kept by the calls that wait on them, not by the channel.
         self._leaving: WeakSet[TokenCache] = WeakSet()
 
@@ -63,21 +62,19 @@ class IdentityAuthorizers:
                 self._made.move_to_end(identities)
                 self._newest = known
             return known.authorizer
-        sources = self._sources_of(identities)
-        self._warn_in_the_clear(sources.values())
-        made = self._make(sources)
-        self._made[identities] = self._newest = made
-        if len(self._made) > _MOST_IDENTITIES:
-            self._forget(self._made.popitem(last=False)[1])
-        return made.authorizer
-
-    def _sources_of(self, identities: tuple[Identity, ...]) -> dict[str, TokenSource]:
-        """Return whose tokens go to which header; the innermost identity counts."""
+        # By header: whose tokens go to it, the innermost identity counts.
         sources: dict[str, TokenSource] = {}
+        keys: dict[str, CacheKey] = {}
         for identity in identities:
             for header, source in identity.sources.items():
                 sources[header or self._usual_header] = source
-        return sources
+                keys[header or self._usual_header] = identity.cache_keys[header]
+        self._warn_in_the_clear(sources.values())
+        made = self._make(sources, keys)
+        self._made[identities] = self._newest = made
+        while max(len(self._made), len(self._caches)) > _MOST_IDENTITIES and len(self._made) > 1:
+            self._forget(self._made.popitem(last=False)[1])
+        return made.authorizer
 
     def _warn_in_the_clear(self, sources: Iterable[TokenSource]) -> None:
         if self._in_the_clear is None or all(isinstance(source, AnonymousTokenSource) for source in sources):
@@ -86,9 +83,8 @@ class IdentityAuthorizers:
         warnings.warn(text, UserWarning, stacklevel=4)  # at the call of the stub
         self._in_the_clear = None  # not reached where the warning is an error: then each such call is one
 
-    def _make(self, sources: Mapping[str, TokenSource]) -> _Made:
-        owners = {header: self._cache_of(source) for header, source in sources.items()}
-        caches = {header: self._caches[owner].cache for header, owner in owners.items()}
+    def _make(self, sources: Mapping[str, TokenSource], keys: Mapping[str, CacheKey]) -> _Made:
+        caches = {header: self._cache_of(source, keys[header]) for header, source in sources.items()}
         own = self._own
         tokens: Tokens
         if caches.keys() >= self._own_headers:
@@ -104,22 +100,21 @@ class IdentityAuthorizers:
             metadata=tuple(pair for pair in own.metadata if pair[0] not in sources),
             reserved=own.reserved | sources.keys(),
         )
-        return _Made(authorizer, tuple(owners.values()))
+        return _Made(authorizer, tuple(keys.values()))
 
-    def _cache_of(self, source: TokenSource) -> int:
-        """Return the key of a source's cache, which is made if there is none, and count the user."""
-        owner = id(cache_key(source, "").owner)
-        if owner not in self._caches:
-            self._caches[owner] = _Used(self._cache.of_another(source, audience=self._audience))
-        self._caches[owner].users += 1
-        return owner
+    def _cache_of(self, source: TokenSource, key: CacheKey) -> TokenCache:
+        """Return a source's cache, which is made if there is none, and count the user."""
+        if key not in self._caches:
+            self._caches[key] = _Used(self._cache.of_another(source, audience=self._audience))
+        self._caches[key].users += 1
+        return self._caches[key].cache
 
     def _forget(self, made: _Made) -> None:
-        for owner in made.owners:
-            used = self._caches[owner]
+        for key in made.keys:
+            used = self._caches[key]
             used.users -= 1
             if not used.users:
-                self._leaving.add(self._caches.pop(owner).cache)
+                self._leaving.add(self._caches.pop(key).cache)
 
     async def aclose(self) -> None:
         """Close the caches of other identities; the channel's own belongs to the channel's opener."""
@@ -135,7 +130,7 @@ class _Made(NamedTuple):
     """An authorizer, and the keys of the caches that it uses."""
 
     authorizer: Authorizer
-    owners: tuple[int, ...]
+    keys: tuple[CacheKey, ...]
 
 
 class _Used:

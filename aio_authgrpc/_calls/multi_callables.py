@@ -14,7 +14,7 @@ from aio_authgrpc._calls.arities import StreamStreamCall, StreamUnaryCall, Unary
 from aio_authgrpc._calls.authorizer import Authorizer, CallMetadata
 from aio_authgrpc._calls.call import AuthorizedCall
 from aio_authgrpc._calls.call_status import challenge_of, final_code
-from aio_authgrpc._calls.connection import Connection
+from aio_authgrpc._calls.connection import ReplaceableConnection
 from aio_authgrpc._calls.identity import current_identities
 from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
 from aio_authgrpc._calls.open_calls import OpenCalls
@@ -36,7 +36,7 @@ class AuthorizedMethod:
         open_calls: OpenCalls,
         authorizer: Authorizer,
         identities: IdentityAuthorizers,
-        connection: Connection | None,
+        connection: ReplaceableConnection | None,
     ) -> None:
         self.inner = inner
         self.open_calls = open_calls
@@ -44,7 +44,7 @@ class AuthorizedMethod:
         self._identities = identities
         self._connection = connection
 
-    def _connection_to_wait_for(self) -> Connection | None:
+    def connection_to_wait_for(self) -> ReplaceableConnection | None:
         connection = self._connection
         if connection is None or connection.get_state() is grpc.ChannelConnectivity.READY:
             return None
@@ -78,7 +78,7 @@ class RequestMethod(AuthorizedMethod):
         if credentials is not None:
             _refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
-        connection = self._connection_to_wait_for() if wait_for_ready else None
+        connection = self.connection_to_wait_for() if wait_for_ready else None
         arguments = (request, wait_for_ready, compression)
         call = self.call_class(self, authorizer, arguments, timeout, own, connection)
         open_calls.held.add(ref(call, open_calls.let_go))
@@ -108,7 +108,7 @@ class RequestStreamMethod(AuthorizedMethod):
         if credentials is not None:
             _refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
-        connection = self._connection_to_wait_for() if wait_for_ready else None
+        connection = self.connection_to_wait_for() if wait_for_ready else None
         authorization = authorizer.current() if connection is None else None
         if authorization is None:
             arguments = (request_iterator, wait_for_ready, compression)

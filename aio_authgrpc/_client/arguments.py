@@ -19,7 +19,7 @@ from aio_authgrpc._sources.static import AnonymousTokenSource
 from aio_authgrpc._tls.credentials import SslCredentials, check_channel_credentials, is_local_credentials
 from aio_authgrpc._tokens.events import EventCallback
 from aio_authgrpc._tokens.metadata import Metadata, fixed_metadata
-from aio_authgrpc._tokens.source import TokenSource, header_of
+from aio_authgrpc._tokens.source import TokenSource, header_of, other_headers_of
 from aio_authgrpc.errors import ConfigurationError, TlsArgumentsError
 
 T = TypeVar("T")
@@ -82,7 +82,9 @@ class ChannelSettings(NotPickled):
         self.keep_warm = _of("keep_warm", given.get("keep_warm", False), bool)
         self.on_event = given.get("on_event")
         if self.on_event is not None and not callable(self.on_event):
-            raise ConfigurationError("expected a function.", field="on_event")
+            raise ConfigurationError(
+                "expected a function.", field="on_event", hint="It is called with each TokenEvent."
+            )
         in_the_clear = self.plaintext and not self.target.is_local
         sends_secret = not isinstance(self.source, AnonymousTokenSource) or any(
             key in _SECRET for key, _ in self.metadata
@@ -103,8 +105,9 @@ class ChannelSettings(NotPickled):
         self.source: TokenSource = as_token_source(credentials)
         self.audience: str = self.target.audience if audience is None else audience
         self.header: str = header_of(self.source, given.get("header")) or "authorization"
+        headers = {self.header, *other_headers_of(self.source)}
         self.metadata: Metadata = fixed_metadata(
-            self.header, api_key, quota_project_id, given.get("metadata", ())
+            headers, api_key, quota_project_id, given.get("metadata", ())
         )
 
     def _check_transport(self, given: ConnectArguments) -> None:
@@ -131,7 +134,11 @@ class ChannelSettings(NotPickled):
         interceptors = given.get("interceptors")
         listed = as_list(() if interceptors is None else interceptors)
         if listed is None or not all(isinstance(item, grpc.aio.ClientInterceptor) for item in listed):
-            raise ConfigurationError("expected a list of grpc.aio client interceptors.", field="interceptors")
+            raise ConfigurationError(
+                "expected a list of grpc.aio client interceptors.",
+                field="interceptors",
+                hint="Subclass grpc.aio.UnaryUnaryClientInterceptor, or its kin.",
+            )
         self.interceptors: list[grpc.aio.ClientInterceptor] = listed
         self.pool_size = given.get("pool_size", 1)
         check_count("pool_size", self.pool_size)

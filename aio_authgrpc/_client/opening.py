@@ -60,7 +60,7 @@ async def _channel_below(settings: ChannelSettings) -> grpc.aio.Channel:
     if isinstance(given, grpc.ChannelCredentials):
         return _connections(settings, given)
     source = tls_source(SslCredentials() if given is None else given)
-    tls = await source.read()
+    tls = await source.on_opening()
 
     def make(tls: TlsSettings) -> grpc.aio.Channel:
         return _connections(settings, tls.channel_credentials())

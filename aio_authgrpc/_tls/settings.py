@@ -72,7 +72,7 @@ class TlsSource:
         self._timeout = timeout
         self._default: DefaultCertificate | None = None
         self._looked_up = False
-        self._forbidden = False
+        self._has_warned = False
         # By loop, because a task and its waiters belong to one.
         self._flights: WeakKeyDictionary[
             asyncio.AbstractEventLoop, SingleFlight[TlsSettings | ConfigurationError]
@@ -87,6 +87,10 @@ class TlsSource:
             may_change = self._default is not None and self._default.in_files
         roots_in_file = not isinstance(self._root_certificates, bytes | None)
         return self._refresh_interval if may_change or roots_in_file else None
+
+    async def on_opening(self) -> TlsSettings:
+        """Return what a channel is opened with: read anew, unless it was read and is never read again."""
+        return await self.read() if self.last is None or self._refresh_interval is not None else self.last
 
     async def read(self) -> TlsSettings:
         """Return what is there now, and keep it as `last`."""
@@ -126,9 +130,9 @@ class TlsSource:
         if self._client_certificate is None:
             return await self._default_pair()
         if use_client_certificates() is False:
-            if not self._forbidden:
+            if not self._has_warned:
                 _log.warning("GOOGLE_API_USE_CLIENT_CERTIFICATE forbids client_certificate; it is not used.")
-            self._forbidden = True
+            self._has_warned = True
             return None
         return await _called(self._client_certificate, self._timeout)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TypeGuard
 
 from aio_authgrpc._checks.arguments import check_type, checked_pairs
@@ -30,12 +30,12 @@ def checked_header(header: str, field: str = "header") -> str:
 
 
 def fixed_metadata(
-    header: str,
+    headers: Container[str],
     api_key: str | None,
     quota_project_id: str | None,
     metadata: Sequence[tuple[str, str]] | Mapping[str, str],
 ) -> Metadata:
-    """Return the metadata that every RPC of a channel carries beside the token, which goes to `header`."""
+    """Return the metadata that every RPC of a channel carries beside its tokens, which go to `headers`."""
     given = checked_pairs("metadata", metadata, "{'x-team': 'blue'}")
     entries = [("metadata", checked_header(key, "metadata"), value) for key, value in given]
     if api_key is not None:
@@ -45,8 +45,14 @@ def fixed_metadata(
     fixed: list[tuple[str, str]] = []
     for argument, key, value in entries:
         if not value or not is_metadata_text(value):
-            raise ConfigurationError(f"the value of {key!r} is not printable ASCII text.", field=argument)
-        if key == header:
-            raise ConfigurationError(f"the token itself goes to {key!r}.", field=argument)
+            raise ConfigurationError(
+                f"the value of {key!r} is not printable ASCII text.",
+                field=argument,
+                hint="Encode it, for example with base64.",
+            )
+        if key in headers:
+            raise ConfigurationError(
+                f"the token itself goes to {key!r}.", field=argument, hint="Leave one of the two out."
+            )
         fixed.append((key, value))
     return tuple(fixed)

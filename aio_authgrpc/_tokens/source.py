@@ -71,10 +71,10 @@ class LoadableTokenSource(TokenSource, Protocol):
 
 
 class CacheKey(FrozenValue):
-    """Identifies tokens: where the keys of two sources have equal fields, their channels share one cache.
+    """Identifies tokens: sources with equal keys share one cache. Equal means the same owner, and audience.
 
     Attributes:
-        owner: The object that the tokens depend on, such as google-auth's credential; compared by identity.
+        owner: The object that the tokens depend on, such as google-auth's credential.
         audience: The audience that `fetch` is asked for; "" where the tokens are the same for every audience.
     """
 
@@ -84,13 +84,25 @@ class CacheKey(FrozenValue):
     def __init__(self, owner: object, audience: str) -> None:
         super().__init__(owner=owner, audience=audience)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CacheKey):
+            return False
+        return other.owner is self.owner and other.audience == self.audience
+
+    def __hash__(self) -> int:
+        return hash((id(self.owner), self.audience))
+
 
 @runtime_checkable
 class KeyedTokenSource(TokenSource, Protocol):
     """A source that says for which audiences, and with which other sources, it shares its tokens."""
 
     def cache_key(self, audience: str) -> CacheKey:
-        """Return the key of the tokens for `audience`. Called after `load`."""
+        """Return the key of the tokens for `audience`.
+
+        A channel asks after `load`. `identity()` asks before: a source that does not know its key until then
+        returns `CacheKey(self, audience)`.
+        """
         ...
 
 
@@ -121,6 +133,11 @@ def header_of(source: TokenSource, header: str | None) -> str | None:
             hint="Leave header= out, or name the header where the credentials are made.",
         )
     return named if fixed is None else fixed
+
+
+def other_headers_of(source: TokenSource) -> frozenset[str]:
+    """Return the metadata keys that tokens of a source go to besides its header."""
+    return getattr(source, "other_headers", frozenset())
 
 
 async def load(source: TokenSource, audience: str, request: AiohttpRequest | None) -> None:

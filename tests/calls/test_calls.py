@@ -16,6 +16,7 @@ from aio_authgrpc.errors import (
     TokenRefusedError,
     TokenUnavailableError,
 )
+from aio_authgrpc.events import TokenEvent, TokenRejected
 from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock
 from aio_authgrpc.tokens import TokenCache
 
@@ -817,3 +818,41 @@ async def test_metadata_of_another_shape_is_refused(stub: EchoStub, metadata: An
     """At the call, with what to write."""
     with pytest.raises(ConfigurationError, match="pairs of a key and a value"):
         stub.UnaryUnary(b"x", metadata=metadata)
+
+
+async def test_a_refused_call_whose_caller_is_cancelled_is_not_sent_again(
+    replayable: Any, stub: EchoStub, warm: TokenCache, fake_clock: FakeClock, echo_server: EchoServer
+) -> None:
+    """The caller was told that it is cancelled: the method must not run after that."""
+    fake_clock.advance(10)
+    echo_server.refuse(times=1)
+    call = replayable.begin(stub)
+    caller = asyncio.create_task(replayable.finish(call))
+    # In the moment between the refusal and the caller's next step.
+
+    def cancel_the_caller(event: TokenEvent) -> None:
+        if isinstance(event, TokenRejected):
+            caller.cancel()
+
+    stop = warm.subscribe(cancel_the_caller)
+    await asyncio.wait({caller})
+    stop()
+    assert caller.cancelled()
+    assert call.done()
+    await warm.get()
+    assert len(echo_server.calls) == 1
+
+
+async def test_a_stream_that_is_cancelled_when_it_is_refused_is_not_sent_again(
+    stub: EchoStub, warm: TokenCache, fake_clock: FakeClock, echo_server: EchoServer
+) -> None:
+    """While a reader is active, it would decide to."""
+    fake_clock.advance(10)
+    echo_server.refuse(times=1)
+    call: Any = stub.UnaryStream(b"x")
+    reader = asyncio.create_task(call.read())
+    call._call.add_done_callback(lambda _: call.cancel())
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await reader
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert len(echo_server.calls) == 1

@@ -20,6 +20,8 @@ from aio_authgrpc import (
     AiohttpRequest,
     AuthorizedChannel,
     ConfigurationError,
+    api_key,
+    connect,
     insecure_authorized_channel,
     secure_authorized_channel,
     static_token,
@@ -480,3 +482,54 @@ async def test_an_object_with_an_async_call_is_a_certificate_callback() -> None:
     async with EchoServer(mutual_tls=True) as server:
         async with secure_authorized_channel(TOKEN, None, server.target, client_cert_callback=Callback()):
             pass
+
+
+class PassOn(grpc.aio.UnaryUnaryClientInterceptor):
+    """Changes nothing."""
+
+    async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        return await continuation(details, request)
+
+
+async def test_a_call_behind_an_interceptor_that_is_cancelled_is_done(echo_server: EchoServer) -> None:
+    """At once, as it is cancelled at once."""
+    async with connect(
+        echo_server.target,
+        EchoStub,
+        credentials=static_token("a-token"),
+        ssl_credentials=echo_server.ssl_credentials,
+        interceptors=[PassOn()],
+    ) as stub:
+        call: Any = stub.UnaryUnary(b"x")
+        await asyncio.sleep(0)
+        assert call.cancel()
+        assert call.cancelled()
+        assert call.done()
+
+
+async def test_a_channel_sends_a_key_under_the_keys_own_header(echo_server: EchoServer) -> None:
+    """Also where it is made of its parts; another header is refused."""
+    inner = grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials)
+    async with TokenCache(api_key("k1")) as cache, AuthorizedChannel(inner, cache) as channel:
+        await EchoStub(channel).UnaryUnary(b"x")
+        with pytest.raises(ConfigurationError, match="x-api-key"):
+            AuthorizedChannel(inner, cache, header="authorization")
+    assert echo_server.calls[0].values("x-api-key") == ("k1",)
+    assert echo_server.calls[0].values("authorization") == ()
+
+
+@pytest.mark.parametrize(
+    ("headers", "more", "field"),
+    [
+        (("proxy-authorization", "authorization"), {"metadata": {"authorization": "x"}}, "metadata"),
+        (("authorization", "x-api-key"), {"api_key": "k2"}, "api_key"),
+    ],
+)
+def test_fixed_metadata_may_not_stand_in_for_a_second_token(
+    headers: tuple[str, str], more: dict[str, Any], field: str
+) -> None:
+    """It would be sent in its place, in silence."""
+    several = {header: static_token("t") for header in headers}
+    with pytest.raises(ConfigurationError, match="the token itself goes to") as caught:
+        connect("host", EchoStub, credentials=several, **more)
+    assert caught.value.field == field

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import pickle
 import weakref
 from typing import Any
@@ -15,6 +16,7 @@ from aio_authgrpc import (
     AuthorizedChannel,
     ConfigurationError,
     Token,
+    TokenRequest,
     api_key,
     connect,
     identity,
@@ -24,7 +26,7 @@ from aio_authgrpc import (
 from aio_authgrpc._sources.credentials import as_token_source
 from aio_authgrpc.errors import TokenRefusedError
 from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock, ScriptedTokens
-from aio_authgrpc.tokens import TokenCache
+from aio_authgrpc.tokens import CacheKey, TokenCache
 
 
 def sent(server: EchoServer, header: str = "authorization") -> list[Any]:
@@ -492,3 +494,44 @@ def test_an_identity_is_not_pickled(made: Any) -> None:
     for thing in (made, *made.sources.values()):
         with pytest.raises(TypeError, match="cannot be pickled"):
             pickle.dumps(thing)
+
+
+class TenantTokens:
+    """A source whose key has an owner that is made anew each time."""
+
+    def __init__(self, tenant: str, *, owner: object = None) -> None:
+        self._tenant = tenant
+        self._owner = owner
+
+    def cache_key(self, audience: str) -> CacheKey:
+        """Return the key of the tenant's tokens."""
+        return CacheKey((self._tenant,) if self._owner is None else self._owner, audience or self._tenant)
+
+    async def fetch(self, request: TokenRequest) -> Token:
+        """Return the tenant's token."""
+        return Token(f"token-of-{self._tenant}")
+
+
+@pytest.mark.parametrize("owner", [None, object()], ids=["owner-made-anew", "owner-of-both"])
+async def test_sources_with_different_keys_are_different_identities(
+    stub: EchoStub, echo_server: EchoServer, owner: object
+) -> None:
+    """No caller gets another one's token, whatever its key is made of."""
+    for tenant in ("alice", "bob", "alice"):
+        with identity(TenantTokens(tenant, owner=owner)):
+            await stub.UnaryUnary(b"x")
+    assert sent(echo_server) == [f"Bearer token-of-{tenant}" for tenant in ("alice", "bob", "alice")]
+
+
+async def test_of_identities_with_several_headers_as_many_tokens_are_kept(
+    channel: AuthorizedChannel, stub: EchoStub
+) -> None:
+    """128 in all, of one header or of two."""
+    sources = [static_token(f"caller-{number}") for number in range(200)]
+    forgotten = [weakref.ref(source) for source in sources]
+    for first, second in itertools.pairwise(sources[::2] + sources[1::2]):
+        with identity(first), identity(second, header="x-other"):
+            await stub.UnaryUnary(b"x")
+    del first, second, sources
+    gc.collect()
+    assert sum(reference() is not None for reference in forgotten) <= 128

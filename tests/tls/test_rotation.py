@@ -497,3 +497,26 @@ async def test_channels_of_one_object_share_a_reading(client_files: Any, mutual_
         await connection.__aexit__(None, None, None)
     assert asked == ["asked"]
     assert len(timers) == 2
+
+
+@pytest.mark.parametrize(("refresh_interval", "readings"), [(None, 1), (600.0, 4)], ids=["never", "later"])
+async def test_a_certificate_that_is_never_read_again_is_that_of_the_loading(
+    client_files: Any, mutual_server: EchoServer, refresh_interval: float | None, readings: int
+) -> None:
+    """Else each channel is opened with what is there by then."""
+    read = 0
+
+    def callback() -> tuple[bytes, bytes]:
+        nonlocal read
+        read += 1
+        return client_files.cert.read_bytes(), client_files.key.read_bytes()
+
+    credentials = await SslCredentials(
+        root_certificates=mutual_server.ca_pem, client_certificate=callback, refresh_interval=refresh_interval
+    )
+    for _ in range(3):
+        async with connect(
+            mutual_server.target, EchoStub, credentials=static_token("t"), ssl_credentials=credentials
+        ) as stub:
+            await stub.UnaryUnary(b"x")
+    assert read == readings

@@ -105,3 +105,12 @@ def test_an_object_without_fetch_is_not_a_source() -> None:
     """The error names its type."""
     with pytest.raises(ConfigurationError, match="expected a TokenSource, not str"):
         check_source("a token")
+
+
+def test_keys_with_the_same_owner_and_audience_are_equal() -> None:
+    """An equal owner is another one; it need not be hashable."""
+    owner: list[int] = []
+    assert CacheKey(owner, "a") == CacheKey(owner, "a")
+    assert hash(CacheKey(owner, "a")) == hash(CacheKey(owner, "a"))
+    assert CacheKey(owner, "a") != CacheKey([], "a")
+    assert CacheKey(owner, "a") != CacheKey(owner, "b")

@@ -95,7 +95,7 @@ class CredentialInfo(NotPickled, FrozenValue):
         """Return google-auth's credential, in a worker thread; a ConfigurationError where it refuses."""
         try:
             return self.kind.make(self, options)
-        except ConfigurationError:
+        except (ConfigurationError, ImportError):
             raise
         except Exception as error:  # noqa: BLE001 - on malformed content google-auth raises anything
             known = isinstance(error, ValueError) and len(error.args) == 1
