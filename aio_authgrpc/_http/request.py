@@ -170,14 +170,14 @@ class AiohttpRequest(google.auth.transport.Request):
             google.auth.exceptions.TransportError: No response.
             RuntimeError: Called on the loop's own thread, where it would wait for itself.
         """
-        context = ssl_context_of(verify, cert)
+        context = _ssl_context(verify, cert)
         return self.run_on_loop(partial(self.send, url, method, body, headers, timeout, ssl_context=context))
 
     def run_on_loop(self, send: Callable[[], Coroutine[None, None, HttpResponse]]) -> HttpResponse:
         """Await `send()` on the loop that this object is bound to, blocking the calling thread."""
         from anyio import from_thread  # noqa: PLC0415 - see bind()
 
-        if _loop_is_running_here():
+        if asyncio._get_running_loop() is not None:
             raise RuntimeError(
                 "AiohttpRequest was called on the event loop, where it would wait for itself: "
                 "await request.send(...), or call the credential in a worker thread."
@@ -232,7 +232,7 @@ def _text(value: str | bytes) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
-def ssl_context_of(verify: bool | str | None, cert: str | tuple[str, str] | None) -> ssl.SSLContext | bool:
+def _ssl_context(verify: bool | str | None, cert: str | tuple[str, str] | None) -> ssl.SSLContext | bool:
     """Map requests' `verify` and `cert` to what aiohttp takes. Reads files: for worker threads."""
     if cert is None and not isinstance(verify, str):
         return verify is not False
@@ -243,11 +243,3 @@ def ssl_context_of(verify: bool | str | None, cert: str | tuple[str, str] | None
     if cert is not None:
         context.load_cert_chain(*([cert] if isinstance(cert, str) else cert))
     return context
-
-
-def _loop_is_running_here() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -1,17 +1,43 @@
-"""The service account of this machine, whose tokens the metadata server gives."""
+"""The service account of this machine, whose tokens the metadata server gives: whether there is one."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from google.auth.exceptions import TransportError
+
+from aio_authgrpc._http.request import AiohttpRequest
+from aio_authgrpc._loop.clock import Clock
 from aio_authgrpc._loop.threads import run_in_thread
-from aio_authgrpc._sources.files.kind import IdTokenRequest
-from aio_authgrpc._sources.google_auth import GoogleCredentialsSource
-from aio_authgrpc._sources.lazy import LazyCredentialsSource
-from aio_authgrpc._sources.options import CredentialOptions, checked_options
+from aio_authgrpc._sources.files.kind import CredentialOptions, IdTokenRequest, checked_options
+from aio_authgrpc._sources.google_auth import GoogleCredentialsSource, LazyCredentialsSource
 from aio_authgrpc.errors import ConfigurationError
+
+# An address, not a name: resolving an unknown name can take 20 s.
+_ADDRESS = "169.254.169.254"
+_FLAVOR = {"Metadata-Flavor": "Google"}
+# One lost packet must not cost a short budget as a whole.
+_ATTEMPT_TIMEOUT = 2.0
+# Without a marker of Google Cloud: google-auth's number of attempts.
+_ATTEMPTS_WITHOUT_MARKER = 3
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 1.0
+
+# What Google's platforms set: https://cloud.google.com/run/docs/container-contract#env-vars and App Engine's.
+_MARKERS = (
+    "GCE_METADATA_HOST",
+    "GCE_METADATA_ROOT",
+    "K_SERVICE",
+    "CLOUD_RUN_JOB",
+    "FUNCTION_TARGET",
+    "GAE_ENV",
+)
+# The firmware's name of the machine, which containers see too; google-auth reads it as well.
+_PRODUCT_NAME = Path("/sys/class/dmi/id/product_name")
 
 
 def compute_engine(
@@ -63,3 +89,53 @@ def compute_engine_id_token(own: Any, request: IdTokenRequest) -> Any:
         return make(None)  # with a request, the constructor would use it
     except TypeError:  # older versions call it unconditionally
         return make(request.http)
+
+
+def google_cloud_marker(
+    environment: Mapping[str, str] = os.environ, product_name: Path = _PRODUCT_NAME
+) -> str | None:
+    """Return the variable or file that shows that this is Google Cloud; then a metadata server will start."""
+    for name in _MARKERS:
+        if environment.get(name):
+            return name
+    try:
+        is_google = product_name.read_bytes().startswith(b"Google")
+    except OSError:
+        return None
+    return str(product_name) if is_google else None
+
+
+def is_disabled(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether the environment forbids to look for a metadata server, as google-auth reads it."""
+    return environment.get("NO_GCE_CHECK") == "true"
+
+
+def metadata_server_url(environment: Mapping[str, str] = os.environ) -> str:
+    """Return the URL that shows whether a metadata server is there."""
+    host = environment.get("GCE_METADATA_IP") or environment.get("GCE_METADATA_HOST")
+    return f"http://{host or environment.get('GCE_METADATA_ROOT') or _ADDRESS}/"
+
+
+async def wait_for_metadata_server(http: AiohttpRequest, *, patient: bool, clock: Clock) -> str:
+    """Return "" once the metadata server answers, or why it was given up, after three attempts.
+
+    With `patient` it is asked again and again: set a time-out around it.
+    """
+    pause, attempts = _FIRST_PAUSE, 0
+    while True:
+        attempts += 1
+        problem = await _ask(http)
+        if not problem or (attempts == _ATTEMPTS_WITHOUT_MARKER and not patient):
+            return problem
+        await clock.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+async def _ask(http: AiohttpRequest) -> str:
+    try:
+        response = await http.send(metadata_server_url(), headers=_FLAVOR, timeout=_ATTEMPT_TIMEOUT)
+    except TransportError as error:
+        return str(error)
+    if response.headers.get("Metadata-Flavor") == "Google":
+        return "" if response.status == 200 else f"it answered {response.status}"
+    return "another server answered there, not a metadata server"

@@ -13,19 +13,17 @@ from aio_authgrpc._checks.values import FrozenValue
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._loop.clock import Clock, SystemClock
 from aio_authgrpc._loop.threads import run_in_thread
-from aio_authgrpc._sources.compute_engine import compute_engine_credentials
-from aio_authgrpc._sources.files.content import InfoLoader, is_content
-from aio_authgrpc._sources.files.kind import CredentialInfo
-from aio_authgrpc._sources.files.registry import credential_kinds
-from aio_authgrpc._sources.google_auth import GoogleCredentialsSource
-from aio_authgrpc._sources.lazy import LazyCredentialsSource
-from aio_authgrpc._sources.metadata_server import (
+from aio_authgrpc._sources.compute_engine import (
+    compute_engine_credentials,
     google_cloud_marker,
     is_disabled,
     metadata_server_url,
     wait_for_metadata_server,
 )
-from aio_authgrpc._sources.options import CredentialOptions, checked_options
+from aio_authgrpc._sources.files.content import InfoLoader, is_content
+from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialOptions, checked_options
+from aio_authgrpc._sources.files.registry import credential_kinds
+from aio_authgrpc._sources.google_auth import GoogleCredentialsSource, LazyCredentialsSource
 from aio_authgrpc._tokens.source import TokenRequest
 from aio_authgrpc.errors import ConfigurationError, TokenUnavailableError
 
@@ -61,18 +59,7 @@ class DefaultCredentialsExplanation(FrozenValue):
 class DefaultCredentialsSource(LazyCredentialsSource):
     """What `default()` returns."""
 
-    def __init__(self, look_up: LookUp) -> None:
-        super().__init__("default()", look_up.run)
-        self._look_up = look_up
-
-    def explain(self) -> DefaultCredentialsExplanation:
-        """Return the places and the result of the last look-up. Holds no secret."""
-        return self._look_up.explanation
-
-
-class LookUp:
-    """The look-up for `default()`. `patience` is how long a server is awaited that a marker promises."""
-
+    # `patience` is how long a server is awaited that a marker promises.
     def __init__(
         self,
         options: CredentialOptions,
@@ -81,19 +68,18 @@ class LookUp:
         patience: float = PATIENCE,
         clock: Clock | None = None,
     ) -> None:
+        super().__init__("default()", self._look_up)
         self._options = options
         self._timeout = timeout
         self._patience = patience
         self._clock: Clock = SystemClock() if clock is None else clock
-        self.explanation = DefaultCredentialsExplanation()
+        self._explanation = DefaultCredentialsExplanation()
 
-    async def run(self, request: TokenRequest) -> GoogleCredentialsSource:
-        """Return the credentials, or raise where there are none.
+    def explain(self) -> DefaultCredentialsExplanation:
+        """Return the places and the result of the last look-up. Holds no secret."""
+        return self._explanation
 
-        Raises:
-            ConfigurationError: None were found in time, or a file cannot be used.
-            TokenUnavailableError: This is Google Cloud, but its metadata server did not answer in time.
-        """
+    async def _look_up(self, request: TokenRequest) -> GoogleCredentialsSource:
         tried: list[tuple[str, str]] = []
         found: str | None = None
         started = self._clock.monotonic()
@@ -105,7 +91,7 @@ class LookUp:
             found = "compute_engine" if info is None else info.kind.name
             return GoogleCredentialsSource(credentials)
         finally:
-            self.explanation = DefaultCredentialsExplanation(found=found, tried=tuple(tried))
+            self._explanation = DefaultCredentialsExplanation(found=found, tried=tuple(tried))
 
     async def _look_for_file(self, tried: list[tuple[str, str]]) -> CredentialInfo | None:
         budget = LOOK_UP_TIMEOUT if self._timeout is None else self._timeout
@@ -120,7 +106,6 @@ class LookUp:
     async def _look_for_metadata_server(
         self, http: AiohttpRequest, tried: list[tuple[str, str]], started: float
     ) -> None:
-        """Return once it answers, or raise what `run` does."""
         if is_disabled():
             tried.append(("metadata server", "NO_GCE_CHECK is true"))
             raise _nothing_found(tried)
@@ -218,4 +203,4 @@ def default(
     if timeout is not None:
         check_seconds("timeout", timeout)
     options = checked_options(scopes, quota_project_id, by_default=True)
-    return DefaultCredentialsSource(LookUp(options, timeout=timeout))
+    return DefaultCredentialsSource(options, timeout=timeout)

@@ -75,17 +75,12 @@ def is_google_api(audience: str) -> bool:
 
 async def thread_request(credentials: Credentials, http: AiohttpRequest) -> ThreadRequest:
     """Return the request for a credential; GDCH's insists on a `google.auth.transport.requests.Request`."""
-    if not module_of("google.oauth2.gdch_credentials", credentials):
-        return ThreadRequest(http)
-    await import_off_loop("google.auth.transport.requests")
-    from google.auth.transport import requests  # noqa: PLC0415 - 100 ms, loaded off the loop
+    if module_of("google.oauth2.gdch_credentials", credentials):
+        await import_off_loop("google.auth.transport.requests")
+        from google.auth.transport import requests  # noqa: PLC0415 - 100 ms, loaded off the loop
 
-    # Without that class's __init__ and __del__, which make and close a session of requests.
-    class GdchRequest(ThreadRequest, requests.Request):
-        def __del__(self) -> None:
-            pass
-
-    return GdchRequest(http)
+        requests.Request.register(ThreadRequest)
+    return ThreadRequest(http)
 
 
 def refresh(credentials: Credentials, request: ThreadRequest) -> None:
@@ -186,5 +181,4 @@ def look_up_allowed_locations(credentials: Any, request: ThreadRequest, audience
 def _looks_boundaries_up() -> bool:
     """Return whether google-auth's switch is on, which 2.63 introduced; older versions have none."""
     utilities = sys.modules.get("google.auth._regional_access_boundary_utils")
-    is_enabled = getattr(utilities, "is_regional_access_boundary_lookup_enabled", None)
-    return is_enabled is None or bool(is_enabled())
+    return bool(getattr(utilities, "is_regional_access_boundary_lookup_enabled", lambda: True)())

@@ -12,7 +12,7 @@ from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
 from aio_authgrpc._sources.files.kind import CredentialInfo
 from aio_authgrpc._sources.files.service_account import KIND, signer_of
-from aio_authgrpc._sources.options import check_audience
+from aio_authgrpc._sources.google_auth import check_audience
 from aio_authgrpc._tokens.source import TokenRequest
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError

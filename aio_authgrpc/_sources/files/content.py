@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from aio_authgrpc._checks.pickling import NotPickled
-from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, checked_info
+from aio_authgrpc._loop.threads import run_in_thread
+from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, checked_info, checked_options
+from aio_authgrpc._sources.google_auth import GoogleCredentialsSource, LazyCredentialsSource
 from aio_authgrpc.errors import ConfigurationError
 
 FileOrInfo = str | os.PathLike[str] | Mapping[str, object]
@@ -44,7 +46,7 @@ class InfoLoader(NotPickled):
         *,
         untyped: CredentialKind | None = None,
     ) -> None:
-        self.kinds = kinds
+        self._kinds = kinds
         self._untyped = untyped
         self._given: Path | CredentialInfo = Path()
         given: object = file_or_info
@@ -73,10 +75,30 @@ class InfoLoader(NotPickled):
         return self._checked(_parse(_read_file(self._given), origin), origin)
 
     def _checked(self, fields: Mapping[str, object], origin: str) -> CredentialInfo:
-        return checked_info(fields, origin, self.kinds, untyped=self._untyped)
+        return checked_info(fields, origin, self._kinds, untyped=self._untyped)
 
     def __repr__(self) -> str:
         return repr(str(self._given)) if isinstance(self._given, Path) else "..."
+
+
+def file_source(
+    file_or_info: FileOrInfo,
+    kind: CredentialKind,
+    scopes: Sequence[str] | None = None,
+    quota_project_id: str | None = None,
+    *,
+    untyped: CredentialKind | None = None,
+    sign_without_scopes: bool = True,
+) -> LazyCredentialsSource:
+    """Return the source that reads a file of one type, never another, in a worker thread."""
+    options = checked_options(scopes, quota_project_id)
+    loader = InfoLoader(file_or_info, [kind], untyped=untyped)
+
+    def make() -> GoogleCredentialsSource:
+        credentials = loader.read().credentials(options)
+        return GoogleCredentialsSource(credentials, sign_without_scopes=sign_without_scopes)
+
+    return LazyCredentialsSource(f"{kind.name}({loader!r})", lambda _: run_in_thread(make))
 
 
 def is_content(text: object) -> bool:

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from aio_authgrpc._sources.files import fields
-from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
+from aio_authgrpc._sources.files.content import FileOrInfo, file_source
 from aio_authgrpc._sources.files.fields import ANY, CLIENT, impersonation_url, json_object, secure_url, text
 from aio_authgrpc._sources.files.impersonated_service_account import impersonated_id_token
-from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, IdTokenRequest
-from aio_authgrpc._sources.files.source import file_source
-from aio_authgrpc._sources.lazy import LazyCredentialsSource
-from aio_authgrpc._sources.options import CredentialOptions, checked_options
+from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, CredentialOptions, IdTokenRequest
+from aio_authgrpc._sources.google_auth import LazyCredentialsSource
 from aio_authgrpc.errors import ConfigurationError
 
 _AWS_TOKEN_TYPE = "urn:ietf:params:aws:token-type:aws4_request"  # noqa: S105 - the name of a type
@@ -35,8 +33,7 @@ def external_account(
     Raises:
         ConfigurationError: As for `authorized_user`.
     """
-    options = checked_options(scopes, quota_project_id)
-    return file_source(InfoLoader(file_or_info, [KIND]), options)
+    return file_source(file_or_info, KIND, scopes, quota_project_id)
 
 
 def _credentials(info: CredentialInfo, options: CredentialOptions) -> Any:

@@ -7,12 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aio_authgrpc._checks.arguments import check_type
-from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
+from aio_authgrpc._sources.files.content import FileOrInfo, file_source
 from aio_authgrpc._sources.files.fields import ANY, secure_url, text
-from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, IdTokenRequest
-from aio_authgrpc._sources.files.source import file_source
-from aio_authgrpc._sources.lazy import LazyCredentialsSource
-from aio_authgrpc._sources.options import CredentialOptions, checked_options
+from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, CredentialOptions, IdTokenRequest
+from aio_authgrpc._sources.google_auth import LazyCredentialsSource
 from aio_authgrpc.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -46,14 +44,13 @@ def service_account(
         ConfigurationError: The arguments, or what is in memory, cannot be used. A mistake in a file
             shows when the channel is opened. The file is never replaced by another identity.
     """
-    options = checked_options(scopes, quota_project_id)
     check_type("subject", subject, str, type(None))
     check_type("self_signed", self_signed, bool, type(None))
-    signs = not options.scopes and subject is None if self_signed is None else self_signed
+    signs = not scopes and subject is None if self_signed is None else self_signed
     if signs and subject is not None:
         raise ConfigurationError("a self-signed JWT cannot act for another account.", field="subject")
     kind = KIND.replace(make=partial(_credentials, subject=subject, self_signed=signs))
-    return file_source(InfoLoader(file_or_info, [kind]), options, sign_without_scopes=signs)
+    return file_source(file_or_info, kind, scopes, quota_project_id, sign_without_scopes=signs)
 
 
 def _credentials(
