@@ -34,7 +34,8 @@ def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcE
     if isinstance(error, AuthRpcError):
         return error
     description = _describe(error)
-    hint = _hint(f"{description} {_oauth_error(error)}")
+    text = f"{description} {_oauth_error(error)}"
+    hint = next((hint for code, hint in _HINTS.items() if code in text), "")
     if http_status is None:
         retryable = _is_retryable(error)
     elif http_status == 200:
@@ -94,10 +95,6 @@ def _oauth_error(error: Exception) -> str:
     response = error.args[1] if len(error.args) > 1 else None
     code: object = cast("dict[str, object]", response).get("error") if isinstance(response, dict) else None
     return code if isinstance(code, str) else ""
-
-
-def _hint(description: str) -> str:
-    return next((hint for code, hint in _HINTS.items() if code in description), "")
 
 
 def _without_secrets(error: Exception, description: str) -> BaseException:

@@ -105,15 +105,9 @@ def google_cloud_marker(
     return str(product_name) if is_google else None
 
 
-def is_disabled(environment: Mapping[str, str] = os.environ) -> bool:
-    """Return whether the environment forbids to look for a metadata server, as google-auth reads it."""
-    return environment.get("NO_GCE_CHECK") == "true"
-
-
-def metadata_server_url(environment: Mapping[str, str] = os.environ) -> str:
-    """Return the URL that shows whether a metadata server is there."""
-    host = environment.get("GCE_METADATA_IP") or environment.get("GCE_METADATA_HOST")
-    return f"http://{host or environment.get('GCE_METADATA_ROOT') or _ADDRESS}/"
+def metadata_server_url() -> str:
+    variables = ("GCE_METADATA_IP", "GCE_METADATA_HOST", "GCE_METADATA_ROOT")
+    return f"http://{next(filter(None, map(os.environ.get, variables)), _ADDRESS)}/"
 
 
 async def wait_for_metadata_server(http: AiohttpRequest, *, patient: bool, clock: Clock) -> str:

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from aio_authgrpc._sources.google_auth import (
-    GOOGLE_AUTH,
-    GOOGLE_AUTH_AIO,
-    GoogleAioCredentialsSource,
-    GoogleCredentialsSource,
-    is_of,
-)
+from aio_authgrpc._sources import google_auth
+from aio_authgrpc._sources.google_auth import GOOGLE_AUTH, GOOGLE_AUTH_AIO
+from aio_authgrpc._sources.google_auth_gaps import is_of
 from aio_authgrpc._sources.several import SeveralTokensSource
 from aio_authgrpc._sources.static import anonymous
 from aio_authgrpc._tokens.metadata import checked_header
@@ -46,15 +42,17 @@ def as_token_source(credentials: CredentialsType) -> TokenSource:
     if any(is_of(given, module, "AnonymousCredentials") for module in (GOOGLE_AUTH, GOOGLE_AUTH_AIO)):
         return anonymous()
     if is_of(given, GOOGLE_AUTH):
-        return GoogleCredentialsSource(given)
+        return google_auth.GoogleCredentialsSource(given)
     if is_of(given, GOOGLE_AUTH_AIO):
-        return GoogleAioCredentialsSource(given)
+        return google_auth.GoogleAioCredentialsSource(given)
     if isinstance(given, TokenSource) and not isinstance(given, type):
         return given
     if isinstance(given, Mapping) and given:
         return _several(cast("Mapping[object, object]", given))
+    # Only the type: a str may be a token.
+    kind = f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
     raise ConfigurationError(
-        f"expected a google-auth credential or a TokenSource, not {_kind(credentials)}.",
+        f"expected a google-auth credential or a TokenSource, not {kind}.",
         field="credentials",
         hint="Use static_token(...) for a token, service_account(...) for a key file, token_source(...) "
         "for a coroutine function, or None for Application Default Credentials.",
@@ -75,8 +73,3 @@ def _several(given: Mapping[object, object]) -> SeveralTokensSource:
             )
         sources[header] = as_token_source(cast("CredentialsType", credentials))
     return SeveralTokensSource(sources)
-
-
-def _kind(given: object) -> str:
-    """Describe what was passed by its type only: a str may be a token."""
-    return f"the class {given.__name__}" if isinstance(given, type) else f"{type(given).__name__}"

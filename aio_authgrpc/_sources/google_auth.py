@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import datetime
-import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +17,7 @@ from aio_authgrpc._sources.google_auth_gaps import (
     GOOGLE_APIS,
     for_audience,
     is_google_api,
+    is_of,
     look_up_allowed_locations,
     refresh,
     thread_request,
@@ -63,7 +63,7 @@ class GoogleCredentialsSource(NotPickled):
     async def load(self, request: TokenRequest) -> None:
         """Raise the ConfigurationError for a missing audience, where the credential's tokens are for one."""
         if self._is_for_one:
-            check_audience(request.audience)
+            checked_audience(request)
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return the credential's token, refreshed if need be. Cancelling it abandons the thread."""
@@ -188,17 +188,14 @@ class GoogleAioCredentialsSource(NotPickled):
         return f"<GoogleAioCredentialsSource of {type(self.credentials).__name__}>"
 
 
-def check_audience(audience: str) -> None:
-    """Raise the ConfigurationError for a target that has no host to make an audience of."""
+def checked_audience(request: TokenRequest, given: str | None = None) -> str:
+    """Return the audience that the user named, or the target's, which is empty for one without a host."""
+    audience = request.audience if given is None else given
     if not audience:
         raise ConfigurationError(
             "the target has no host to make one from.", field="audience", hint="Pass audience='https://...'."
         )
-
-
-def is_of(given: object, module: str, name: str = "Credentials") -> bool:
-    """Return whether it is an instance of a class of google-auth, which then was imported already."""
-    return module in sys.modules and isinstance(given, getattr(sys.modules[module], name))
+    return audience
 
 
 async def over_bridge(function: Callable[[], T], http: ThreadRequest) -> T:

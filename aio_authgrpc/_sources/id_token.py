@@ -17,16 +17,11 @@ from typing import TYPE_CHECKING, Any, cast
 from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._http.bridge import ThreadRequest
+from aio_authgrpc._sources import google_auth
 from aio_authgrpc._sources.default import default
 from aio_authgrpc._sources.files.kind import IdTokenRequest
-from aio_authgrpc._sources.google_auth import (
-    GOOGLE_AUTH,
-    LazyCredentialsSource,
-    blocking_token,
-    check_audience,
-    is_of,
-    over_bridge,
-)
+from aio_authgrpc._sources.google_auth import GOOGLE_AUTH, LazyCredentialsSource, over_bridge
+from aio_authgrpc._sources.google_auth_gaps import is_of
 from aio_authgrpc._tokens.source import CacheKey, TokenRequest
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError
@@ -70,15 +65,16 @@ class IdTokenSource(NotPickled):
         wanted, own = self._wanted(request), await self._own_credentials(request)
 
         def obtain() -> Token:
-            return blocking_token(self._made(own, wanted), request, wanted.http)
+            return google_auth.blocking_token(self._made(own, wanted), request, wanted.http)
 
         return await over_bridge(obtain, wanted.http)
 
     def _wanted(self, request: TokenRequest) -> IdTokenRequest:
-        audience = request.audience if self._audience is None else self._audience
-        check_audience(audience)
-        is_given, http = self._audience is not None, ThreadRequest(request.http)
-        return IdTokenRequest(audience=audience, audience_is_given=is_given, http=http)
+        return IdTokenRequest(
+            audience=google_auth.checked_audience(request, self._audience),
+            audience_is_given=self._audience is not None,
+            http=ThreadRequest(request.http),
+        )
 
     async def _own_credentials(self, request: TokenRequest) -> Credentials:
         given = self._credentials

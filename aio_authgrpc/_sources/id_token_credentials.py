@@ -13,7 +13,7 @@ from aio_authgrpc._sources.compute_engine import compute_engine_id_token
 from aio_authgrpc._sources.files.impersonated_service_account import impersonated_id_token
 from aio_authgrpc._sources.files.kind import IdTokenRequest
 from aio_authgrpc._sources.files.registry import credential_kinds
-from aio_authgrpc._sources.google_auth_gaps import module_of, naive_utc, resolve_universe
+from aio_authgrpc._sources.google_auth_gaps import is_gdch, naive_utc, resolve_universe
 from aio_authgrpc.errors import ConfigurationError, TokenRefusedError
 
 _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
@@ -30,12 +30,13 @@ def id_token_credentials(own: Any, request: IdTokenRequest) -> Any:
             field="credentials",
             hint="Leave the subject out for those of the service account.",
         )
+    family = {kind.__module__ for kind in type(own).__mro__}
     makers = {kind.google_auth_module: kind.make_id_token for kind in credential_kinds()} | {
         "google.auth.compute_engine.credentials": compute_engine_id_token,
         "google.auth.jwt": self_signed_id_token,
     }
     for module, make in makers.items():
-        if make is not None and module_of(module, own):
+        if make is not None and module in family:
             return make(own, request)
     raise ConfigurationError(
         f"{type(own).__module__}.{type(own).__name__} has no ID tokens.",
@@ -47,7 +48,7 @@ def id_token_credentials(own: Any, request: IdTokenRequest) -> Any:
 
 def principals_id_token(own: Any, request: IdTokenRequest, principal: str, delegates: Sequence[str]) -> Any:
     """Return the credential for the ID tokens of a service account that an identity impersonates."""
-    if module_of("google.oauth2.gdch_credentials", own):
+    if is_gdch(own):
         raise ConfigurationError(
             "an identity of Google Distributed Cloud cannot impersonate.", field="target_principal"
         )

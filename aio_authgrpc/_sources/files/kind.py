@@ -108,11 +108,6 @@ class CredentialInfo(NotPickled, FrozenValue):
     def __repr__(self) -> str:
         return f"<CredentialInfo of type {self.kind.name}>"
 
-    def text(self, name: str) -> str | None:
-        """Return an optional field that holds text."""
-        value = self.fields.get(name)
-        return value if isinstance(value, str) else None
-
     def fields_with(self, options: CredentialOptions) -> dict[str, Any]:
         """Return the fields with the quota project that was chosen.
 

@@ -64,9 +64,9 @@ def _credentials(
         token_uri=info.fields["token_uri"],
         scopes=options.scopes,
         subject=subject,
-        project_id=info.text("project_id"),
+        project_id=info.fields.get("project_id"),
         quota_project_id=options.quota_project_id,  # google-auth does not read the file's
-        universe_domain=info.text("universe_domain") or "googleapis.com",
+        universe_domain=info.fields.get("universe_domain") or "googleapis.com",
         always_use_jwt_access=self_signed,
     )
 
@@ -91,7 +91,7 @@ def signer_of(info: CredentialInfo) -> RSASigner:
     except Exception:  # noqa: BLE001 - OpenSSL's errors have no common base, and may quote the key
         key = None
     if isinstance(key, rsa.RSAPrivateKey):
-        return RSASigner(key, info.text("private_key_id"))
+        return RSASigner(key, info.fields.get("private_key_id"))
     # Outside of the handler: no context that may quote the key.
     raise info.error(
         "holds no usable RSA key in PEM form: it is truncated or damaged (are its line ends '\\n'?)",
