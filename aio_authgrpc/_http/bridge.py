@@ -90,8 +90,7 @@ def _cut_off_error() -> TransportError:
 async def bridge_to_thread(function: Callable[[], T], request: ThreadRequest) -> T:
     """Run a blocking function of google-auth's, which sends with `request`, in a worker thread.
 
-    Cancelling it returns at once: a request under way is cancelled and no other is sent. A
-    `time.sleep` or a subprocess inside google-auth ends by itself, its outcome dropped.
+    Cancelling it cancels the request under way; a `time.sleep` or a subprocess ends by itself, unheard.
     """
     await import_off_loop("anyio.from_thread", "anyio._backends._asyncio")
     request.bind()

@@ -1,9 +1,4 @@
-"""google-auth's `Request`, carried by one aiohttp session on the loop.
-
-google-auth is written for threads: a credential calls `request(url=..., method=..., ...)` and blocks
-until the response is there. `AiohttpRequest` is such a callable: called in a worker thread, it sends
-the request on the event loop and blocks only that thread.
-"""
+"""google-auth's `Request`, called in a worker thread, carried by one aiohttp session on the loop."""
 
 from __future__ import annotations
 
@@ -174,7 +169,6 @@ class AiohttpRequest(google.auth.transport.Request):
         return self.run_on_loop(partial(self.send, url, method, body, headers, timeout, ssl_context=context))
 
     def run_on_loop(self, send: Callable[[], Coroutine[None, None, HttpResponse]]) -> HttpResponse:
-        """Await `send()` on the loop that this object is bound to, blocking the calling thread."""
         from anyio import from_thread  # noqa: PLC0415 - see bind()
 
         if asyncio._get_running_loop() is not None:
@@ -207,10 +201,7 @@ class AiohttpRequest(google.auth.transport.Request):
 
 
 def own_request(request: google.auth.transport.Request | None) -> AiohttpRequest | None:
-    """Return a request that works on the loop, or None in place of another of google-auth's.
-
-    Those block, and their settings (a session of requests, say) mean nothing to aiohttp.
-    """
+    """Return a request that works on the loop, or None in place of another of google-auth's, which block."""
     if isinstance(request, AiohttpRequest):
         return request
     check_type(

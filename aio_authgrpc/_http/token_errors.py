@@ -55,7 +55,6 @@ def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcE
 
 
 def is_retryable_status(status: int) -> bool:
-    """Return whether an HTTP status asks for another attempt: time-out, too many requests, server error."""
     return status in (408, 429) or status >= 500
 
 

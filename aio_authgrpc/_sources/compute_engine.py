@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,6 @@ from typing import Any
 from google.auth.exceptions import TransportError
 
 from aio_authgrpc._http.request import AiohttpRequest
-from aio_authgrpc._loop.clock import Clock
 from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc._sources.files.kind import CredentialOptions, IdTokenRequest, checked_options
 from aio_authgrpc._sources.google_auth import GoogleCredentialsSource, LazyCredentialsSource
@@ -63,14 +63,12 @@ def compute_engine(
 
 
 def compute_engine_credentials(options: CredentialOptions) -> Any:
-    """Return google-auth's credential. In a worker thread: it may import it."""
     from google.auth.compute_engine import Credentials  # noqa: PLC0415 - in a worker thread
 
     return Credentials(scopes=options.scopes, quota_project_id=options.quota_project_id)
 
 
 def compute_engine_id_token(own: Any, request: IdTokenRequest) -> Any:
-    """Return the credential for the ID tokens of google-auth's `compute_engine.Credentials`."""
     from google.auth.compute_engine import IDTokenCredentials  # noqa: PLC0415 - the credential has loaded it
 
     if own.service_account_email != "default" and own.token is None:
@@ -110,18 +108,15 @@ def metadata_server_url() -> str:
     return f"http://{next(filter(None, map(os.environ.get, variables)), _ADDRESS)}/"
 
 
-async def wait_for_metadata_server(http: AiohttpRequest, *, patient: bool, clock: Clock) -> str:
-    """Return "" once the metadata server answers, or why it was given up, after three attempts.
-
-    With `patient` it is asked again and again: set a time-out around it.
-    """
+async def wait_for_metadata_server(http: AiohttpRequest, *, patient: bool) -> str:
+    """Return "" once the metadata server answers, or why it was given up; with `patient` it never is."""
     pause, attempts = _FIRST_PAUSE, 0
     while True:
         attempts += 1
         problem = await _ask(http)
         if not problem or (attempts == _ATTEMPTS_WITHOUT_MARKER and not patient):
             return problem
-        await clock.sleep(pause)
+        await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 

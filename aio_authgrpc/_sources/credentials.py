@@ -33,7 +33,6 @@ else:
 
 
 def as_token_source(credentials: CredentialsType) -> TokenSource:
-    """Return the source for what a user passed as `credentials`, or raise a ConfigurationError."""
     given: Any = credentials
     if given is None:
         from aio_authgrpc._sources.default import default  # noqa: PLC0415 - an eighth of the package's import

@@ -11,7 +11,6 @@ from typing import Any
 from aio_authgrpc._checks.arguments import check_seconds
 from aio_authgrpc._checks.values import FrozenValue
 from aio_authgrpc._http.request import AiohttpRequest
-from aio_authgrpc._loop.clock import Clock, SystemClock
 from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc._sources.compute_engine import (
     compute_engine_credentials,
@@ -65,13 +64,11 @@ class DefaultCredentialsSource(LazyCredentialsSource):
         *,
         timeout: float | None = None,
         patience: float = PATIENCE,
-        clock: Clock | None = None,
     ) -> None:
         super().__init__("default()", self._look_up)
         self._options = options
         self._timeout = timeout
         self._patience = patience
-        self._clock: Clock = SystemClock() if clock is None else clock
         self._explanation = DefaultCredentialsExplanation()
 
     def explain(self) -> DefaultCredentialsExplanation:
@@ -81,7 +78,7 @@ class DefaultCredentialsSource(LazyCredentialsSource):
     async def _look_up(self, request: TokenRequest) -> GoogleCredentialsSource:
         tried: list[tuple[str, str]] = []
         found: str | None = None
-        started = self._clock.monotonic()
+        started = asyncio.get_running_loop().time()
         try:
             info = await self._look_for_file(tried)
             if info is None:
@@ -111,10 +108,10 @@ class DefaultCredentialsSource(LazyCredentialsSource):
         marker = await run_in_thread(google_cloud_marker)
         budget = LOOK_UP_TIMEOUT if marker is None else self._patience
         if self._timeout is not None:
-            budget = max(0.0, self._timeout - (self._clock.monotonic() - started))
+            budget = max(0.0, self._timeout - (asyncio.get_running_loop().time() - started))
         try:
             async with asyncio.timeout(budget):
-                problem = await wait_for_metadata_server(http, patient=marker is not None, clock=self._clock)
+                problem = await wait_for_metadata_server(http, patient=marker is not None)
         except TimeoutError:
             problem = f"no answer within {budget:.3g} s"
         tried.append((f"metadata server {metadata_server_url()}", problem or "answered"))

@@ -55,13 +55,11 @@ class GoogleCredentialsSource(NotPickled):
         self._of_audience: dict[str, Credentials] = {}
 
     def cache_key(self, audience: str) -> CacheKey:
-        """Return the key of the tokens: the credential's, for one audience or for many."""
         if not self._is_for_one:
             audience = GOOGLE_APIS if is_google_api(audience) else ""
         return CacheKey(self.credentials, audience)
 
     async def load(self, request: TokenRequest) -> None:
-        """Raise the ConfigurationError for a missing audience, where the credential's tokens are for one."""
         if self._is_for_one:
             checked_audience(request)
 
@@ -157,11 +155,9 @@ class GoogleAioCredentialsSource(NotPickled):
         self.credentials = credentials
 
     def cache_key(self, audience: str) -> CacheKey:
-        """Return the key of the tokens: the credential's, for each audience."""
         return CacheKey(self.credentials, audience)
 
     async def fetch(self, request: TokenRequest) -> Token:
-        """Return the credential's token, refreshed unless it has one that is good and not to be replaced."""
         credentials: Any = self.credentials
         expiry = self._expiry()
         outdated = expiry is not None and _timestamp(expiry) <= request.time

@@ -133,7 +133,6 @@ def _refresh_impersonated_id_token(credentials: Any, request: ThreadRequest) -> 
 
 
 def naive_utc(timestamp: float) -> datetime.datetime:
-    """Return an expiry as google-auth has it."""
     return datetime.datetime.fromtimestamp(timestamp, tz=datetime.UTC).replace(tzinfo=None)
 
 

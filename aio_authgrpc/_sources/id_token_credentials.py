@@ -20,7 +20,6 @@ _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 
 
 def id_token_credentials(own: Any, request: IdTokenRequest) -> Any:
-    """Return the credential for an identity's ID tokens; a ConfigurationError where it has none."""
     if hasattr(own, "with_target_audience"):  # it is one already
         keeps_its_own = not request.audience_is_given and getattr(own, "_target_audience", None)
         return own if keeps_its_own else own.with_target_audience(request.audience)
@@ -47,7 +46,6 @@ def id_token_credentials(own: Any, request: IdTokenRequest) -> Any:
 
 
 def principals_id_token(own: Any, request: IdTokenRequest, principal: str, delegates: Sequence[str]) -> Any:
-    """Return the credential for the ID tokens of a service account that an identity impersonates."""
     if is_gdch(own):
         raise ConfigurationError(
             "an identity of Google Distributed Cloud cannot impersonate.", field="target_principal"
@@ -63,7 +61,6 @@ def principals_id_token(own: Any, request: IdTokenRequest, principal: str, deleg
 
 
 def self_signed_id_token(own: Any, request: IdTokenRequest) -> Any:
-    """Return the credential for tokens that an identity signs; a ConfigurationError where it has no key."""
     signer: object = getattr(own, "signer", None)
     if not isinstance(signer, crypt.Signer) or isinstance(signer, iam.Signer) or not own.signer_email:
         raise ConfigurationError(
@@ -87,7 +84,6 @@ class UserIdTokenCredentials(google.auth.credentials.Credentials):
         self._quota_project_id = user.quota_project_id
 
     def refresh(self, request: ThreadRequest) -> None:
-        """Refresh the login, and raise a TokenRefusedError where it gives no ID token for the audience."""
         self._user.refresh(request)
         if not self._user.id_token:
             raise TokenRefusedError(

@@ -28,7 +28,6 @@ class SeveralTokensSource(NotPickled):
         return CacheKey(self, shared.pop() if len(shared) == 1 else audience)
 
     async def load(self, request: TokenRequest) -> None:
-        """Let each source read its files, which raises a ConfigurationError for one that is unusable."""
         for source in self.sources.values():
             if isinstance(source, LoadableTokenSource):
                 await source.load(request)

@@ -34,9 +34,6 @@ class InfoLoader(NotPickled):
     """A path, JSON text or dict that a user passed: a file is checked when it is read, the others at once.
 
     Its type has to be one of `kinds`; an object without `type` is of the type `untyped`.
-
-    Raises:
-        ConfigurationError: A dict or JSON text is malformed. For a file, `read` raises it.
     """
 
     def __init__(
@@ -68,7 +65,6 @@ class InfoLoader(NotPickled):
             )
 
     def read(self) -> CredentialInfo:
-        """Return the checked content, read in a worker thread, or raise a ConfigurationError."""
         if isinstance(self._given, CredentialInfo):
             return self._given
         origin = str(self._given)

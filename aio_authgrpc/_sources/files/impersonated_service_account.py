@@ -57,7 +57,6 @@ def _credentials(info: CredentialInfo, options: CredentialOptions) -> Any:
 
 
 def impersonated_id_token(own: Any, request: IdTokenRequest) -> Any:
-    """Return the credential for the ID tokens of an `impersonated_credentials.Credentials`."""
     from google.auth.impersonated_credentials import IDTokenCredentials  # noqa: PLC0415 - in a worker thread
 
     quota = own.quota_project_id

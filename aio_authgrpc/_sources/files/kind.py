@@ -19,24 +19,17 @@ if TYPE_CHECKING:
 
 
 class CredentialOptions(FrozenValue):
-    """What the user chose beside a credential file.
-
-    Attributes:
-        scopes: OAuth 2.0 scopes; None for the credential's own.
-        quota_project_id: The project that pays; None for the file's.
-        by_default: Whether `default()` found the file: it keeps scopes that are fixed by a login, or
-            named by an impersonation, as google-auth's `default()` does.
-    """
+    """What the user chose beside a credential file, which stands in for each None."""
 
     scopes: tuple[str, ...] | None = None
     quota_project_id: str | None = None
+    # For `default()`: scopes of a login or an impersonation stay, as with google-auth's `default()`.
     by_default: bool = False
 
 
 def checked_options(
     scopes: Sequence[str] | None = None, quota_project_id: str | None = None, *, by_default: bool = False
 ) -> CredentialOptions:
-    """Return options, or raise the ConfigurationError for a wrong one."""
     given: object = scopes
     if isinstance(given, str):  # it would be taken letter by letter
         raise ConfigurationError(
@@ -52,17 +45,11 @@ def checked_options(
 
 
 class IdTokenRequest(FrozenValue):
-    """Which ID tokens are wanted.
-
-    Attributes:
-        audience: For whom they are.
-        audience_is_given: Whether the user chose it; a login's ID token is for the login's client.
-        http: For constructors of google-auth's that send requests.
-    """
+    """Which ID tokens are wanted."""
 
     audience: str
-    audience_is_given: bool
-    http: ThreadRequest
+    audience_is_given: bool  # by the user; a login's ID token is for the login's client
+    http: ThreadRequest  # for constructors of google-auth's that send requests
 
 
 class CredentialKind(FrozenValue):
@@ -95,29 +82,22 @@ class CredentialKind(FrozenValue):
 
 
 class CredentialInfo(NotPickled, FrozenValue):
-    """The checked content of a credential file. Its `repr` shows no secret.
-
-    Messages name its `origin`, such as the path, and the field, after the `prefix` of an inner object.
-    """
+    """The checked content of a credential file. Its `repr` shows no secret."""
 
     kind: CredentialKind
-    origin: str
+    origin: str  # such as the path, for messages
     fields: Mapping[str, Any]
-    prefix: str = ""
+    prefix: str = ""  # of the fields of an inner object, for messages
 
     def __repr__(self) -> str:
         return f"<CredentialInfo of type {self.kind.name}>"
 
     def fields_with(self, options: CredentialOptions) -> dict[str, Any]:
-        """Return the fields with the quota project that was chosen.
-
-        Not google-auth's with_quota_project(): a user's copy keeps its token and loses its expiry.
-        """
+        # Not google-auth's with_quota_project(): a user's copy keeps its token and loses its expiry.
         chosen = options.quota_project_id
         return {**self.fields, **({} if chosen is None else {"quota_project_id": chosen})}
 
     def error(self, problem: str, *, field: str) -> ConfigurationError:
-        """Return the error for a field of this file."""
         return ConfigurationError(f"{self.origin} {problem}.", field=self.prefix + field, hint=self.kind.hint)
 
     def credentials(self, options: CredentialOptions) -> Any:
@@ -141,11 +121,7 @@ def checked_info(
     untyped: CredentialKind | None = None,
     prefix: str = "",
 ) -> CredentialInfo:
-    """Check a JSON object by the type that it names, or by `untyped` where it names none.
-
-    Raises:
-        ConfigurationError: The type is not one of `kinds`, or a field is missing or has a wrong value.
-    """
+    """Check a JSON object by the type that it names, or by `untyped` where it names none."""
     name = fields.get("type", None if untyped is None else untyped.name)
     kind = next((kind for kind in kinds if kind.name == name), None)
     if kind is None:
