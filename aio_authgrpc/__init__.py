@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from aio_authgrpc._sources.compute_engine import compute_engine
     from aio_authgrpc._sources.default import default
     from aio_authgrpc._sources.files.authorized_user import authorized_user
-    from aio_authgrpc._sources.files.service_account import service_account
+    from aio_authgrpc._sources.files.service_account import service_account, service_account_jwt
     from aio_authgrpc._sources.id_token import id_token
-    from aio_authgrpc._sources.signed_jwt import service_account_jwt
     from aio_authgrpc._sources.static import anonymous, api_key, static_token, token_source
     from aio_authgrpc._tls.credentials import SslCredentials
     from aio_authgrpc._tls.files import client_certificate_files
@@ -99,7 +98,7 @@ _MODULES = {
     "insecure_authorized_channel": "_client.google_auth",
     "secure_authorized_channel": "_client.google_auth",
     "service_account": "_sources.files.service_account",
-    "service_account_jwt": "_sources.signed_jwt",
+    "service_account_jwt": "_sources.files.service_account",
     "static_token": "_sources.static",
     "token_source": "_sources.static",
 }

@@ -6,7 +6,6 @@ import asyncio
 import ssl
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import aiohttp
@@ -190,9 +189,7 @@ class AiohttpRequest(google.auth.transport.Request):
         self.bind()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def __deepcopy__(self, memo: object) -> Self:

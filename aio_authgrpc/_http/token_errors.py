@@ -25,12 +25,7 @@ _HINTS = {
 
 
 def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcError:
-    """Return the error of this package for what a token source raised; an `AuthRpcError` as it is.
-
-    Args:
-        error: What `TokenSource.fetch` raised. It becomes the `__cause__`.
-        http_status: The status of the token endpoint's last response, if any.
-    """
+    """Return the error of this package for what a token source raised, which becomes its `__cause__`."""
     if isinstance(error, AuthRpcError):
         return error
     description = _describe(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -93,9 +94,8 @@ def google_cloud_marker(
     environment: Mapping[str, str] = os.environ, product_name: Path = _PRODUCT_NAME
 ) -> str | None:
     """Return the variable or file that shows that this is Google Cloud; then a metadata server will start."""
-    for name in _MARKERS:
-        if environment.get(name):
-            return name
+    if (name := next(filter(environment.get, _MARKERS), None)) is not None:
+        return name
     try:
         is_google = product_name.read_bytes().startswith(b"Google")
     except OSError:
@@ -110,14 +110,15 @@ def metadata_server_url() -> str:
 
 async def wait_for_metadata_server(http: AiohttpRequest, *, patient: bool) -> str:
     """Return "" once the metadata server answers, or why it was given up; with `patient` it never is."""
-    pause, attempts = _FIRST_PAUSE, 0
-    while True:
-        attempts += 1
-        problem = await _ask(http)
-        if not problem or (attempts == _ATTEMPTS_WITHOUT_MARKER and not patient):
-            return problem
+    pause = _FIRST_PAUSE
+    attempts_left = math.inf if patient else _ATTEMPTS_WITHOUT_MARKER
+    while problem := await _ask(http):
+        attempts_left -= 1
+        if not attempts_left:
+            break
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
+    return problem
 
 
 async def _ask(http: AiohttpRequest) -> str:

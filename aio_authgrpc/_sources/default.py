@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from aio_authgrpc._checks.arguments import check_seconds
 from aio_authgrpc._checks.values import FrozenValue
@@ -83,7 +82,11 @@ class DefaultCredentialsSource(LazyCredentialsSource):
             info = await self._look_for_file(tried)
             if info is None:
                 await self._look_for_metadata_server(request.http, tried, started)
-            credentials = await run_in_thread(lambda: _credentials_of(info, self._options))
+            options = self._options
+            if options.quota_project_id is None:
+                options = options.replace(quota_project_id=os.environ.get(_QUOTA_PROJECT_VARIABLE) or None)
+            make = compute_engine_credentials if info is None else info.credentials
+            credentials = await run_in_thread(lambda: make(options))
             found = "compute_engine" if info is None else info.kind.name
             return GoogleCredentialsSource(credentials)
         finally:
@@ -163,12 +166,6 @@ def _read(path: str, place: str, tried: list[tuple[str, str]]) -> CredentialInfo
         raise
     tried[-1] = (place, info.kind.name)
     return info
-
-
-def _credentials_of(info: CredentialInfo | None, options: CredentialOptions) -> Any:
-    if options.quota_project_id is None:
-        options = options.replace(quota_project_id=os.environ.get(_QUOTA_PROJECT_VARIABLE) or None)
-    return compute_engine_credentials(options) if info is None else info.credentials(options)
 
 
 def default(

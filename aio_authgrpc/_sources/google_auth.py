@@ -37,7 +37,7 @@ GOOGLE_AUTH_AIO = "google.auth.aio.credentials"
 
 
 class GoogleCredentialsSource(NotPickled):
-    """A `Credentials`, refreshed in a worker thread over the aiohttp session.
+    """A credential of google-auth's, refreshed in a worker thread over the aiohttp session.
 
     A token that the credential already has is used without a request, unless it is the one to replace.
     Else the object is refreshed in place, as google-auth does it; where its tokens are for one audience,
@@ -118,21 +118,19 @@ class LazyCredentialsSource(NotPickled):
         if request.http.closed:  # this caller's own mistake, which the others must not be told
             raise ConfigurationError("it was closed.", field="request")
         async with self._lock_of_this_loop():
-            if self._made is None:
-                if self._last_failure is not None and self._failures > failures:
-                    failure = copy.copy(self._last_failure)  # of the attempt that this call waited for
-                    raise failure from self._last_failure.__cause__
-                self._made = await self._make_or_note_failure(request)
+            if self._made is not None:
+                return self._made
+            if self._last_failure is not None and self._failures > failures:
+                failure = copy.copy(self._last_failure)  # of the attempt that this call waited for
+                raise failure from self._last_failure.__cause__
+            try:
+                self._made = await self._make(request)
+            except AuthGrpcError as error:
+                self._failures += 1
+                self._last_failure = copy.copy(error)  # without the traceback
+                self._last_failure.__cause__ = error.__cause__
+                raise
             return self._made
-
-    async def _make_or_note_failure(self, request: TokenRequest) -> GoogleCredentialsSource:
-        try:
-            return await self._make(request)
-        except AuthGrpcError as error:
-            self._failures += 1
-            self._last_failure = copy.copy(error)  # without the traceback
-            self._last_failure.__cause__ = error.__cause__
-            raise
 
     def _lock_of_this_loop(self) -> asyncio.Lock:
         loop = asyncio.get_running_loop()
@@ -145,7 +143,7 @@ class LazyCredentialsSource(NotPickled):
 
 
 class GoogleAioCredentialsSource(NotPickled):
-    """A `AioCredentials`, awaited on the loop.
+    """A credential of google.auth.aio, awaited on the loop.
 
     It is a static one, or a subclass with a `refresh`, which is called again once its `expiry` (naive UTC,
     as in google-auth) has come.

@@ -1,13 +1,4 @@
-"""ID tokens: who the caller is, signed by Google, for one audience (seed 002, AIP-4116).
-
-Cloud Run, Cloud Functions and IAP ask for these. Which credentials have one:
-
-- a service account: its assertion is exchanged, or it signs the token itself;
-- the machine's own: the metadata server makes it;
-- an impersonated service account, and an external account that impersonates one: IAM makes it;
-- a user: the login's, whose audience is always the login's client; or that of a service account that the
-  user may impersonate.
-"""
+"""ID tokens: who the caller is, signed by Google, for one audience (seed 002, AIP-4116)."""
 
 from __future__ import annotations
 

@@ -59,22 +59,16 @@ def _id_token_credentials(own: Any, request: IdTokenRequest) -> Any:
 
 
 # google-auth opens whatever stands in `file`: a number, too, as a descriptor of the process.
+_OF_AWS = ("environment_id", "region_url", "regional_cred_verification_url", "imdsv2_session_token_url")
 _SOURCE: fields.Fields = {
-    "file": text,
-    "url": text,
+    **dict.fromkeys(("file", "url", *_OF_AWS), text),
     "headers": fields.headers,
-    "environment_id": text,
-    "region_url": text,
-    "regional_cred_verification_url": text,
-    "imdsv2_session_token_url": text,
     "format": json_object,
-    "format.type": text,
-    "format.subject_token_field_name": text,
+    **dict.fromkeys(("format.type", "format.subject_token_field_name"), text),
     "executable": json_object,
-    "executable.command": text,
+    **dict.fromkeys(("executable.command", "executable.output_file"), text),
     "executable.timeout_millis": fields.positive,
     "executable.interactive_timeout_millis": fields.positive,
-    "executable.output_file": text,
     "certificate": json_object,
     "certificate.certificate_config_location": text,
     "certificate.use_default_certificate_config": fields.flag,
