@@ -168,6 +168,7 @@ class AiohttpRequest(google.auth.transport.Request):
         return self.run_on_loop(partial(self.send, url, method, body, headers, timeout, ssl_context=context))
 
     def run_on_loop(self, send: Callable[[], Coroutine[None, None, HttpResponse]]) -> HttpResponse:
+        """Await `send()` on the loop that this object is bound to, blocking the calling thread."""
         from anyio import from_thread  # noqa: PLC0415 - see bind()
 
         if asyncio._get_running_loop() is not None:

@@ -41,12 +41,8 @@ class GoogleCredentialsSource(NotPickled):
 
     A token that the credential already has is used without a request, unless it is the one to replace.
     Else the object is refreshed in place, as google-auth does it; where its tokens are for one audience,
-    a copy for each is kept here.
-
-    Args:
-        credentials: Any of google-auth's; it stays the caller's.
-        sign_without_scopes: Whether a service account without scopes signs a JWT for `https://<host>/`
-            (https://google.aip.dev/auth/4111), as google-auth's plugin does.
+    a copy for each is kept here. With `sign_without_scopes` a service account without scopes signs a JWT
+    for `https://<host>/` (https://google.aip.dev/auth/4111), as google-auth's plugin does.
     """
 
     def __init__(self, credentials: Credentials, *, sign_without_scopes: bool = True) -> None:
@@ -216,7 +212,8 @@ def blocking_token(credentials: Credentials, request: TokenRequest, http: Thread
 def _needs_refresh(credentials: Any, unwanted: Token | None) -> bool:
     from google.auth.credentials import TokenState  # noqa: PLC0415 - it is loaded
 
-    if credentials.token is None or (unwanted is not None and _text(credentials.token) == unwanted.value):
+    token = credentials.token.decode() if isinstance(credentials.token, bytes) else credentials.token
+    if token is None or (unwanted is not None and token == unwanted.value):
         return True
     # A user's with_quota_project() keeps the token and drops its expiry: it may be over.
     lost_its_expiry = credentials.expiry is None and getattr(credentials, "refresh_token", None) is not None
@@ -238,7 +235,3 @@ def _token_from(headers: dict[str, str], expiry: datetime.datetime | None) -> To
 def _timestamp(expiry: datetime.datetime) -> float:
     """Return the Unix time of google-auth's expiry, a naive UTC datetime."""
     return (expiry if expiry.tzinfo else expiry.replace(tzinfo=datetime.UTC)).timestamp()
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc._checks.values import FrozenValue
+from aio_authgrpc._http.bridge import ThreadRequest
 from aio_authgrpc._sources.files.fields import Fields
 from aio_authgrpc._tokens.metadata import is_metadata_text
 from aio_authgrpc.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from aio_authgrpc._http.bridge import ThreadRequest
 
 
 class CredentialOptions(FrozenValue):
