@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -78,16 +77,15 @@ def compute_engine_id_token(own: Any, request: IdTokenRequest) -> Any:
             field="credentials",
             hint=f"Pass target_principal={own.service_account_email!r} to impersonate the other one.",
         )
-    make: Any = functools.partial(
-        IDTokenCredentials,
-        target_audience=request.audience,
-        use_metadata_identity_endpoint=True,
-        quota_project_id=own.quota_project_id,
-    )
+    options: dict[str, Any] = {
+        "target_audience": request.audience,
+        "use_metadata_identity_endpoint": True,
+        "quota_project_id": own.quota_project_id,
+    }
     try:
-        return make(None)  # with a request, the constructor would use it
+        return IDTokenCredentials(None, **options)  # with a request, the constructor would use it
     except TypeError:  # older versions call it unconditionally
-        return make(request.http)
+        return IDTokenCredentials(request.http, **options)
 
 
 def google_cloud_marker(

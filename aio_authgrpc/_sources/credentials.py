@@ -53,7 +53,8 @@ def as_token_source(credentials: CredentialsType) -> TokenSource:
     if isinstance(given, Mapping) and given:
         return _several(cast("Mapping[object, object]", given))
     # Only the type: a str may be a token.
-    kind = f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
+    passed: object = credentials
+    kind = f"the class {passed.__name__}" if isinstance(passed, type) else type(passed).__name__
     raise ConfigurationError(
         f"expected a google-auth credential or a TokenSource, not {kind}.",
         field="credentials",

@@ -27,7 +27,7 @@ def authorized_user(
         ConfigurationError: What is in memory cannot be used. A mistake in a file shows when the
             channel is opened. The file is never replaced by another identity.
     """
-    return file_source(file_or_info, KIND, scopes, quota_project_id, untyped=KIND)
+    return file_source(file_or_info, KIND, scopes, quota_project_id)
 
 
 def _credentials(info: CredentialInfo, options: CredentialOptions) -> Any:
@@ -51,4 +51,5 @@ KIND = CredentialKind(
     make=_credentials,
     google_auth_module="google.oauth2.credentials",
     make_id_token=_id_token_credentials,
+    is_without_type=True,
 )

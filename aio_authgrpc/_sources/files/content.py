@@ -33,25 +33,18 @@ _CONTENT_BEGINS = ("{", "[", '"', "'", "-----BEGIN", "eyJ", "ewo")
 class InfoLoader(NotPickled):
     """A path, JSON text or dict that a user passed: a file is checked when it is read, the others at once.
 
-    Its type has to be one of `kinds`; an object without `type` is of the type `untyped`.
+    Its type has to be one of `kinds`.
     """
 
-    def __init__(
-        self,
-        file_or_info: FileOrInfo,
-        kinds: Sequence[CredentialKind],
-        *,
-        untyped: CredentialKind | None = None,
-    ) -> None:
+    def __init__(self, file_or_info: FileOrInfo, kinds: Sequence[CredentialKind]) -> None:
         self._kinds = kinds
-        self._untyped = untyped
         self._given: Path | CredentialInfo = Path()
         given: object = file_or_info
         text = given.lstrip(_BLANKS) if isinstance(given, str) else ""
         if isinstance(given, Mapping):
-            self._given = self._checked(dict(given), "the given info")
+            self._given = checked_info(dict(given), "the given info", kinds)
         elif text.startswith("{"):
-            self._given = self._checked(_parse(text, "the given info"), "the given info")
+            self._given = checked_info(_parse(text, "the given info"), "the given info", kinds)
         elif isinstance(given, str | os.PathLike) and os.fspath(given) and not is_content(given):
             self._given = Path(os.fsdecode(given))
         else:
@@ -68,10 +61,7 @@ class InfoLoader(NotPickled):
         if isinstance(self._given, CredentialInfo):
             return self._given
         origin = str(self._given)
-        return self._checked(_parse(_read_file(self._given), origin), origin)
-
-    def _checked(self, fields: Mapping[str, object], origin: str) -> CredentialInfo:
-        return checked_info(fields, origin, self._kinds, untyped=self._untyped)
+        return checked_info(_parse(_read_file(self._given), origin), origin, self._kinds)
 
     def __repr__(self) -> str:
         return repr(str(self._given)) if isinstance(self._given, Path) else "..."
@@ -83,12 +73,11 @@ def file_source(
     scopes: Sequence[str] | None = None,
     quota_project_id: str | None = None,
     *,
-    untyped: CredentialKind | None = None,
     sign_without_scopes: bool = True,
 ) -> LazyCredentialsSource:
     """Return the source that reads a file of one type, never another, in a worker thread."""
     options = checked_options(scopes, quota_project_id)
-    loader = InfoLoader(file_or_info, [kind], untyped=untyped)
+    loader = InfoLoader(file_or_info, [kind])
 
     def make() -> GoogleCredentialsSource:
         credentials = loader.read().credentials(options)

@@ -63,6 +63,7 @@ class CredentialKind(FrozenValue):
         google_auth_module: The module that google-auth's class of it, or its base class, is in.
         make_id_token: From that credential, makes the one for its ID tokens; None where it has none.
         refused_field: The field to name where google-auth refuses the content.
+        is_without_type: Whether google-auth also writes it without a `type`.
     """
 
     name: str
@@ -73,6 +74,7 @@ class CredentialKind(FrozenValue):
     google_auth_module: str
     make_id_token: Callable[[Any, IdTokenRequest], Any] | None = None
     refused_field: str = "file_or_info"
+    is_without_type: bool = False
 
     def __repr__(self) -> str:
         # Only the name: field names beside values look like secrets in logs.
@@ -112,15 +114,11 @@ class CredentialInfo(NotPickled, FrozenValue):
 
 
 def checked_info(
-    fields: Mapping[str, Any],
-    origin: str,
-    kinds: Sequence[CredentialKind],
-    *,
-    untyped: CredentialKind | None = None,
-    prefix: str = "",
+    fields: Mapping[str, Any], origin: str, kinds: Sequence[CredentialKind], *, prefix: str = ""
 ) -> CredentialInfo:
-    """Check a JSON object by the type that it names, or by `untyped` where it names none."""
-    name = fields.get("type", None if untyped is None else untyped.name)
+    """Check a JSON object by the type that it names, or by the only one of `kinds` where it may lack one."""
+    untyped = kinds[0].name if len(kinds) == 1 and kinds[0].is_without_type else None
+    name = fields.get("type", untyped)
     kind = next((kind for kind in kinds if kind.name == name), None)
     if kind is None:
         expected = " or ".join(f'"{kind.name}"' for kind in kinds)
