@@ -13,7 +13,7 @@ from google.auth.exceptions import TransportError
 from aio_authgrpc._http.request import AiohttpRequest, HttpResponse
 from aio_authgrpc._http.token_errors import is_retryable_status, token_error
 from aio_authgrpc._http.urls import place_of
-from aio_authgrpc._loop.threads import import_off_loop, run_in_thread
+from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc.errors import TokenRefusedError, TokenUnavailableError
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ _LONGEST_RETRY_AFTER = 300.0
 
 
 class ThreadRequest(AiohttpRequest):
-    """Another request for one blocking function: it remembers the last status, and can be cut off.
+    """An `AiohttpRequest` over another, for one blocking function: it knows the last status, and can be cut off.
 
     google-auth's exceptions do not tell the status. And after a cancellation the function must not go on
     sending: a thread cannot be stopped, but its requests can.
@@ -73,8 +73,8 @@ class ThreadRequest(AiohttpRequest):
             )
         return response
 
-    def bind(self) -> None:
-        self._request.bind()
+    async def bind(self) -> None:
+        await self._request.bind()
 
     def cut_off(self) -> None:
         """Cancel the request that is under way, and refuse any other. On the loop only."""
@@ -92,8 +92,7 @@ async def bridge_to_thread(function: Callable[[], T], request: ThreadRequest) ->
 
     Cancelling it cancels the request under way; a `time.sleep` or a subprocess ends by itself, unheard.
     """
-    await import_off_loop("anyio.from_thread", "anyio._backends._asyncio")
-    request.bind()
+    await request.bind()
     try:
         return await run_in_thread(function)
     finally:

@@ -138,8 +138,9 @@ class AiohttpRequest(google.auth.transport.Request):
         """Whether it, or the session that it was given, was closed."""
         return self._closed or (self._session is not None and self._session.closed)
 
-    def bind(self) -> None:
+    async def bind(self) -> None:
         """Remember the running loop, so that threads that google-auth itself starts find it."""
+        await import_off_loop("anyio.from_thread", "anyio._backends._asyncio")
         from anyio.lowlevel import current_token  # noqa: PLC0415 - loads anyio's backend, 25 ms
 
         self._loop_token = current_token()
@@ -186,8 +187,7 @@ class AiohttpRequest(google.auth.transport.Request):
             await session.close()
 
     async def __aenter__(self) -> Self:
-        await import_off_loop("anyio.from_thread", "anyio._backends._asyncio")
-        self.bind()
+        await self.bind()
         return self
 
     async def __aexit__(self, *_: object) -> None:
