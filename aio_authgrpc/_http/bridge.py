@@ -24,7 +24,7 @@ _LONGEST_RETRY_AFTER = 300.0
 
 
 class ThreadRequest(AiohttpRequest):
-    """An `AiohttpRequest` over another, for one blocking function: it knows the last status, and can be cut off.
+    """A request over another, for one blocking function: it knows the last status, and can be cut off.
 
     google-auth's exceptions do not tell the status. And after a cancellation the function must not go on
     sending: a thread cannot be stopped, but its requests can.

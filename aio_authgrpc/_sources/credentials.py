@@ -11,7 +11,7 @@ from aio_authgrpc._sources import google_auth
 from aio_authgrpc._sources.google_auth import GOOGLE_AUTH, GOOGLE_AUTH_AIO
 from aio_authgrpc._sources.google_auth_gaps import is_of
 from aio_authgrpc._sources.static import anonymous
-from aio_authgrpc._tokens.metadata import Metadata, checked_header
+from aio_authgrpc._tokens.metadata import checked_header
 from aio_authgrpc._tokens.source import CacheKey, LoadableTokenSource, TokenRequest, TokenSource, cache_key
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError
@@ -131,6 +131,6 @@ def combined(tokens: Mapping[str, Token]) -> Token:
                 metadata.setdefault(key, value)  # two tokens may bring one quota project
     first = tokens[header]
     metadata.pop(header, None)
-    ends: list[float] = [token.expires_at for token in tokens.values() if token.expires_at is not None]
-    rest: Metadata = tuple(metadata.items())
-    return Token(first.value, scheme=first.scheme, expires_at=min(ends, default=None), metadata=rest)
+    ends = [token.expires_at for token in tokens.values() if token.expires_at is not None]
+    expires_at = min(ends, default=None)
+    return Token(first.value, scheme=first.scheme, expires_at=expires_at, metadata=tuple(metadata.items()))
