@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from aio_authgrpc._sources.default import default as default
     from aio_authgrpc._sources.files.authorized_user import authorized_user as authorized_user
     from aio_authgrpc._sources.files.service_account import service_account as service_account
+    from aio_authgrpc._sources.files.service_account import service_account_jwt as service_account_jwt
     from aio_authgrpc._sources.id_token import id_token as id_token
-    from aio_authgrpc._sources.signed_jwt import service_account_jwt as service_account_jwt
     from aio_authgrpc._sources.static import anonymous as anonymous
     from aio_authgrpc._sources.static import api_key as api_key
     from aio_authgrpc._sources.static import static_token as static_token
@@ -79,7 +79,7 @@ _MODULES = {
     "insecure_authorized_channel": "_client.google_auth",
     "secure_authorized_channel": "_client.google_auth",
     "service_account": "_sources.files.service_account",
-    "service_account_jwt": "_sources.signed_jwt",
+    "service_account_jwt": "_sources.files.service_account",
     "static_token": "_sources.static",
     "token_source": "_sources.static",
 }

@@ -9,10 +9,13 @@ from aio_authgrpc._sources.files.external_account import external_account
 from aio_authgrpc._sources.files.external_account_authorized_user import external_account_authorized_user
 from aio_authgrpc._sources.files.gdch_service_account import gdch_service_account
 from aio_authgrpc._sources.files.impersonated_service_account import impersonated_service_account
-from aio_authgrpc._sources.files.service_account import service_account
+from aio_authgrpc._sources.files.service_account import (
+    ServiceAccountJwtSource,
+    service_account,
+    service_account_jwt,
+)
+from aio_authgrpc._sources.google_auth import LazyCredentialsSource
 from aio_authgrpc._sources.id_token import IdTokenSource, id_token
-from aio_authgrpc._sources.lazy import LazyCredentialsSource
-from aio_authgrpc._sources.signed_jwt import ServiceAccountJwtSource, service_account_jwt
 from aio_authgrpc._sources.static import ApiKeySource, anonymous, api_key, static_token, token_source
 
 __all__ = [

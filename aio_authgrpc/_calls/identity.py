@@ -8,8 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from aio_authgrpc._checks.pickling import NotPickled
-from aio_authgrpc._sources.credentials import as_token_source
-from aio_authgrpc._sources.several import SeveralTokensSource
+from aio_authgrpc._sources.credentials import SeveralTokensSource, as_token_source
 from aio_authgrpc._tokens.source import TokenSource, cache_key, header_of
 
 if TYPE_CHECKING:

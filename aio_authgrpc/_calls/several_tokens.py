@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from operator import is_
 
-from aio_authgrpc._sources.several import all_of, combined
+from aio_authgrpc._sources.credentials import all_of, combined
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc._tokens.token import Token
 

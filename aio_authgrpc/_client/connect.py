@@ -144,7 +144,7 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
 
     Args:
         target: `host` (port 443), `host:port`, `[v6]:port`, `unix:path`, or with one of gRPC's schemes.
-        *stubs: Up to five generated stub classes.
+        *stubs: Generated stub classes; up to five of them are typed.
         **arguments: See below.
 
     Keyword Args:

@@ -6,16 +6,14 @@ import asyncio
 import concurrent.futures
 import email.utils
 from collections.abc import Callable, Coroutine, Mapping
-from functools import partial
-from typing import Self, TypeVar
+from typing import Any, TypeVar
 
-import google.auth.transport
 from google.auth.exceptions import TransportError
 
-from aio_authgrpc._http.request import AiohttpRequest, Headers, HttpResponse, ssl_context_of
+from aio_authgrpc._http.request import AiohttpRequest, HttpResponse
 from aio_authgrpc._http.token_errors import is_retryable_status, token_error
 from aio_authgrpc._http.urls import place_of
-from aio_authgrpc._loop.threads import import_off_loop, run_in_thread
+from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc.errors import TokenRefusedError, TokenUnavailableError
 
 T = TypeVar("T")
@@ -25,8 +23,8 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _LONGEST_RETRY_AFTER = 300.0
 
 
-class ThreadRequest(google.auth.transport.Request):
-    """The transport of one blocking function: it remembers the last status, and can be cut off.
+class ThreadRequest(AiohttpRequest):
+    """A request over another, for one blocking function: it knows the last status, and can be cut off.
 
     google-auth's exceptions do not tell the status. And after a cancellation the function must not go on
     sending: a thread cannot be stopped, but its requests can.
@@ -34,34 +32,19 @@ class ThreadRequest(google.auth.transport.Request):
     A failure that a later attempt may mend is raised as `TokenUnavailableError`, past google-auth, which
     retries some of them after seconds in `time.sleep`, some not at all, and does not read `Retry-After`.
     The token cache decides whether and when to try again.
-
-    Args:
-        request: Sends the requests, on the loop that it was bound to.
     """
 
     def __init__(self, request: AiohttpRequest) -> None:
+        super().__init__()
         self._request = request
         self._sending: set[asyncio.Task[object]] = set()
         self._cut_off = False
         self.status: int | None = None
 
-    def __call__(
-        self,
-        url: str,
-        method: str = "GET",
-        body: bytes | str | None = None,
-        headers: Headers | None = None,
-        timeout: float | None = None,
-        verify: bool | str | None = None,
-        cert: str | tuple[str, str] | None = None,
-        **_: object,
-    ) -> HttpResponse:
-        """Send one request from the thread, blocking it; see `AiohttpRequest.__call__`."""
+    def run_on_loop(self, send: Callable[[], Coroutine[None, None, HttpResponse]]) -> HttpResponse:
         self.status = None  # a request without a response must not leave the one before it
-        context = ssl_context_of(verify, cert)
-        send = partial(self._request.send, url, method, body, headers, timeout, ssl_context=context)
         try:
-            response = self._request.run_on_loop(partial(self._send, send))
+            return self._request.run_on_loop(send)
         except (asyncio.CancelledError, concurrent.futures.CancelledError):
             # google-auth's own threads handle errors, but not a cancellation.
             raise _cut_off_error() from None
@@ -69,23 +52,17 @@ class ThreadRequest(google.auth.transport.Request):
             if self._cut_off:
                 raise
             problem = token_error(error)
-        else:
-            return self._checked(response, url)
         raise problem  # outside of the handler: aiohttp quotes unreadable bytes, maybe a token
 
-    async def _send(self, send: Callable[[], Coroutine[None, None, HttpResponse]]) -> HttpResponse:
-        """Await a request on the loop, where `cut_off` finds it."""
+    async def send(self, url: str, *arguments: Any, **options: Any) -> HttpResponse:
         task = asyncio.current_task()
         if self._cut_off or task is None:
             raise _cut_off_error()
-        self._sending.add(task)
+        self._sending.add(task)  # where `cut_off` finds it
         try:
-            return await send()
+            response = await self._request.send(url, *arguments, **options)
         finally:
             self._sending.discard(task)
-
-    def _checked(self, response: HttpResponse, url: str) -> HttpResponse:
-        """Return a response, or raise for one that google-auth would misread."""
         self.status = response.status
         if is_retryable_status(response.status):
             raise _unavailable(response, url)
@@ -96,19 +73,14 @@ class ThreadRequest(google.auth.transport.Request):
             )
         return response
 
-    def bind(self) -> None:
-        """See `AiohttpRequest.bind`."""
-        self._request.bind()
+    async def bind(self) -> None:
+        await self._request.bind()
 
     def cut_off(self) -> None:
         """Cancel the request that is under way, and refuse any other. On the loop only."""
         self._cut_off = True
         for task in self._sending:
             task.cancel()
-
-    def __deepcopy__(self, memo: object) -> Self:
-        # google-auth copies the request for look-ups in its own threads; a session cannot be copied.
-        return self
 
 
 def _cut_off_error() -> TransportError:
@@ -118,11 +90,9 @@ def _cut_off_error() -> TransportError:
 async def bridge_to_thread(function: Callable[[], T], request: ThreadRequest) -> T:
     """Run a blocking function of google-auth's, which sends with `request`, in a worker thread.
 
-    Cancelling it returns at once: a request under way is cancelled and no other is sent. A
-    `time.sleep` or a subprocess inside google-auth ends by itself, its outcome dropped.
+    Cancelling it cancels the request under way; a `time.sleep` or a subprocess ends by itself, unheard.
     """
-    await import_off_loop("anyio.from_thread", "anyio._backends._asyncio")
-    request.bind()
+    await request.bind()
     try:
         return await run_in_thread(function)
     finally:
@@ -130,7 +100,6 @@ async def bridge_to_thread(function: Callable[[], T], request: ThreadRequest) ->
 
 
 def _unavailable(response: HttpResponse, url: str) -> TokenUnavailableError:
-    """Return the error for a response whose status asks for another attempt."""
     text = response.data[:1_000].decode(errors="replace")
     problem = TransportError(f"{place_of(url)} answered {response.status}: {text}")
     translated = token_error(problem, http_status=response.status)

@@ -1,9 +1,4 @@
-"""google-auth's `Request`, carried by one aiohttp session on the loop.
-
-google-auth is written for threads: a credential calls `request(url=..., method=..., ...)` and blocks
-until the response is there. `AiohttpRequest` is such a callable: called in a worker thread, it sends
-the request on the event loop and blocks only that thread.
-"""
+"""google-auth's `Request`, called in a worker thread, carried by one aiohttp session on the loop."""
 
 from __future__ import annotations
 
@@ -11,7 +6,6 @@ import asyncio
 import ssl
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import aiohttp
@@ -144,8 +138,9 @@ class AiohttpRequest(google.auth.transport.Request):
         """Whether it, or the session that it was given, was closed."""
         return self._closed or (self._session is not None and self._session.closed)
 
-    def bind(self) -> None:
+    async def bind(self) -> None:
         """Remember the running loop, so that threads that google-auth itself starts find it."""
+        await import_off_loop("anyio.from_thread", "anyio._backends._asyncio")
         from anyio.lowlevel import current_token  # noqa: PLC0415 - loads anyio's backend, 25 ms
 
         self._loop_token = current_token()
@@ -170,14 +165,14 @@ class AiohttpRequest(google.auth.transport.Request):
             google.auth.exceptions.TransportError: No response.
             RuntimeError: Called on the loop's own thread, where it would wait for itself.
         """
-        context = ssl_context_of(verify, cert)
+        context = _ssl_context(verify, cert)
         return self.run_on_loop(partial(self.send, url, method, body, headers, timeout, ssl_context=context))
 
     def run_on_loop(self, send: Callable[[], Coroutine[None, None, HttpResponse]]) -> HttpResponse:
         """Await `send()` on the loop that this object is bound to, blocking the calling thread."""
         from anyio import from_thread  # noqa: PLC0415 - see bind()
 
-        if _loop_is_running_here():
+        if asyncio._get_running_loop() is not None:
             raise RuntimeError(
                 "AiohttpRequest was called on the event loop, where it would wait for itself: "
                 "await request.send(...), or call the credential in a worker thread."
@@ -192,13 +187,10 @@ class AiohttpRequest(google.auth.transport.Request):
             await session.close()
 
     async def __aenter__(self) -> Self:
-        await import_off_loop("anyio.from_thread", "anyio._backends._asyncio")
-        self.bind()
+        await self.bind()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def __deepcopy__(self, memo: object) -> Self:
@@ -207,10 +199,7 @@ class AiohttpRequest(google.auth.transport.Request):
 
 
 def own_request(request: google.auth.transport.Request | None) -> AiohttpRequest | None:
-    """Return a request that works on the loop, or None in place of another of google-auth's.
-
-    Those block, and their settings (a session of requests, say) mean nothing to aiohttp.
-    """
+    """Return a request that works on the loop, or None in place of another of google-auth's, which block."""
     if isinstance(request, AiohttpRequest):
         return request
     check_type(
@@ -232,7 +221,7 @@ def _text(value: str | bytes) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
-def ssl_context_of(verify: bool | str | None, cert: str | tuple[str, str] | None) -> ssl.SSLContext | bool:
+def _ssl_context(verify: bool | str | None, cert: str | tuple[str, str] | None) -> ssl.SSLContext | bool:
     """Map requests' `verify` and `cert` to what aiohttp takes. Reads files: for worker threads."""
     if cert is None and not isinstance(verify, str):
         return verify is not False
@@ -243,11 +232,3 @@ def ssl_context_of(verify: bool | str | None, cert: str | tuple[str, str] | None
     if cert is not None:
         context.load_cert_chain(*([cert] if isinstance(cert, str) else cert))
     return context
-
-
-def _loop_is_running_here() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

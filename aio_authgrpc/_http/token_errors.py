@@ -25,16 +25,12 @@ _HINTS = {
 
 
 def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcError:
-    """Return the error of this package for what a token source raised; an `AuthRpcError` as it is.
-
-    Args:
-        error: What `TokenSource.fetch` raised. It becomes the `__cause__`.
-        http_status: The status of the token endpoint's last response, if any.
-    """
+    """Return the error of this package for what a token source raised, which becomes its `__cause__`."""
     if isinstance(error, AuthRpcError):
         return error
     description = _describe(error)
-    hint = _hint(f"{description} {_oauth_error(error)}")
+    text = f"{description} {_oauth_error(error)}"
+    hint = next((hint for code, hint in _HINTS.items() if code in text), "")
     if http_status is None:
         retryable = _is_retryable(error)
     elif http_status == 200:
@@ -54,7 +50,6 @@ def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcE
 
 
 def is_retryable_status(status: int) -> bool:
-    """Return whether an HTTP status asks for another attempt: time-out, too many requests, server error."""
     return status in (408, 429) or status >= 500
 
 
@@ -94,10 +89,6 @@ def _oauth_error(error: Exception) -> str:
     response = error.args[1] if len(error.args) > 1 else None
     code: object = cast("dict[str, object]", response).get("error") if isinstance(response, dict) else None
     return code if isinstance(code, str) else ""
-
-
-def _hint(description: str) -> str:
-    return next((hint for code, hint in _HINTS.items() if code in description), "")
 
 
 def _without_secrets(error: Exception, description: str) -> BaseException:

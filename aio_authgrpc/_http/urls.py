@@ -12,27 +12,22 @@ from google.auth.exceptions import TransportError
 
 def with_path(url: str) -> str:
     """Return the URL with an explicit path: a proxy is sent the whole URL (RFC 9112, 3.2.2)."""
-    try:
-        parts = urllib.parse.urlsplit(url)
-    except ValueError:
-        return url
-    return url if parts.path else urllib.parse.urlunsplit(parts._replace(path="/"))
+    parts = _split(url)
+    return url if parts is None or parts.path else urllib.parse.urlunsplit(parts._replace(path="/"))
 
 
 def place_of(url: str) -> str:
     """Return the URL without its query and its password, for messages."""
-    try:
-        parts = urllib.parse.urlsplit(url)
-    except ValueError:
-        return "The address"
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    parts = _split(url)
+    return (
+        "The address" if parts is None else f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    )
 
 
 def proxy_for(url: str) -> tuple[str | None, dict[str, str]]:
     """Return the proxy that the environment names for this URL, and the header with its password."""
-    try:
-        parts = urllib.parse.urlsplit(url)
-    except ValueError:
+    parts = _split(url)
+    if parts is None:
         return None, {}  # sending it raises
     proxy = urllib.request.getproxies().get(parts.scheme)
     if not proxy or urllib.request.proxy_bypass(parts.hostname or ""):
@@ -51,6 +46,13 @@ def proxy_for(url: str) -> tuple[str | None, dict[str, str]]:
     # Not in the URL: aiohttp's errors would show the password.
     user = urllib.parse.unquote(f"{named.username}:{named.password or ''}")
     return address, {"Proxy-Authorization": "Basic " + base64.b64encode(user.encode()).decode()}
+
+
+def _split(url: str) -> urllib.parse.SplitResult | None:
+    try:
+        return urllib.parse.urlsplit(url)
+    except ValueError:
+        return None
 
 
 def is_loopback(host: str) -> bool:

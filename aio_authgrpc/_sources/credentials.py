@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from aio_authgrpc._sources.google_auth import (
-    GOOGLE_AUTH,
-    GOOGLE_AUTH_AIO,
-    GoogleAioCredentialsSource,
-    GoogleCredentialsSource,
-    is_of,
-)
-from aio_authgrpc._sources.several import SeveralTokensSource
+from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._sources import google_auth
+from aio_authgrpc._sources.google_auth import GOOGLE_AUTH, GOOGLE_AUTH_AIO
+from aio_authgrpc._sources.google_auth_gaps import is_of
 from aio_authgrpc._sources.static import anonymous
 from aio_authgrpc._tokens.metadata import checked_header
-from aio_authgrpc._tokens.source import TokenSource
+from aio_authgrpc._tokens.source import CacheKey, LoadableTokenSource, TokenRequest, TokenSource, cache_key
+from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from google.auth.aio.credentials import Credentials as AioCredentials
@@ -37,7 +37,6 @@ else:
 
 
 def as_token_source(credentials: CredentialsType) -> TokenSource:
-    """Return the source for what a user passed as `credentials`, or raise a ConfigurationError."""
     given: Any = credentials
     if given is None:
         from aio_authgrpc._sources.default import default  # noqa: PLC0415 - an eighth of the package's import
@@ -46,15 +45,18 @@ def as_token_source(credentials: CredentialsType) -> TokenSource:
     if any(is_of(given, module, "AnonymousCredentials") for module in (GOOGLE_AUTH, GOOGLE_AUTH_AIO)):
         return anonymous()
     if is_of(given, GOOGLE_AUTH):
-        return GoogleCredentialsSource(given)
+        return google_auth.GoogleCredentialsSource(given)
     if is_of(given, GOOGLE_AUTH_AIO):
-        return GoogleAioCredentialsSource(given)
+        return google_auth.GoogleAioCredentialsSource(given)
     if isinstance(given, TokenSource) and not isinstance(given, type):
         return given
     if isinstance(given, Mapping) and given:
         return _several(cast("Mapping[object, object]", given))
+    # Only the type: a str may be a token.
+    passed: object = credentials
+    kind = f"the class {passed.__name__}" if isinstance(passed, type) else type(passed).__name__
     raise ConfigurationError(
-        f"expected a google-auth credential or a TokenSource, not {_kind(credentials)}.",
+        f"expected a google-auth credential or a TokenSource, not {kind}.",
         field="credentials",
         hint="Use static_token(...) for a token, service_account(...) for a key file, token_source(...) "
         "for a coroutine function, or None for Application Default Credentials.",
@@ -77,6 +79,58 @@ def _several(given: Mapping[object, object]) -> SeveralTokensSource:
     return SeveralTokensSource(sources)
 
 
-def _kind(given: object) -> str:
-    """Describe what was passed by its type only: a str may be a token."""
-    return f"the class {given.__name__}" if isinstance(given, type) else f"{type(given).__name__}"
+class SeveralTokensSource(NotPickled):
+    """Fetches a token for each header, all at the same time, and combines them; the first is the main one."""
+
+    def __init__(self, sources: Mapping[str, TokenSource]) -> None:
+        self.sources = dict(sources)
+        self.header, *others = self.sources
+        self.other_headers = frozenset(others)
+
+    def cache_key(self, audience: str) -> CacheKey:
+        """Return the key of the tokens; the sources' own audience where they agree on one."""
+        shared = {cache_key(source, audience).audience for source in self.sources.values()}
+        return CacheKey(self, shared.pop() if len(shared) == 1 else audience)
+
+    async def load(self, request: TokenRequest) -> None:
+        for source in self.sources.values():
+            if isinstance(source, LoadableTokenSource):
+                await source.load(request)
+
+    async def fetch(self, request: TokenRequest) -> Token:
+        """Return one token that carries the others as its metadata, and expires with the first of them."""
+        tokens = await all_of([source.fetch(request) for source in self.sources.values()])
+        return combined(dict(zip(self.sources, tokens, strict=True)))
+
+    def __repr__(self) -> str:
+        return f"<several tokens: {self.sources!r}>"
+
+
+async def all_of(coroutines: Sequence[Coroutine[None, None, T]]) -> list[T]:
+    """Await all of them at the same time; the first failure cancels the others and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(coroutine, name="aio_authgrpc token") for coroutine in coroutines]
+    except BaseExceptionGroup as failures:
+        error = failures.exceptions[0]
+    else:
+        return [task.result() for task in tasks]
+    raise error  # outside of the handler, so that the group is not its context
+
+
+def combined(tokens: Mapping[str, Token]) -> Token:
+    """Return the first header's token, with the others as its metadata.
+
+    A header of `tokens` gets its own token, even if another token's metadata has that key too.
+    """
+    header, *_ = tokens
+    metadata: dict[str, str] = {}
+    for name, token in tokens.items():
+        for key, value in token.as_metadata(name):
+            if key == name or key not in tokens:
+                metadata.setdefault(key, value)  # two tokens may bring one quota project
+    first = tokens[header]
+    metadata.pop(header, None)
+    ends = [token.expires_at for token in tokens.values() if token.expires_at is not None]
+    expires_at = min(ends, default=None)
+    return Token(first.value, scheme=first.scheme, expires_at=expires_at, metadata=tuple(metadata.items()))

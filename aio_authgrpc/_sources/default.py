@@ -6,26 +6,21 @@ import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from aio_authgrpc._checks.arguments import check_seconds
 from aio_authgrpc._checks.values import FrozenValue
 from aio_authgrpc._http.request import AiohttpRequest
-from aio_authgrpc._loop.clock import Clock, SystemClock
 from aio_authgrpc._loop.threads import run_in_thread
-from aio_authgrpc._sources.compute_engine import compute_engine_credentials
-from aio_authgrpc._sources.files.content import InfoLoader, is_content
-from aio_authgrpc._sources.files.kind import CredentialInfo
-from aio_authgrpc._sources.files.registry import credential_kinds
-from aio_authgrpc._sources.google_auth import GoogleCredentialsSource
-from aio_authgrpc._sources.lazy import LazyCredentialsSource
-from aio_authgrpc._sources.metadata_server import (
+from aio_authgrpc._sources.compute_engine import (
+    compute_engine_credentials,
     google_cloud_marker,
-    is_disabled,
     metadata_server_url,
     wait_for_metadata_server,
 )
-from aio_authgrpc._sources.options import CredentialOptions, checked_options
+from aio_authgrpc._sources.files.content import InfoLoader, is_content
+from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialOptions, checked_options
+from aio_authgrpc._sources.files.registry import credential_kinds
+from aio_authgrpc._sources.google_auth import GoogleCredentialsSource, LazyCredentialsSource
 from aio_authgrpc._tokens.source import TokenRequest
 from aio_authgrpc.errors import ConfigurationError, TokenUnavailableError
 
@@ -61,51 +56,41 @@ class DefaultCredentialsExplanation(FrozenValue):
 class DefaultCredentialsSource(LazyCredentialsSource):
     """What `default()` returns."""
 
-    def __init__(self, look_up: LookUp) -> None:
-        super().__init__("default()", look_up.run)
-        self._look_up = look_up
-
-    def explain(self) -> DefaultCredentialsExplanation:
-        """Return the places and the result of the last look-up. Holds no secret."""
-        return self._look_up.explanation
-
-
-class LookUp:
-    """The look-up for `default()`. `patience` is how long a server is awaited that a marker promises."""
-
+    # `patience` is how long a server is awaited that a marker promises.
     def __init__(
         self,
         options: CredentialOptions,
         *,
         timeout: float | None = None,
         patience: float = PATIENCE,
-        clock: Clock | None = None,
     ) -> None:
+        super().__init__("default()", self._look_up)
         self._options = options
         self._timeout = timeout
         self._patience = patience
-        self._clock: Clock = SystemClock() if clock is None else clock
-        self.explanation = DefaultCredentialsExplanation()
+        self._explanation = DefaultCredentialsExplanation()
 
-    async def run(self, request: TokenRequest) -> GoogleCredentialsSource:
-        """Return the credentials, or raise where there are none.
+    def explain(self) -> DefaultCredentialsExplanation:
+        """Return the places and the result of the last look-up. Holds no secret."""
+        return self._explanation
 
-        Raises:
-            ConfigurationError: None were found in time, or a file cannot be used.
-            TokenUnavailableError: This is Google Cloud, but its metadata server did not answer in time.
-        """
+    async def _look_up(self, request: TokenRequest) -> GoogleCredentialsSource:
         tried: list[tuple[str, str]] = []
         found: str | None = None
-        started = self._clock.monotonic()
+        started = asyncio.get_running_loop().time()
         try:
             info = await self._look_for_file(tried)
             if info is None:
                 await self._look_for_metadata_server(request.http, tried, started)
-            credentials = await run_in_thread(lambda: _credentials_of(info, self._options))
+            options = self._options
+            if options.quota_project_id is None:
+                options = options.replace(quota_project_id=os.environ.get(_QUOTA_PROJECT_VARIABLE) or None)
+            make = compute_engine_credentials if info is None else info.credentials
+            credentials = await run_in_thread(lambda: make(options))
             found = "compute_engine" if info is None else info.kind.name
             return GoogleCredentialsSource(credentials)
         finally:
-            self.explanation = DefaultCredentialsExplanation(found=found, tried=tuple(tried))
+            self._explanation = DefaultCredentialsExplanation(found=found, tried=tuple(tried))
 
     async def _look_for_file(self, tried: list[tuple[str, str]]) -> CredentialInfo | None:
         budget = LOOK_UP_TIMEOUT if self._timeout is None else self._timeout
@@ -120,17 +105,16 @@ class LookUp:
     async def _look_for_metadata_server(
         self, http: AiohttpRequest, tried: list[tuple[str, str]], started: float
     ) -> None:
-        """Return once it answers, or raise what `run` does."""
-        if is_disabled():
+        if os.environ.get("NO_GCE_CHECK") == "true":  # as google-auth reads it
             tried.append(("metadata server", "NO_GCE_CHECK is true"))
             raise _nothing_found(tried)
         marker = await run_in_thread(google_cloud_marker)
         budget = LOOK_UP_TIMEOUT if marker is None else self._patience
         if self._timeout is not None:
-            budget = max(0.0, self._timeout - (self._clock.monotonic() - started))
+            budget = max(0.0, self._timeout - (asyncio.get_running_loop().time() - started))
         try:
             async with asyncio.timeout(budget):
-                problem = await wait_for_metadata_server(http, patient=marker is not None, clock=self._clock)
+                problem = await wait_for_metadata_server(http, patient=marker is not None)
         except TimeoutError:
             problem = f"no answer within {budget:.3g} s"
         tried.append((f"metadata server {metadata_server_url()}", problem or "answered"))
@@ -184,12 +168,6 @@ def _read(path: str, place: str, tried: list[tuple[str, str]]) -> CredentialInfo
     return info
 
 
-def _credentials_of(info: CredentialInfo | None, options: CredentialOptions) -> Any:
-    if options.quota_project_id is None:
-        options = options.replace(quota_project_id=os.environ.get(_QUOTA_PROJECT_VARIABLE) or None)
-    return compute_engine_credentials(options) if info is None else info.credentials(options)
-
-
 def default(
     scopes: Sequence[str] | None = None,
     *,
@@ -218,4 +196,4 @@ def default(
     if timeout is not None:
         check_seconds("timeout", timeout)
     options = checked_options(scopes, quota_project_id, by_default=True)
-    return DefaultCredentialsSource(LookUp(options, timeout=timeout))
+    return DefaultCredentialsSource(options, timeout=timeout)

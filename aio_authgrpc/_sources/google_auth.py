@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import datetime
-import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aio_authgrpc._checks.pickling import NotPickled
@@ -16,18 +17,18 @@ from aio_authgrpc._sources.google_auth_gaps import (
     GOOGLE_APIS,
     for_audience,
     is_google_api,
+    is_of,
     look_up_allowed_locations,
     refresh,
     thread_request,
 )
-from aio_authgrpc._sources.options import check_audience
 from aio_authgrpc._tokens.source import CacheKey, TokenRequest
 from aio_authgrpc._tokens.token import Token
-from aio_authgrpc.errors import ConfigurationError
+from aio_authgrpc.errors import AuthGrpcError, ConfigurationError
 
 if TYPE_CHECKING:
-    import google.auth.aio.credentials
-    import google.auth.credentials
+    from google.auth.aio.credentials import Credentials as AioCredentials
+    from google.auth.credentials import Credentials
 
 T = TypeVar("T")
 
@@ -36,64 +37,121 @@ GOOGLE_AUTH_AIO = "google.auth.aio.credentials"
 
 
 class GoogleCredentialsSource(NotPickled):
-    """A `google.auth.credentials.Credentials`, refreshed in a worker thread over the aiohttp session.
+    """A credential of google-auth's, refreshed in a worker thread over the aiohttp session.
 
     A token that the credential already has is used without a request, unless it is the one to replace.
     Else the object is refreshed in place, as google-auth does it; where its tokens are for one audience,
-    a copy for each is kept here.
-
-    Args:
-        credentials: Any of google-auth's; it stays the caller's.
-        sign_without_scopes: Whether a service account without scopes signs a JWT for `https://<host>/`
-            (https://google.aip.dev/auth/4111), as google-auth's plugin does.
+    a copy for each is kept here. With `sign_without_scopes` a service account without scopes signs a JWT
+    for `https://<host>/` (https://google.aip.dev/auth/4111), as google-auth's plugin does.
     """
 
-    def __init__(
-        self, credentials: google.auth.credentials.Credentials, *, sign_without_scopes: bool = True
-    ) -> None:
+    def __init__(self, credentials: Credentials, *, sign_without_scopes: bool = True) -> None:
         self.credentials = credentials
         self._is_for_one = sign_without_scopes and for_audience(credentials, "https://any") is not None
-        self._of_audience: dict[str, google.auth.credentials.Credentials] = {}
+        self._of_audience: dict[str, Credentials] = {}
 
     def cache_key(self, audience: str) -> CacheKey:
-        """Return the key of the tokens: the credential's, for one audience or for many."""
         if not self._is_for_one:
             audience = GOOGLE_APIS if is_google_api(audience) else ""
         return CacheKey(self.credentials, audience)
 
     async def load(self, request: TokenRequest) -> None:
-        """Raise the ConfigurationError for a missing audience, where the credential's tokens are for one."""
         if self._is_for_one:
-            check_audience(request.audience)
+            checked_audience(request)
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return the credential's token, refreshed if need be. Cancelling it abandons the thread."""
         await self.load(request)
         credentials, audience = self.credentials, request.audience
-        if self._is_for_one and audience not in self._of_audience:
-            self._of_audience[audience] = for_audience(credentials, audience) or credentials
-        return await obtain_token(self._of_audience.get(audience, credentials), request)
+        if self._is_for_one:
+            if audience not in self._of_audience:
+                self._of_audience[audience] = for_audience(credentials, audience) or credentials
+            credentials = self._of_audience[audience]
+        http = await thread_request(credentials, request.http)
+        return await over_bridge(lambda: blocking_token(credentials, request, http), http)
 
     def __repr__(self) -> str:
         return f"<GoogleCredentialsSource of {type(self.credentials).__name__}>"
 
 
+class LazyCredentialsSource(NotPickled):
+    """What the functions for Google's credentials return: makes its credential once, at the first need.
+
+    One object may serve any number of channels. Those with the same audience share one cached token, and
+    so do all where the token is good for every audience.
+
+    Args:
+        name: Its `repr`.
+        make: Makes the credential; its blocking parts run in a worker thread.
+    """
+
+    def __init__(self, name: str, make: Callable[[TokenRequest], Awaitable[GoogleCredentialsSource]]) -> None:
+        self._name = name
+        self._make = make
+        self._made: GoogleCredentialsSource | None = None
+        self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+        self._failures = 0
+        self._last_failure: AuthGrpcError | None = None
+
+    def cache_key(self, audience: str) -> CacheKey:
+        """Return the key of the tokens. Its owner must not change when the credential is made."""
+        return CacheKey(self, audience if self._made is None else self._made.cache_key(audience).audience)
+
+    async def google_credentials(self, request: TokenRequest) -> Credentials:
+        """Return google-auth's credential, made at the first call."""
+        return (await self._source(request)).credentials
+
+    async def load(self, request: TokenRequest) -> None:
+        """Read and check what the credential is made of. Cancelling it leaves nothing behind."""
+        await (await self._source(request)).load(request)
+
+    async def fetch(self, request: TokenRequest) -> Token:
+        """Return the credential's token, refreshed if need be."""
+        return await (await self._source(request)).fetch(request)
+
+    async def _source(self, request: TokenRequest) -> GoogleCredentialsSource:
+        failures = self._failures
+        if request.http.closed:  # this caller's own mistake, which the others must not be told
+            raise ConfigurationError("it was closed.", field="request")
+        async with self._lock_of_this_loop():
+            if self._made is not None:
+                return self._made
+            if self._last_failure is not None and self._failures > failures:
+                failure = copy.copy(self._last_failure)  # of the attempt that this call waited for
+                raise failure from self._last_failure.__cause__
+            try:
+                self._made = await self._make(request)
+            except AuthGrpcError as error:
+                self._failures += 1
+                self._last_failure = copy.copy(error)  # without the traceback
+                self._last_failure.__cause__ = error.__cause__
+                raise
+            return self._made
+
+    def _lock_of_this_loop(self) -> asyncio.Lock:
+        loop = asyncio.get_running_loop()
+        if self._lock is None or self._lock[0] is not loop:
+            self._lock = (loop, asyncio.Lock())
+        return self._lock[1]
+
+    def __repr__(self) -> str:
+        return self._name
+
+
 class GoogleAioCredentialsSource(NotPickled):
-    """A `google.auth.aio.credentials.Credentials`, awaited on the loop.
+    """A credential of google.auth.aio, awaited on the loop.
 
     It is a static one, or a subclass with a `refresh`, which is called again once its `expiry` (naive UTC,
     as in google-auth) has come.
     """
 
-    def __init__(self, credentials: google.auth.aio.credentials.Credentials) -> None:
+    def __init__(self, credentials: AioCredentials) -> None:
         self.credentials = credentials
 
     def cache_key(self, audience: str) -> CacheKey:
-        """Return the key of the tokens: the credential's, for each audience."""
         return CacheKey(self.credentials, audience)
 
     async def fetch(self, request: TokenRequest) -> Token:
-        """Return the credential's token, refreshed unless it has one that is good and not to be replaced."""
         credentials: Any = self.credentials
         expiry = self._expiry()
         outdated = expiry is not None and _timestamp(expiry) <= request.time
@@ -120,26 +178,18 @@ class GoogleAioCredentialsSource(NotPickled):
         return f"<GoogleAioCredentialsSource of {type(self.credentials).__name__}>"
 
 
-def is_of(given: object, module: str, name: str = "Credentials") -> bool:
-    """Return whether it is an instance of a class of google-auth, which then was imported already."""
-    return module in sys.modules and isinstance(given, getattr(sys.modules[module], name))
-
-
-async def obtain_token(credentials: google.auth.credentials.Credentials, request: TokenRequest) -> Token:
-    """Return the credential's own token if it is good and not the one to replace, else a new one."""
-    http = await thread_request(credentials, request.http)
-    return await over_bridge(lambda: blocking_token(credentials, request, http), http)
+def checked_audience(request: TokenRequest, given: str | None = None) -> str:
+    """Return the audience that the user named, or the target's, which is empty for one without a host."""
+    audience = request.audience if given is None else given
+    if not audience:
+        raise ConfigurationError(
+            "the target has no host to make one from.", field="audience", hint="Pass audience='https://...'."
+        )
+    return audience
 
 
 async def over_bridge(function: Callable[[], T], http: ThreadRequest) -> T:
-    """Run a blocking function of google-auth's in a worker thread, its HTTP on the loop.
-
-    Cancelling it abandons the thread.
-
-    Raises:
-        ConfigurationError: Raised by the function.
-        AuthRpcError: Anything else that it raised, translated with the endpoint's last status in view.
-    """
+    """Run a blocking function of google-auth's; translate its errors with the endpoint's status in view."""
     try:
         return await bridge_to_thread(function, http)
     except ConfigurationError:
@@ -149,10 +199,8 @@ async def over_bridge(function: Callable[[], T], http: ThreadRequest) -> T:
     raise translated  # outside of the handler: the original may show a secret, and must not be the context
 
 
-def blocking_token(
-    credentials: google.auth.credentials.Credentials, request: TokenRequest, http: ThreadRequest
-) -> Token:
-    """Do what `obtain_token` does, in a worker thread."""
+def blocking_token(credentials: Credentials, request: TokenRequest, http: ThreadRequest) -> Token:
+    """Return the credential's own token if it is good and not the one to replace, else a new one."""
     if _needs_refresh(credentials, request.unwanted):
         refresh(credentials, http)
     look_up_allowed_locations(credentials, http, request.audience)
@@ -164,7 +212,8 @@ def blocking_token(
 def _needs_refresh(credentials: Any, unwanted: Token | None) -> bool:
     from google.auth.credentials import TokenState  # noqa: PLC0415 - it is loaded
 
-    if credentials.token is None or (unwanted is not None and _text(credentials.token) == unwanted.value):
+    token = credentials.token.decode() if isinstance(credentials.token, bytes) else credentials.token
+    if token is None or (unwanted is not None and token == unwanted.value):
         return True
     # A user's with_quota_project() keeps the token and drops its expiry: it may be over.
     lost_its_expiry = credentials.expiry is None and getattr(credentials, "refresh_token", None) is not None
@@ -186,7 +235,3 @@ def _token_from(headers: dict[str, str], expiry: datetime.datetime | None) -> To
 def _timestamp(expiry: datetime.datetime) -> float:
     """Return the Unix time of google-auth's expiry, a naive UTC datetime."""
     return (expiry if expiry.tzinfo else expiry.replace(tzinfo=datetime.UTC)).timestamp()
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value

@@ -10,7 +10,6 @@ import datetime
 import json
 import sys
 import urllib.parse
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from google.auth.exceptions import RefreshError
@@ -26,10 +25,13 @@ if TYPE_CHECKING:
 _ID_TOKEN_URL = "https://iamcredentials.{universe}/v1/projects/-/serviceAccounts/{email}:generateIdToken"  # noqa: S105 - a URL
 
 
-def module_of(name: str, credentials: object) -> ModuleType | None:
-    """Return a module of google-auth if the class of a credential, or a base class, is in it."""
-    family = {kind.__module__ for kind in type(credentials).__mro__}
-    return sys.modules.get(name) if name in family else None
+def is_of(given: object, module: str, name: str = "Credentials") -> bool:
+    """Return whether it is an instance of a class of google-auth, which then was imported already."""
+    return isinstance(given, getattr(sys.modules.get(module), name, ()))
+
+
+def is_gdch(credentials: object) -> bool:
+    return is_of(credentials, "google.oauth2.gdch_credentials", "ServiceAccountCredentials")
 
 
 def for_audience(credentials: Credentials, audience: str) -> Credentials | None:
@@ -42,17 +44,14 @@ def for_audience(credentials: Credentials, audience: str) -> Credentials | None:
     - A GDCH credential without an audience asks for one that the endpoint does not know.
     """
     untyped: Any = credentials
-    if module_of("google.oauth2.gdch_credentials", credentials) and not getattr(untyped, "_audience", True):
+    if is_gdch(credentials) and not getattr(untyped, "_audience", True):
         asked: Credentials = untyped.with_gdch_audience(audience)
         return asked
-    service_account = module_of("google.oauth2.service_account", credentials)
-    on_demand = module_of("google.auth.jwt", credentials)
-    signs = (
-        service_account is not None
-        and isinstance(credentials, service_account.Credentials)
+    signs = is_of(credentials, "google.auth.jwt", "OnDemandCredentials") or (
+        is_of(credentials, "google.oauth2.service_account")
         # Only the endpoint gives tokens for a subject, which has no public name.
         and not (untyped.scopes or untyped.default_scopes or getattr(untyped, "_subject", None))
-    ) or (on_demand is not None and isinstance(credentials, on_demand.OnDemandCredentials))
+    )
     if not signs:
         return None
     from google.auth import jwt  # noqa: PLC0415 - the credential's own module has loaded it
@@ -75,29 +74,21 @@ def is_google_api(audience: str) -> bool:
 
 async def thread_request(credentials: Credentials, http: AiohttpRequest) -> ThreadRequest:
     """Return the request for a credential; GDCH's insists on a `google.auth.transport.requests.Request`."""
-    if not module_of("google.oauth2.gdch_credentials", credentials):
-        return ThreadRequest(http)
-    await import_off_loop("google.auth.transport.requests")
-    from google.auth.transport import requests  # noqa: PLC0415 - 100 ms, loaded off the loop
+    if is_gdch(credentials):
+        await import_off_loop("google.auth.transport.requests")
+        from google.auth.transport import requests  # noqa: PLC0415 - 100 ms, loaded off the loop
 
-    # Without that class's __init__ and __del__, which make and close a session of requests.
-    class GdchRequest(ThreadRequest, requests.Request):
-        def __del__(self) -> None:
-            pass
-
-    return GdchRequest(http)
+        requests.Request.register(ThreadRequest)
+    return ThreadRequest(http)
 
 
 def refresh(credentials: Credentials, request: ThreadRequest) -> None:
     """Call `credentials.refresh(request)`, or do the same where that would send past the request."""
     untyped: Any = credentials
-    iam = sys.modules.get("google.auth.iam")
     signer = getattr(untyped, "_signer", None)
-    if (module := module_of("google.auth.impersonated_credentials", credentials)) and isinstance(
-        credentials, module.IDTokenCredentials
-    ):
+    if is_of(credentials, "google.auth.impersonated_credentials", "IDTokenCredentials"):
         _refresh_impersonated_id_token(untyped, request)
-    elif iam is not None and isinstance(signer, iam.Signer):
+    elif is_of(signer, "google.auth.iam", "Signer"):
         _refresh_signed_by_iam(untyped, signer, request)
     else:
         untyped.refresh(request)
@@ -142,7 +133,6 @@ def _refresh_impersonated_id_token(credentials: Any, request: ThreadRequest) -> 
 
 
 def naive_utc(timestamp: float) -> datetime.datetime:
-    """Return an expiry as google-auth has it."""
     return datetime.datetime.fromtimestamp(timestamp, tz=datetime.UTC).replace(tzinfo=None)
 
 
@@ -176,15 +166,11 @@ def look_up_allowed_locations(credentials: Any, request: ThreadRequest, audience
     credentials = getattr(credentials, "_impersonated_credentials", None) or credentials
     manager = getattr(credentials, "_rab_manager", None)
     is_required = getattr(credentials, "_is_regional_access_boundary_lookup_required", None)
-    if not is_google_api(audience) or manager is None or is_required is None or not _looks_boundaries_up():
+    # google-auth's switch, which 2.63 introduced.
+    utilities = sys.modules.get("google.auth._regional_access_boundary_utils")
+    is_enabled = getattr(utilities, "is_regional_access_boundary_lookup_enabled", lambda: True)
+    if not is_google_api(audience) or manager is None or is_required is None or not is_enabled():
         return
     resolve_universe(credentials, request)
     if is_required() and manager._should_refresh():  # no public name
         manager.start_blocking_refresh(credentials, request)
-
-
-def _looks_boundaries_up() -> bool:
-    """Return whether google-auth's switch is on, which 2.63 introduced; older versions have none."""
-    utilities = sys.modules.get("google.auth._regional_access_boundary_utils")
-    is_enabled = getattr(utilities, "is_regional_access_boundary_lookup_enabled", None)
-    return is_enabled is None or bool(is_enabled())

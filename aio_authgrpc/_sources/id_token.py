@@ -1,33 +1,18 @@
-"""ID tokens: who the caller is, signed by Google, for one audience (seed 002, AIP-4116).
-
-Cloud Run, Cloud Functions and IAP ask for these. Which credentials have one:
-
-- a service account: its assertion is exchanged, or it signs the token itself;
-- the machine's own: the metadata server makes it;
-- an impersonated service account, and an external account that impersonates one: IAM makes it;
-- a user: the login's, whose audience is always the login's client; or that of a service account that the
-  user may impersonate.
-"""
+"""ID tokens: who the caller is, signed by Google, for one audience (seed 002, AIP-4116)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._http.bridge import ThreadRequest
+from aio_authgrpc._sources import google_auth
 from aio_authgrpc._sources.default import default
 from aio_authgrpc._sources.files.kind import IdTokenRequest
-from aio_authgrpc._sources.google_auth import GOOGLE_AUTH, blocking_token, is_of, over_bridge
-from aio_authgrpc._sources.id_token_credentials import (
-    id_token_credentials,
-    principals_id_token,
-    self_signed_id_token,
-)
-from aio_authgrpc._sources.lazy import LazyCredentialsSource
-from aio_authgrpc._sources.options import check_audience
+from aio_authgrpc._sources.google_auth import GOOGLE_AUTH, LazyCredentialsSource, over_bridge
+from aio_authgrpc._sources.google_auth_gaps import is_of
 from aio_authgrpc._tokens.source import CacheKey, TokenRequest
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError
@@ -60,13 +45,7 @@ class IdTokenSource(NotPickled):
         return CacheKey(self, audience if self._audience is None else "")
 
     async def load(self, request: TokenRequest) -> None:
-        """Make the credential for the ID tokens. No token is asked for.
-
-        Raises:
-            ConfigurationError: The credential has no ID tokens, or the audience is missing, or a file or
-                the environment cannot be used.
-            TokenUnavailableError: See `default()`.
-        """
+        """Make the credential for the ID tokens, or raise as `default()` does. No token is asked for."""
         wanted = self._wanted(request)
         if wanted.audience not in self._of_audience:
             own = await self._own_credentials(request)
@@ -77,15 +56,16 @@ class IdTokenSource(NotPickled):
         wanted, own = self._wanted(request), await self._own_credentials(request)
 
         def obtain() -> Token:
-            return blocking_token(self._made(own, wanted), request, wanted.http)
+            return google_auth.blocking_token(self._made(own, wanted), request, wanted.http)
 
         return await over_bridge(obtain, wanted.http)
 
     def _wanted(self, request: TokenRequest) -> IdTokenRequest:
-        audience = request.audience if self._audience is None else self._audience
-        check_audience(audience)
-        is_given, http = self._audience is not None, ThreadRequest(request.http)
-        return IdTokenRequest(audience=audience, audience_is_given=is_given, http=http)
+        return IdTokenRequest(
+            audience=google_auth.checked_audience(request, self._audience),
+            audience_is_given=self._audience is not None,
+            http=ThreadRequest(request.http),
+        )
 
     async def _own_credentials(self, request: TokenRequest) -> Credentials:
         given = self._credentials
@@ -149,8 +129,15 @@ def id_token(
         raise ConfigurationError("it cannot be used with target_principal.", field="self_signed")
     if delegates and target_principal is None:
         raise ConfigurationError("they need a target_principal.", field="delegates")
-    whose = cast("Credentials | LazyCredentialsSource", given)
-    make = self_signed_id_token if self_signed else id_token_credentials
-    if target_principal is not None:
-        make = partial(principals_id_token, principal=target_principal, delegates=tuple(delegates))
-    return IdTokenSource(audience, whose, make)
+    chain = tuple(delegates)
+
+    def make(own: Any, wanted: IdTokenRequest) -> Any:
+        from aio_authgrpc._sources import id_token_credentials as made  # noqa: PLC0415 - in a worker thread
+
+        if target_principal is not None:
+            return made.principals_id_token(own, wanted, target_principal, chain)
+        return (
+            made.self_signed_id_token(own, wanted) if self_signed else made.id_token_credentials(own, wanted)
+        )
+
+    return IdTokenSource(audience, cast("Credentials | LazyCredentialsSource", given), make)

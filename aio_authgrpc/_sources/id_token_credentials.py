@@ -1,22 +1,25 @@
-"""From an identity's credential to the one for its ID tokens. In worker threads."""
+"""From an identity's credential to the one for its ID tokens. Imported in a worker thread."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import google.auth.credentials
+from google.auth import crypt, iam, impersonated_credentials, jwt
+
+from aio_authgrpc._http.bridge import ThreadRequest
 from aio_authgrpc._sources.compute_engine import compute_engine_id_token
 from aio_authgrpc._sources.files.impersonated_service_account import impersonated_id_token
 from aio_authgrpc._sources.files.kind import IdTokenRequest
 from aio_authgrpc._sources.files.registry import credential_kinds
-from aio_authgrpc._sources.google_auth_gaps import module_of, resolve_universe
-from aio_authgrpc.errors import ConfigurationError
+from aio_authgrpc._sources.google_auth_gaps import is_gdch, naive_utc, resolve_universe
+from aio_authgrpc.errors import ConfigurationError, TokenRefusedError
 
 _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 
 
 def id_token_credentials(own: Any, request: IdTokenRequest) -> Any:
-    """Return the credential for an identity's ID tokens; a ConfigurationError where it has none."""
     if hasattr(own, "with_target_audience"):  # it is one already
         keeps_its_own = not request.audience_is_given and getattr(own, "_target_audience", None)
         return own if keeps_its_own else own.with_target_audience(request.audience)
@@ -26,12 +29,13 @@ def id_token_credentials(own: Any, request: IdTokenRequest) -> Any:
             field="credentials",
             hint="Leave the subject out for those of the service account.",
         )
+    family = {kind.__module__ for kind in type(own).__mro__}
     makers = {kind.google_auth_module: kind.make_id_token for kind in credential_kinds()} | {
         "google.auth.compute_engine.credentials": compute_engine_id_token,
         "google.auth.jwt": self_signed_id_token,
     }
     for module, make in makers.items():
-        if make is not None and module_of(module, own):
+        if make is not None and module in family:
             return make(own, request)
     raise ConfigurationError(
         f"{type(own).__module__}.{type(own).__name__} has no ID tokens.",
@@ -42,10 +46,7 @@ def id_token_credentials(own: Any, request: IdTokenRequest) -> Any:
 
 
 def principals_id_token(own: Any, request: IdTokenRequest, principal: str, delegates: Sequence[str]) -> Any:
-    """Return the credential for the ID tokens of a service account that an identity impersonates."""
-    from google.auth import impersonated_credentials  # noqa: PLC0415 - in a worker thread
-
-    if module_of("google.oauth2.gdch_credentials", own):
+    if is_gdch(own):
         raise ConfigurationError(
             "an identity of Google Distributed Cloud cannot impersonate.", field="target_principal"
         )
@@ -60,9 +61,6 @@ def principals_id_token(own: Any, request: IdTokenRequest, principal: str, deleg
 
 
 def self_signed_id_token(own: Any, request: IdTokenRequest) -> Any:
-    """Return the credential for tokens that an identity signs; a ConfigurationError where it has no key."""
-    from google.auth import crypt, iam, jwt  # noqa: PLC0415 - in a worker thread
-
     signer: object = getattr(own, "signer", None)
     if not isinstance(signer, crypt.Signer) or isinstance(signer, iam.Signer) or not own.signer_email:
         raise ConfigurationError(
@@ -71,3 +69,32 @@ def self_signed_id_token(own: Any, request: IdTokenRequest) -> Any:
     return jwt.Credentials.from_signing_credentials(
         own, request.audience, additional_claims={"email": own.signer_email}
     )
+
+
+class UserIdTokenCredentials(google.auth.credentials.Credentials):
+    """The `id_token` that comes with a user's refreshed access token.
+
+    Its audience is always the client that the user logged in with; any other `audience` is refused.
+    """
+
+    def __init__(self, user: Any, audience: str | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # google-auth is typed in parts
+        self._user = user
+        self._audience = audience
+        self._quota_project_id = user.quota_project_id
+
+    def refresh(self, request: ThreadRequest) -> None:
+        self._user.refresh(request)
+        if not self._user.id_token:
+            raise TokenRefusedError(
+                "The login gives no ID token: its scopes lack 'openid'. Log in with that scope, or pass "
+                "target_principal= to id_token()."
+            )
+        claims = jwt.decode(self._user.id_token, verify=False)
+        if self._audience is not None and claims.get("aud") != self._audience:
+            raise TokenRefusedError(
+                f"A user's ID token is for the client of the login, {claims.get('aud')!r}, not for "
+                f"{self._audience!r}: leave the audience out, or pass target_principal= to id_token()."
+            )
+        self.token = self._user.id_token
+        self.expiry = naive_utc(float(claims["exp"]))

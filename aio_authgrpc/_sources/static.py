@@ -20,7 +20,6 @@ class FixedTokenSource:
         self._name = name
 
     async def fetch(self, request: TokenRequest) -> Token:
-        """Return the token. Never waits."""
         return self._token
 
     def __repr__(self) -> str:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 import aio_authgrpc
 from aio_authgrpc import AuthGrpcError, ConfigurationError, TokenRequest, TokenSource
 from aio_authgrpc._sources.files.content import InfoLoader
+from aio_authgrpc._sources.files.kind import CredentialOptions
 from aio_authgrpc._sources.files.registry import CREDENTIAL_TYPES, credential_kinds
-from aio_authgrpc._sources.options import CredentialOptions
 
 USER = {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r"}
 

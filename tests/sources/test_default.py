@@ -19,9 +19,9 @@ from aio_authgrpc import (
     connect,
     default,
 )
-from aio_authgrpc._sources.default import LOOK_UP_TIMEOUT, PATIENCE, DefaultCredentialsSource, LookUp
-from aio_authgrpc._sources.metadata_server import google_cloud_marker
-from aio_authgrpc._sources.options import CredentialOptions
+from aio_authgrpc._sources.compute_engine import google_cloud_marker
+from aio_authgrpc._sources.default import LOOK_UP_TIMEOUT, PATIENCE, DefaultCredentialsSource
+from aio_authgrpc._sources.files.kind import CredentialOptions
 from aio_authgrpc.bookstore import BookstoreStub, Empty
 from aio_authgrpc.credentials import DefaultCredentialsExplanation
 from aio_authgrpc.errors import TokenUnavailableError
@@ -229,7 +229,7 @@ async def test_a_metadata_server_that_a_marker_promises_and_that_does_not_come_m
 ) -> None:
     """The error is one to retry, and the next look-up is a new one."""
     monkeypatch.setenv("K_SERVICE", "bookstore")
-    source = DefaultCredentialsSource(LookUp(CredentialOptions(by_default=True), patience=0.2))
+    source = DefaultCredentialsSource(CredentialOptions(by_default=True), patience=0.2)
     with metadata_server.hold(path="/"), pytest.raises(TokenUnavailableError, match="K_SERVICE says"):
         await source.load(token_request)
     metadata_server.behave()

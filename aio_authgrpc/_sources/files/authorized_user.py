@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
+from aio_authgrpc._sources.files.content import FileOrInfo, file_source
 from aio_authgrpc._sources.files.fields import ANY, CLIENT, SAVED_TOKEN, text
-from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, IdTokenRequest
-from aio_authgrpc._sources.files.source import file_source
-from aio_authgrpc._sources.lazy import LazyCredentialsSource
-from aio_authgrpc._sources.options import CredentialOptions, checked_options
+from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, CredentialOptions, IdTokenRequest
+from aio_authgrpc._sources.google_auth import LazyCredentialsSource
 
 
 def authorized_user(
@@ -29,8 +27,7 @@ def authorized_user(
         ConfigurationError: What is in memory cannot be used. A mistake in a file shows when the
             channel is opened. The file is never replaced by another identity.
     """
-    options = checked_options(scopes, quota_project_id)
-    return file_source(InfoLoader(file_or_info, [KIND], untyped=KIND), options)
+    return file_source(file_or_info, KIND, scopes, quota_project_id)
 
 
 def _credentials(info: CredentialInfo, options: CredentialOptions) -> Any:
@@ -41,7 +38,7 @@ def _credentials(info: CredentialInfo, options: CredentialOptions) -> Any:
 
 
 def _id_token_credentials(own: Any, request: IdTokenRequest) -> Any:
-    from aio_authgrpc._sources.user_id_token import UserIdTokenCredentials  # noqa: PLC0415 - in a thread
+    from aio_authgrpc._sources.id_token_credentials import UserIdTokenCredentials  # noqa: PLC0415 - in a thread
 
     return UserIdTokenCredentials(own, request.audience if request.audience_is_given else None)
 
@@ -54,4 +51,5 @@ KIND = CredentialKind(
     make=_credentials,
     google_auth_module="google.oauth2.credentials",
     make_id_token=_id_token_credentials,
+    is_without_type=True,
 )

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from aio_authgrpc._checks.pickling import NotPickled
-from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, checked_info
+from aio_authgrpc._loop.threads import run_in_thread
+from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, checked_info, checked_options
+from aio_authgrpc._sources.google_auth import GoogleCredentialsSource, LazyCredentialsSource
 from aio_authgrpc.errors import ConfigurationError
 
 FileOrInfo = str | os.PathLike[str] | Mapping[str, object]
@@ -31,28 +33,18 @@ _CONTENT_BEGINS = ("{", "[", '"', "'", "-----BEGIN", "eyJ", "ewo")
 class InfoLoader(NotPickled):
     """A path, JSON text or dict that a user passed: a file is checked when it is read, the others at once.
 
-    Its type has to be one of `kinds`; an object without `type` is of the type `untyped`.
-
-    Raises:
-        ConfigurationError: A dict or JSON text is malformed. For a file, `read` raises it.
+    Its type has to be one of `kinds`.
     """
 
-    def __init__(
-        self,
-        file_or_info: FileOrInfo,
-        kinds: Sequence[CredentialKind],
-        *,
-        untyped: CredentialKind | None = None,
-    ) -> None:
-        self.kinds = kinds
-        self._untyped = untyped
+    def __init__(self, file_or_info: FileOrInfo, kinds: Sequence[CredentialKind]) -> None:
+        self._kinds = kinds
         self._given: Path | CredentialInfo = Path()
         given: object = file_or_info
         text = given.lstrip(_BLANKS) if isinstance(given, str) else ""
         if isinstance(given, Mapping):
-            self._given = self._checked(dict(given), "the given info")
+            self._given = checked_info(dict(given), "the given info", kinds)
         elif text.startswith("{"):
-            self._given = self._checked(_parse(text, "the given info"), "the given info")
+            self._given = checked_info(_parse(text, "the given info"), "the given info", kinds)
         elif isinstance(given, str | os.PathLike) and os.fspath(given) and not is_content(given):
             self._given = Path(os.fsdecode(given))
         else:
@@ -66,17 +58,32 @@ class InfoLoader(NotPickled):
             )
 
     def read(self) -> CredentialInfo:
-        """Return the checked content, read in a worker thread, or raise a ConfigurationError."""
         if isinstance(self._given, CredentialInfo):
             return self._given
         origin = str(self._given)
-        return self._checked(_parse(_read_file(self._given), origin), origin)
-
-    def _checked(self, fields: Mapping[str, object], origin: str) -> CredentialInfo:
-        return checked_info(fields, origin, self.kinds, untyped=self._untyped)
+        return checked_info(_parse(_read_file(self._given), origin), origin, self._kinds)
 
     def __repr__(self) -> str:
         return repr(str(self._given)) if isinstance(self._given, Path) else "..."
+
+
+def file_source(
+    file_or_info: FileOrInfo,
+    kind: CredentialKind,
+    scopes: Sequence[str] | None = None,
+    quota_project_id: str | None = None,
+    *,
+    sign_without_scopes: bool = True,
+) -> LazyCredentialsSource:
+    """Return the source that reads a file of one type, never another, in a worker thread."""
+    options = checked_options(scopes, quota_project_id)
+    loader = InfoLoader(file_or_info, [kind])
+
+    def make() -> GoogleCredentialsSource:
+        credentials = loader.read().credentials(options)
+        return GoogleCredentialsSource(credentials, sign_without_scopes=sign_without_scopes)
+
+    return LazyCredentialsSource(f"{kind.name}({loader!r})", lambda _: run_in_thread(make))
 
 
 def is_content(text: object) -> bool:

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from aio_authgrpc._sources.files import fields
-from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
+from aio_authgrpc._sources.files.content import FileOrInfo, file_source
 from aio_authgrpc._sources.files.fields import ANY, CLIENT, impersonation_url, json_object, secure_url, text
 from aio_authgrpc._sources.files.impersonated_service_account import impersonated_id_token
-from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, IdTokenRequest
-from aio_authgrpc._sources.files.source import file_source
-from aio_authgrpc._sources.lazy import LazyCredentialsSource
-from aio_authgrpc._sources.options import CredentialOptions, checked_options
+from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, CredentialOptions, IdTokenRequest
+from aio_authgrpc._sources.google_auth import LazyCredentialsSource
 from aio_authgrpc.errors import ConfigurationError
 
 _AWS_TOKEN_TYPE = "urn:ietf:params:aws:token-type:aws4_request"  # noqa: S105 - the name of a type
@@ -35,8 +33,7 @@ def external_account(
     Raises:
         ConfigurationError: As for `authorized_user`.
     """
-    options = checked_options(scopes, quota_project_id)
-    return file_source(InfoLoader(file_or_info, [KIND]), options)
+    return file_source(file_or_info, KIND, scopes, quota_project_id)
 
 
 def _credentials(info: CredentialInfo, options: CredentialOptions) -> Any:
@@ -62,22 +59,16 @@ def _id_token_credentials(own: Any, request: IdTokenRequest) -> Any:
 
 
 # google-auth opens whatever stands in `file`: a number, too, as a descriptor of the process.
+_OF_AWS = ("environment_id", "region_url", "regional_cred_verification_url", "imdsv2_session_token_url")
 _SOURCE: fields.Fields = {
-    "file": text,
-    "url": text,
+    **dict.fromkeys(("file", "url", *_OF_AWS), text),
     "headers": fields.headers,
-    "environment_id": text,
-    "region_url": text,
-    "regional_cred_verification_url": text,
-    "imdsv2_session_token_url": text,
     "format": json_object,
-    "format.type": text,
-    "format.subject_token_field_name": text,
+    **dict.fromkeys(("format.type", "format.subject_token_field_name"), text),
     "executable": json_object,
-    "executable.command": text,
+    **dict.fromkeys(("executable.command", "executable.output_file"), text),
     "executable.timeout_millis": fields.positive,
     "executable.interactive_timeout_millis": fields.positive,
-    "executable.output_file": text,
     "certificate": json_object,
     "certificate.certificate_config_location": text,
     "certificate.use_default_certificate_config": fields.flag,

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
+from aio_authgrpc._sources.files.content import FileOrInfo, file_source
 from aio_authgrpc._sources.files.fields import ANY, CLIENT, SAVED_TOKEN, secure_url, text
-from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind
-from aio_authgrpc._sources.files.source import file_source
-from aio_authgrpc._sources.lazy import LazyCredentialsSource
-from aio_authgrpc._sources.options import CredentialOptions, checked_options
+from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, CredentialOptions
+from aio_authgrpc._sources.google_auth import LazyCredentialsSource
 
 
 def external_account_authorized_user(
@@ -24,7 +22,7 @@ def external_account_authorized_user(
     Raises:
         ConfigurationError: As for `authorized_user`.
     """
-    return file_source(InfoLoader(file_or_info, [KIND]), checked_options(quota_project_id=quota_project_id))
+    return file_source(file_or_info, KIND, quota_project_id=quota_project_id)
 
 
 def _credentials(info: CredentialInfo, options: CredentialOptions) -> Any:

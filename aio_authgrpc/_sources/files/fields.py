@@ -15,7 +15,6 @@ _NEEDS_HTTPS = "needs an https URL (http is for this machine only: a secret is s
 
 
 def of_type(kind: type, expected: str) -> Check:
-    """Return a check for a type."""
     return lambda value: "" if isinstance(value, kind) else f"needs {expected}, not {type(value).__name__}"
 
 
@@ -31,24 +30,20 @@ def text(value: object) -> str:
 
 
 def texts(value: object) -> str:
-    """Check for a list of strings."""
     is_list = isinstance(value, list) and all(isinstance(item, str) for item in cast("list[object]", value))
     return "" if is_list else "needs a list of strings"
 
 
 def scopes(value: object) -> str:
-    """Check for a list of strings, or one string with blanks between them."""
     return "" if isinstance(value, str) else texts(value)
 
 
 def headers(value: object) -> str:
-    """Check for an object whose values are strings."""
     good = isinstance(value, dict) and texts(list(cast("dict[str, object]", value).values())) == ""
     return "" if good else "needs an object whose values are strings"
 
 
 def positive(value: object) -> str:
-    """Check for a positive whole number."""
     good = isinstance(value, int) and not isinstance(value, bool) and value > 0
     return "" if good else "needs a positive whole number"
 
@@ -77,7 +72,6 @@ def secure_url(value: object) -> str:
 
 
 def impersonation_url(value: object) -> str:
-    """Check for a URL of the IAM API that names the account to impersonate."""
     problem = secure_url(value)
     if problem or impersonated_email(str(value)):
         return problem
@@ -85,7 +79,6 @@ def impersonation_url(value: object) -> str:
 
 
 def impersonated_email(url: str) -> str:
-    """Return the account that an impersonation URL names, or ""."""
     email, colon, _ = url.rpartition("/")[2].partition(":generateAccessToken")
     return email if colon else ""
 

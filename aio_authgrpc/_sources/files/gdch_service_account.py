@@ -6,12 +6,10 @@ from functools import partial
 from typing import Any
 
 from aio_authgrpc._checks.arguments import check_type
-from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
+from aio_authgrpc._sources.files.content import FileOrInfo, file_source
 from aio_authgrpc._sources.files.fields import secure_url, text
-from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind
-from aio_authgrpc._sources.files.source import file_source
-from aio_authgrpc._sources.lazy import LazyCredentialsSource
-from aio_authgrpc._sources.options import CredentialOptions
+from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, CredentialOptions
+from aio_authgrpc._sources.google_auth import LazyCredentialsSource
 
 
 def gdch_service_account(file_or_info: FileOrInfo, *, audience: str | None = None) -> LazyCredentialsSource:
@@ -26,7 +24,7 @@ def gdch_service_account(file_or_info: FileOrInfo, *, audience: str | None = Non
     """
     check_type("audience", audience, str, type(None))
     kind = KIND.replace(make=partial(_credentials, audience=audience))
-    return file_source(InfoLoader(file_or_info, [kind]), CredentialOptions())
+    return file_source(file_or_info, kind)
 
 
 def _credentials(info: CredentialInfo, options: CredentialOptions, *, audience: str | None = None) -> Any:

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from aio_authgrpc._sources.files import authorized_user, external_account_authorized_user, service_account
-from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
+from aio_authgrpc._sources.files.content import FileOrInfo, file_source
 from aio_authgrpc._sources.files.fields import ANY, impersonated_email, impersonation_url, json_object, texts
-from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, IdTokenRequest, checked_info
-from aio_authgrpc._sources.files.source import file_source
-from aio_authgrpc._sources.lazy import LazyCredentialsSource
-from aio_authgrpc._sources.options import CredentialOptions, checked_options
+from aio_authgrpc._sources.files.kind import (
+    CredentialInfo,
+    CredentialKind,
+    CredentialOptions,
+    IdTokenRequest,
+    checked_info,
+)
+from aio_authgrpc._sources.google_auth import LazyCredentialsSource
 
 # What google-auth takes as the first identity.
 _IMPERSONATORS = (authorized_user.KIND, service_account.KIND, external_account_authorized_user.KIND)
@@ -33,8 +37,7 @@ def impersonated_service_account(
     Raises:
         ConfigurationError: As for `authorized_user`.
     """
-    options = checked_options(scopes, quota_project_id)
-    return file_source(InfoLoader(file_or_info, [KIND]), options)
+    return file_source(file_or_info, KIND, scopes, quota_project_id)
 
 
 def _credentials(info: CredentialInfo, options: CredentialOptions) -> Any:
@@ -54,7 +57,6 @@ def _credentials(info: CredentialInfo, options: CredentialOptions) -> Any:
 
 
 def impersonated_id_token(own: Any, request: IdTokenRequest) -> Any:
-    """Return the credential for the ID tokens of an `impersonated_credentials.Credentials`."""
     from google.auth.impersonated_credentials import IDTokenCredentials  # noqa: PLC0415 - in a worker thread
 
     quota = own.quota_project_id

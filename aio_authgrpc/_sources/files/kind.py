@@ -4,31 +4,50 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc._checks.values import FrozenValue
+from aio_authgrpc._http.bridge import ThreadRequest
 from aio_authgrpc._sources.files.fields import Fields
-from aio_authgrpc._sources.options import CredentialOptions
+from aio_authgrpc._tokens.metadata import is_metadata_text
 from aio_authgrpc.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from aio_authgrpc._http.bridge import ThreadRequest
+
+class CredentialOptions(FrozenValue):
+    """What the user chose beside a credential file, which stands in for each None."""
+
+    scopes: tuple[str, ...] | None = None
+    quota_project_id: str | None = None
+    # For `default()`: scopes of a login or an impersonation stay, as with google-auth's `default()`.
+    by_default: bool = False
+
+
+def checked_options(
+    scopes: Sequence[str] | None = None, quota_project_id: str | None = None, *, by_default: bool = False
+) -> CredentialOptions:
+    given: object = scopes
+    if isinstance(given, str):  # it would be taken letter by letter
+        raise ConfigurationError(
+            "expected a list of str, not one str.", field="scopes", hint=f"Write [{given!r}]."
+        )
+    if not isinstance(given, Sequence | None) or not all(isinstance(scope, str) for scope in given or ()):
+        raise ConfigurationError("expected a list of str.", field="scopes")
+    check_type("quota_project_id", quota_project_id, str, type(None))
+    if quota_project_id is not None and (not quota_project_id or not is_metadata_text(quota_project_id)):
+        raise ConfigurationError("expected printable ASCII text, not empty.", field="quota_project_id")
+    asked = tuple(scopes or ()) or None  # google-auth takes an empty list for scopes that were asked for
+    return CredentialOptions(scopes=asked, quota_project_id=quota_project_id, by_default=by_default)
 
 
 class IdTokenRequest(FrozenValue):
-    """Which ID tokens are wanted.
-
-    Attributes:
-        audience: For whom they are.
-        audience_is_given: Whether the user chose it; a login's ID token is for the login's client.
-        http: For constructors of google-auth's that send requests.
-    """
+    """Which ID tokens are wanted."""
 
     audience: str
-    audience_is_given: bool
-    http: ThreadRequest
+    audience_is_given: bool  # by the user; a login's ID token is for the login's client
+    http: ThreadRequest  # for constructors of google-auth's that send requests
 
 
 class CredentialKind(FrozenValue):
@@ -44,6 +63,7 @@ class CredentialKind(FrozenValue):
         google_auth_module: The module that google-auth's class of it, or its base class, is in.
         make_id_token: From that credential, makes the one for its ID tokens; None where it has none.
         refused_field: The field to name where google-auth refuses the content.
+        is_without_type: Whether google-auth also writes it without a `type`.
     """
 
     name: str
@@ -54,6 +74,7 @@ class CredentialKind(FrozenValue):
     google_auth_module: str
     make_id_token: Callable[[Any, IdTokenRequest], Any] | None = None
     refused_field: str = "file_or_info"
+    is_without_type: bool = False
 
     def __repr__(self) -> str:
         # Only the name: field names beside values look like secrets in logs.
@@ -61,34 +82,22 @@ class CredentialKind(FrozenValue):
 
 
 class CredentialInfo(NotPickled, FrozenValue):
-    """The checked content of a credential file. Its `repr` shows no secret.
-
-    Messages name its `origin`, such as the path, and the field, after the `prefix` of an inner object.
-    """
+    """The checked content of a credential file. Its `repr` shows no secret."""
 
     kind: CredentialKind
-    origin: str
+    origin: str  # such as the path, for messages
     fields: Mapping[str, Any]
-    prefix: str = ""
+    prefix: str = ""  # of the fields of an inner object, for messages
 
     def __repr__(self) -> str:
         return f"<CredentialInfo of type {self.kind.name}>"
 
-    def text(self, name: str) -> str | None:
-        """Return an optional field that holds text."""
-        value = self.fields.get(name)
-        return value if isinstance(value, str) else None
-
     def fields_with(self, options: CredentialOptions) -> dict[str, Any]:
-        """Return the fields with the quota project that was chosen.
-
-        Not google-auth's with_quota_project(): a user's copy keeps its token and loses its expiry.
-        """
+        # Not google-auth's with_quota_project(): a user's copy keeps its token and loses its expiry.
         chosen = options.quota_project_id
         return {**self.fields, **({} if chosen is None else {"quota_project_id": chosen})}
 
     def error(self, problem: str, *, field: str) -> ConfigurationError:
-        """Return the error for a field of this file."""
         return ConfigurationError(f"{self.origin} {problem}.", field=self.prefix + field, hint=self.kind.hint)
 
     def credentials(self, options: CredentialOptions) -> Any:
@@ -105,19 +114,11 @@ class CredentialInfo(NotPickled, FrozenValue):
 
 
 def checked_info(
-    fields: Mapping[str, Any],
-    origin: str,
-    kinds: Sequence[CredentialKind],
-    *,
-    untyped: CredentialKind | None = None,
-    prefix: str = "",
+    fields: Mapping[str, Any], origin: str, kinds: Sequence[CredentialKind], *, prefix: str = ""
 ) -> CredentialInfo:
-    """Check a JSON object by the type that it names, or by `untyped` where it names none.
-
-    Raises:
-        ConfigurationError: The type is not one of `kinds`, or a field is missing or has a wrong value.
-    """
-    name = fields.get("type", None if untyped is None else untyped.name)
+    """Check a JSON object by the type that it names, or by the only one of `kinds` where it may lack one."""
+    untyped = kinds[0].name if len(kinds) == 1 and kinds[0].is_without_type else None
+    name = fields.get("type", untyped)
     kind = next((kind for kind in kinds if kind.name == name), None)
     if kind is None:
         expected = " or ".join(f'"{kind.name}"' for kind in kinds)

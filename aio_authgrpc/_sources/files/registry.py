@@ -20,5 +20,4 @@ CREDENTIAL_TYPES = (
 
 @functools.cache
 def credential_kinds() -> tuple[CredentialKind, ...]:
-    """Return all of them, imported at the first call."""
     return tuple(importlib.import_module(f"{__package__}.{name}").KIND for name in CREDENTIAL_TYPES)

@@ -1,22 +1,27 @@
-"""Service accounts from a key file: the JWT-bearer exchange, and self-signed access."""
+"""Service accounts from a key file: the JWT-bearer exchange, self-signed access, and JWTs for ESP."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aio_authgrpc._checks.arguments import check_type
-from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader
+from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._loop.threads import run_in_thread
+from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader, file_source
 from aio_authgrpc._sources.files.fields import ANY, secure_url, text
-from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, IdTokenRequest
-from aio_authgrpc._sources.files.source import file_source
-from aio_authgrpc._sources.lazy import LazyCredentialsSource
-from aio_authgrpc._sources.options import CredentialOptions, checked_options
+from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, CredentialOptions, IdTokenRequest
+from aio_authgrpc._sources.google_auth import LazyCredentialsSource, checked_audience
+from aio_authgrpc._tokens.source import TokenRequest
+from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from google.auth.crypt import RSASigner
+
+# ESP, and Google's own endpoints, refuse a JWT with a longer lifetime.
+_MAX_LIFETIME = 3600
 
 
 def service_account(
@@ -46,14 +51,13 @@ def service_account(
         ConfigurationError: The arguments, or what is in memory, cannot be used. A mistake in a file
             shows when the channel is opened. The file is never replaced by another identity.
     """
-    options = checked_options(scopes, quota_project_id)
     check_type("subject", subject, str, type(None))
     check_type("self_signed", self_signed, bool, type(None))
-    signs = not options.scopes and subject is None if self_signed is None else self_signed
+    signs = not scopes and subject is None if self_signed is None else self_signed
     if signs and subject is not None:
         raise ConfigurationError("a self-signed JWT cannot act for another account.", field="subject")
     kind = KIND.replace(make=partial(_credentials, subject=subject, self_signed=signs))
-    return file_source(InfoLoader(file_or_info, [kind]), options, sign_without_scopes=signs)
+    return file_source(file_or_info, kind, scopes, quota_project_id, sign_without_scopes=signs)
 
 
 def _credentials(
@@ -67,9 +71,9 @@ def _credentials(
         token_uri=info.fields["token_uri"],
         scopes=options.scopes,
         subject=subject,
-        project_id=info.text("project_id"),
+        project_id=info.fields.get("project_id"),
         quota_project_id=options.quota_project_id,  # google-auth does not read the file's
-        universe_domain=info.text("universe_domain") or "googleapis.com",
+        universe_domain=info.fields.get("universe_domain") or "googleapis.com",
         always_use_jwt_access=self_signed,
     )
 
@@ -94,7 +98,7 @@ def signer_of(info: CredentialInfo) -> RSASigner:
     except Exception:  # noqa: BLE001 - OpenSSL's errors have no common base, and may quote the key
         key = None
     if isinstance(key, rsa.RSAPrivateKey):
-        return RSASigner(key, info.text("private_key_id"))
+        return RSASigner(key, info.fields.get("private_key_id"))
     # Outside of the handler: no context that may quote the key.
     raise info.error(
         "holds no usable RSA key in PEM form: it is truncated or damaged (are its line ends '\\n'?)",
@@ -124,3 +128,83 @@ KIND = CredentialKind(
     google_auth_module="google.oauth2.service_account",
     make_id_token=_id_token_credentials,
 )
+
+
+class ServiceAccountJwtSource(NotPickled):
+    """What `service_account_jwt()` returns."""
+
+    def __init__(
+        self, loader: InfoLoader, claims: Mapping[str, str | None], audience: str | None, lifetime: int
+    ) -> None:
+        self._loader = loader
+        self._claims = claims
+        self._audience = audience
+        self._lifetime = lifetime
+        self._key: tuple[str, Callable[[dict[str, object]], bytes]] | None = None
+
+    async def load(self, request: TokenRequest) -> None:
+        """Read and check the key, once. Cancelling it leaves nothing behind."""
+        checked_audience(request, self._audience)
+        await self._email_and_sign()
+
+    async def fetch(self, request: TokenRequest) -> Token:
+        """Sign a JWT; no request is made. Signing takes 0.3 ms, less than handing it to a thread."""
+        audience = checked_audience(request, self._audience)
+        email, sign = await self._email_and_sign()
+        issued_at = int(request.time)
+        expires_at = issued_at + self._lifetime
+        times = {"iat": issued_at, "exp": expires_at, "aud": audience}
+        claims = {name: email if value is None else value for name, value in self._claims.items()}
+        return Token(sign({**times, **claims}).decode(), expires_at=expires_at)
+
+    async def _email_and_sign(self) -> tuple[str, Callable[[dict[str, object]], bytes]]:
+        if self._key is None:
+            self._key = await run_in_thread(self._read)
+        return self._key
+
+    def _read(self) -> tuple[str, Callable[[dict[str, object]], bytes]]:
+        from google.auth import jwt  # noqa: PLC0415 - 25 ms, in a worker thread
+
+        info = self._loader.read()
+        return info.fields["client_email"], partial(jwt.encode, signer_of(info))
+
+    def __repr__(self) -> str:
+        return f"service_account_jwt({self._loader!r})"
+
+
+def service_account_jwt(
+    file_or_info: FileOrInfo,
+    *,
+    issuer: str | None = None,
+    audience: str | None = None,
+    subject: str | None = None,
+    email: str | None = None,
+    lifetime: int = _MAX_LIFETIME,
+) -> ServiceAccountJwtSource:
+    """Sign JWTs as seed 001's generator does, for a service behind ESP or Envoy that trusts the account.
+
+    Each is signed with RS256 by the file's key, names it as `kid`, is cached, and is replaced before
+    it expires. Nothing is requested from anywhere.
+
+    Args:
+        file_or_info: The path of the JSON key file, its text, or its dict. A file is read when the
+            channel is opened, off the loop; text and dict are checked at once.
+        issuer: `iss`, as the service's configuration names it; the account's email if None.
+        audience: `aud`; `https://<host of the target>` if None.
+        subject: `sub`, the user id for the service; the account's email if None.
+        email: `email`; the account's if None.
+        lifetime: Seconds that each JWT is good for, 1 to 3600.
+
+    Raises:
+        ConfigurationError: The arguments, or what is in memory, cannot be used. A mistake in a file
+            shows when the channel is opened.
+    """
+    check_type("lifetime", lifetime, int)
+    for field, value in (("issuer", issuer), ("audience", audience), ("subject", subject), ("email", email)):
+        check_type(field, value, str, type(None))
+    if not 1 <= lifetime <= _MAX_LIFETIME:
+        raise ConfigurationError(
+            f"{lifetime!r} is not between 1 and {_MAX_LIFETIME} seconds.", field="lifetime"
+        )
+    claims = {"iss": issuer, "sub": subject, "email": email}
+    return ServiceAccountJwtSource(InfoLoader(file_or_info, [KIND]), claims, audience, lifetime)
