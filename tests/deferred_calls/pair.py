@@ -159,6 +159,7 @@ class Pair:
         self.let_go()
         if not self._over:
             await held.wait_for(2)
+            await self._know_the_connection()
         for step in self._script.held:
             await self._do_before_the_answer(step)
         held.release()
@@ -167,6 +168,16 @@ class Pair:
                 await self._do(step)
                 await self._caught_up()
         await self.finish()
+
+    async def _know_the_connection(self) -> None:
+        """Let both calls notice what the server has: a question for the connection is then answered by both."""
+        if self._arity.request_is_stream:
+            await asyncio.gather(*(each.call.wait_for_connection() for each in self._both))
+            await self._settle()
+
+    async def _settle(self) -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
 
     async def _play_to_the_deadline(self) -> None:
         """Let the time run out while both wait, or while the server holds both."""
@@ -210,8 +221,7 @@ class Pair:
         reader = "" if step in READING[True] and step != self._style else "reader"
         for actors in self._both:
             actors.do(step, reader=reader)
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await self._settle()
 
     def _count(self, step: str) -> None:
         writes = self._arity.request_is_stream and not self._script.with_iterator and not self._half_closed

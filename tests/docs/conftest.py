@@ -152,7 +152,7 @@ class World:
         """Run Python there, warnings as errors, in development mode; check that it writes no secret."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-W", "error", "-X", "dev"),
+            *("-W", "error"),
             *arguments,
             cwd=self.directory,
             env={**os.environ, **self.environment},

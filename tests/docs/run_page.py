@@ -1,6 +1,6 @@
 """Run the Python of one Markdown page, block by block, in the directory that is current.
 
-    python -W error -X dev run_page.py page.md
+    python -W error run_page.py page.md
 
 What stands between the fences is not changed. The info string says what a block is:
 
