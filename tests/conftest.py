@@ -46,6 +46,12 @@ hypothesis.settings.load_profile("suite" if EXAMPLES is None else "by hand")
 PROPERTY_HANGS_AFTER = 300.0
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Let `-n auto` start one process more than the machine has cores: tests wait for servers, too."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_timeout_set_timer(item: pytest.Item, settings: pytest_timeout.Settings) -> bool:
     """Let a test take longer on a machine that is busy."""

@@ -22,8 +22,8 @@ import grpc.aio
 
 from aio_authgrpc._calls.authorizer import Authorization, Authorizer, CallerMetadata
 from aio_authgrpc._calls.call_status import challenge_of, final_code, status_of
-from aio_authgrpc._calls.connection import ReplaceableConnection, wait_until_ready
 from aio_authgrpc._calls.open_calls import OpenCalls
+from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc.errors import AuthRpcError
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class Method(Protocol):
     open_calls: OpenCalls
     """The calls of the channel."""
 
-    def connection_to_wait_for(self) -> ReplaceableConnection | None: ...
+    def connection_to_wait_for(self) -> RotatingChannel[Any] | None: ...
 
 
 class AuthorizedCall(grpc.aio.Call):
@@ -74,7 +74,7 @@ class AuthorizedCall(grpc.aio.Call):
         arguments: CallArguments,
         timeout: float | None,
         metadata: CallerMetadata,
-        connection: ReplaceableConnection | None = None,
+        connection: RotatingChannel[Any] | None = None,
     ) -> None:
         self._method = method
         self._authorizer = authorizer
@@ -90,7 +90,7 @@ class AuthorizedCall(grpc.aio.Call):
 
     # From waiting to started
 
-    def _wait(self, connection: ReplaceableConnection | None) -> None:
+    def _wait(self, connection: RotatingChannel[Any] | None) -> None:
         self._method.open_calls.waiting.add(self)
         starting = self._start_when_ready(connection)
         self.waiting_task = asyncio.create_task(starting, name="aio_authgrpc waiting call")
@@ -102,10 +102,10 @@ class AuthorizedCall(grpc.aio.Call):
         if task.cancelled():
             self._end_without_call(asyncio.CancelledError())
 
-    async def _start_when_ready(self, connection: ReplaceableConnection | None) -> None:
+    async def _start_when_ready(self, connection: RotatingChannel[Any] | None) -> None:
         try:
             if connection is not None:
-                await wait_until_ready(connection, self.time_remaining())
+                await connection.wait_until_ready(self.time_remaining())
             authorization = await self._authorizer.get(self.time_remaining())
             if self._end is not None:
                 return

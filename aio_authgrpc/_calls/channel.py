@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any
 
 import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.authorizer import Authorizer
-from aio_authgrpc._calls.connection import ReplaceableConnection
 from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
 from aio_authgrpc._calls.multi_callables import (
     AuthorizedMethod,
@@ -86,8 +85,8 @@ class AuthorizedChannel(ChannelLayer):
         )
         self._open_calls = OpenCalls()
         # A rotating channel alone can be another one by the time that it is ready.
-        rotates = isinstance(channel, RotatingChannel)
-        self._connection = cast("ReplaceableConnection", channel) if rotates else None
+        untyped: Any = channel
+        self._connection = untyped if isinstance(channel, RotatingChannel) else None
         self._closed = False
 
     @property

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._sources.credentials import SeveralTokensSource, as_token_source
 from aio_authgrpc._tokens.source import TokenSource, cache_key, header_of
 

@@ -14,10 +14,10 @@ from aio_authgrpc._calls.arities import StreamStreamCall, StreamUnaryCall, Unary
 from aio_authgrpc._calls.authorizer import Authorizer, CallMetadata
 from aio_authgrpc._calls.call import AuthorizedCall
 from aio_authgrpc._calls.call_status import challenge_of, final_code
-from aio_authgrpc._calls.connection import ReplaceableConnection
 from aio_authgrpc._calls.identity import current_identities
 from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
 from aio_authgrpc._calls.open_calls import OpenCalls
+from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError
 
@@ -36,7 +36,7 @@ class AuthorizedMethod:
         open_calls: OpenCalls,
         authorizer: Authorizer,
         identities: IdentityAuthorizers,
-        connection: ReplaceableConnection | None,
+        connection: RotatingChannel[Any] | None,
     ) -> None:
         self.inner = inner
         self.open_calls = open_calls
@@ -44,7 +44,7 @@ class AuthorizedMethod:
         self._identities = identities
         self._connection = connection
 
-    def connection_to_wait_for(self) -> ReplaceableConnection | None:
+    def connection_to_wait_for(self) -> RotatingChannel[Any] | None:
         connection = self._connection
         if connection is None or connection.get_state() is grpc.ChannelConnectivity.READY:
             return None

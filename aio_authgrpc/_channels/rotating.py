@@ -16,7 +16,7 @@ from aio_authgrpc._channels.layer import ChannelLayer
 from aio_authgrpc._channels.pool import close_all
 from aio_authgrpc._loop.clock import Clock, SystemClock
 from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
-from aio_authgrpc.errors import AuthGrpcError
+from aio_authgrpc.errors import AuthGrpcError, TokenDeadlineExceededError
 
 T = TypeVar("T")
 
@@ -118,12 +118,22 @@ class RotatingChannel(ChannelLayer, Generic[T]):
         while (state := self.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
             await self._change_of_current(state)
 
-    async def wait_until_ready(self) -> None:
-        """Wait as `channel_ready()` does; any number of callers share one watcher."""
+    async def wait_until_ready(self, seconds: float | None) -> None:
+        """Wait as `channel_ready()` does; any number of callers share one watcher.
+
+        Raises:
+            TokenDeadlineExceededError: `seconds` were over first.
+        """
         try:
             # A closed channel raises: then the waiting RPC is sent, and gets the error.
             with suppress(FlightCancelledError, asyncio.InvalidStateError, grpc.aio.UsageError):
-                await self._connecting.join()
+                async with asyncio.timeout(seconds):
+                    await self._connecting.join()
+        except TimeoutError:
+            raise TokenDeadlineExceededError(
+                f"The call's time ran out: for {seconds:.3g} s it waited for its connection.",
+                hint="A call without wait_for_ready, or connect(ready_timeout=...), says what is in the way.",
+            ) from None
         finally:
             if not self._connecting.awaited:
                 self._connecting.cancel()

@@ -1,4 +1,4 @@
-"""Values that never change, without the import time of a dataclass."""
+"""Values that never change, and objects that are not pickled."""
 
 from __future__ import annotations
 
@@ -46,3 +46,12 @@ class FrozenValue:
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"{type(self).__name__}({fields})"
+
+
+class NotPickled:
+    """Base of an object that refuses `pickle` and `copy`: a pickle would hold its secret in the clear."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} cannot be pickled: the pickle would hold its secrets.")

@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc._checks.arguments import as_list, check_count, check_seconds, check_type, checked_pairs
-from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.target import Target, parse_target
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._sources.credentials import CredentialsType, as_token_source

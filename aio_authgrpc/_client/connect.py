@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.channel import AuthorizedChannel
-from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.arguments import ChannelSettings, ConnectArguments, check_keywords
 from aio_authgrpc._client.opening import make_ready, open_channel
 from aio_authgrpc._tokens.cache import TokenCache

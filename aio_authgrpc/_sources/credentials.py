@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._sources import google_auth
 from aio_authgrpc._sources.google_auth import GOOGLE_AUTH, GOOGLE_AUTH_AIO
 from aio_authgrpc._sources.google_auth_gaps import is_of

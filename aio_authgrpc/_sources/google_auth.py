@@ -8,7 +8,7 @@ import datetime
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._http.bridge import ThreadRequest, bridge_to_thread
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._http.token_errors import token_error

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from aio_authgrpc._checks.arguments import check_type
-from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._http.bridge import ThreadRequest
 from aio_authgrpc._sources import google_auth
 from aio_authgrpc._sources.default import default

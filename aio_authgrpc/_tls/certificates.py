@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from google.auth.exceptions import ClientCertError
 
 from aio_authgrpc._checks.arguments import check_type
-from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc.errors import ClientCertificateError, ConfigurationError
 
 if TYPE_CHECKING:

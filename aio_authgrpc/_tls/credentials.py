@@ -10,7 +10,7 @@ import grpc
 from google.auth.exceptions import ClientCertError
 
 from aio_authgrpc._checks.arguments import check_seconds, check_type
-from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._tls.certificates import StrPath
 from aio_authgrpc._tls.settings import ClientCertificate, TlsSettings, TlsSource
 from aio_authgrpc.errors import ClientCertificateError, ConfigurationError

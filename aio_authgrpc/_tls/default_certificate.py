@@ -21,7 +21,7 @@ from typing import cast
 
 from google.auth.exceptions import ClientCertError
 
-from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc._tls.certificates import CertificatePair, check_whole, checked_pair, problem, read_file
 from aio_authgrpc.errors import ClientCertificateError

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import grpc
 from google.auth.exceptions import ClientCertError
 
-from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
 from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc._tls.certificates import (

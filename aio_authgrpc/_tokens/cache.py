@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._checks.secrets import redacted
@@ -78,27 +78,18 @@ class TokenCache:
         self._keep_warm = keep_warm
         self._clock: Clock = SystemClock() if clock is None else clock
         self._events = EventBus()
+        # What a cache of another source has in common with this one.
+        common: Any = {"attempts": attempts, "refresh_timeout": refresh_timeout, "clock": self._clock}
+        self._another: Callable[..., TokenCache] = partial(
+            TokenCache, request=self._http, close_timeout=close_timeout, **common
+        )
+        rng = random.Random() if rng is None else rng  # noqa: S311 - spreads load, guards nothing
         self._refresher = Refresher(
-            source,
-            audience=audience,
-            http=self._http,
-            attempts=attempts,
-            refresh_timeout=refresh_timeout,
-            clock=self._clock,
-            rng=random.Random() if rng is None else rng,  # noqa: S311 - spreads load, guards nothing
-            events=self._events,
+            source, audience=audience, http=self._http, events=self._events, rng=rng, **common
         )
         self._tasks = RefreshTasks(self._refresh, clock=self._clock, close_timeout=close_timeout)
         self._entry: CachedToken | None = None
         self._loop = LoopBound("channel")
-        self._another = partial(
-            TokenCache,
-            request=self._http,
-            attempts=attempts,
-            refresh_timeout=refresh_timeout,
-            close_timeout=close_timeout,
-            clock=self._clock,
-        )
 
     @property
     def closed(self) -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 from aio_authgrpc._checks.arguments import check_type
-from aio_authgrpc._checks.pickling import NotPickled
-from aio_authgrpc._checks.values import FrozenValue
+from aio_authgrpc._checks.values import FrozenValue, NotPickled
 from aio_authgrpc._tokens.metadata import Metadata, checked_header, is_metadata_text
 from aio_authgrpc.errors import ConfigurationError
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._checks.values import NotPickled
 
 
 class Secret(NotPickled):

@@ -170,7 +170,7 @@ class Pair:
         await self.finish()
 
     async def _know_the_connection(self) -> None:
-        """Let both calls notice what the server has: a question for the connection is then answered by both."""
+        """Let both calls notice what the server has: then both answer a question for the connection."""
         if self._arity.request_is_stream:
             await asyncio.gather(*(each.call.wait_for_connection() for each in self._both))
             await self._settle()

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, checked_info, checked_options
 from aio_authgrpc._sources.google_auth import GoogleCredentialsSource, LazyCredentialsSource

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aio_authgrpc._checks.arguments import check_type
-from aio_authgrpc._checks.pickling import NotPickled
 from aio_authgrpc._checks.secrets import redacted
-from aio_authgrpc._checks.values import FrozenValue
+from aio_authgrpc._checks.values import FrozenValue, NotPickled
 from aio_authgrpc._http.bridge import ThreadRequest
 from aio_authgrpc._sources.files.fields import Fields
 from aio_authgrpc._tokens.metadata import is_metadata_text

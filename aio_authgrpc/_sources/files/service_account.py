@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aio_authgrpc._checks.arguments import check_type
-from aio_authgrpc._checks.pickling import NotPickled
+from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader, file_source
 from aio_authgrpc._sources.files.fields import ANY, secure_url, text
