@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Generator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import grpc
@@ -47,11 +48,29 @@ class StreamResponseCall(AuthorizedCall):
     _iterator: AsyncIterator[Any] | None = None
     _style = ""
     _reading = False
+    _refusal: grpc.aio.AioRpcError | None = None  # that led to a second real call
 
     def _on_done(self, call: Any) -> None:
         undecided = self._reading and self._may_replay
         if not (undecided and final_code(call) is grpc.StatusCode.UNAUTHENTICATED):
             self._settle(call)
+
+    @contextmanager
+    def _reading_from(self, call: Any) -> Generator[None]:
+        """Decide about a replay where the read ends; without an error the next call is to be read."""
+        self._reading = True
+        try:
+            yield
+        except grpc.aio.AioRpcError as error:
+            self._end_reading(call)
+            if self._call is call:
+                raise explained(error)  # noqa: B904 - mostly the error itself, else it has its cause
+            self._refusal = error
+        except asyncio.CancelledError:
+            self._cancel_with(call)
+            raise
+        finally:
+            self._end_reading(call)
 
     def _end_reading(self, call: Any) -> None:
         self._reading = False
@@ -72,28 +91,15 @@ class StreamResponseCall(AuthorizedCall):
         return self._iterator
 
     async def _iterate(self) -> AsyncIterator[Any]:
-        refused: Any = None
-        refusal: grpc.aio.AioRpcError | None = None
         while True:
             call = await self._real_call_or_cancel()
-            if refusal is not None and call is refused:
-                raise refusal  # it stands; the iterator of a real call raises once only
-            self._reading = True
-            try:
+            if self._refusal is not None and call is self._refused:
+                raise self._refusal  # it stands; the iterator of a real call raises once only
+            with self._reading_from(call):
                 async for message in call:
                     self._may_replay = False
                     yield message
                 return
-            except grpc.aio.AioRpcError as error:
-                self._end_reading(call)
-                if self._call is call:
-                    raise explained(error)  # noqa: B904 - mostly the error itself, else it has its cause
-                refused, refusal = call, error
-            except asyncio.CancelledError:
-                self._cancel_with(call)
-                raise
-            finally:
-                self._end_reading(call)
 
     async def read(self) -> Any:
         """Return the next response, or `grpc.aio.EOF`."""
@@ -105,20 +111,10 @@ class StreamResponseCall(AuthorizedCall):
             return await self._call.read()
         while True:
             call = await self._real_call_or_cancel()
-            self._reading = True
-            try:
+            with self._reading_from(call):
                 message = await call.read()
                 self._may_replay = False
                 return message
-            except grpc.aio.AioRpcError as error:
-                self._end_reading(call)
-                if self._call is call:
-                    raise explained(error)  # noqa: B904 - mostly the error itself, else it has its cause
-            except asyncio.CancelledError:
-                self._cancel_with(call)
-                raise
-            finally:
-                self._end_reading(call)
 
 
 class StreamRequestCall(AuthorizedCall):

@@ -33,7 +33,6 @@ DoneCallback = Callable[[Any], None]
 
 _UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 
-
 CallArguments = tuple[Any, bool | None, grpc.Compression | None]
 """The request or the iterator of requests, wait_for_ready and compression."""
 

@@ -10,7 +10,6 @@ import warnings
 import weakref
 from contextlib import suppress
 from functools import partial
-from types import TracebackType
 from typing import Self
 
 import google.auth.transport
@@ -170,9 +169,7 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
                 raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def __del__(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextvars import ContextVar
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from aio_authgrpc._checks.values import NotPickled
@@ -45,9 +44,7 @@ class Identity(NotPickled):
         current_identities.set((*current_identities.get(), self))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # Not ContextVar.reset(): one object may be entered by many tasks, and left in another context.
         entered = current_identities.get()
         if entered and entered[-1] is self:

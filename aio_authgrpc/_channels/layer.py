@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from operator import methodcaller
-from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 import grpc
@@ -70,7 +70,18 @@ class ChannelLayer(grpc.aio.Channel):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+async def first_change(*waits: Awaitable[Any]) -> None:
+    """Wait for the first of them, and end the others; what it raises, as a closed channel does, is raised."""
+    changes = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        changed, _ = await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
+        for change in changed:
+            change.result()
+    finally:
+        for change in changes:
+            change.cancel()
+        await asyncio.gather(*changes, return_exceptions=True)

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from aio_authgrpc._channels.layer import ChannelLayer
+from aio_authgrpc._channels.layer import ChannelLayer, first_change
 
 
 class ChannelPool(ChannelLayer):
@@ -47,18 +47,9 @@ class ChannelPool(ChannelLayer):
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
         """Wait until `get_state()` differs from `last_observed_state`."""
         while self.get_state() is last_observed_state:
-            changes = [
-                asyncio.ensure_future(channel.wait_for_state_change(channel.get_state()))
-                for channel in self._channels
-            ]
-            try:
-                changed, _ = await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
-                for change in changed:
-                    change.result()  # a closed channel raises here
-            finally:
-                for change in changes:
-                    change.cancel()
-                await asyncio.gather(*changes, return_exceptions=True)
+            await first_change(
+                *(channel.wait_for_state_change(channel.get_state()) for channel in self._channels)
+            )
 
     async def close(self, grace: float | None = None) -> None:
         """Close all channels at the same time."""

@@ -12,7 +12,7 @@ from weakref import finalize, ref
 import grpc
 import grpc.aio
 
-from aio_authgrpc._channels.layer import ChannelLayer
+from aio_authgrpc._channels.layer import ChannelLayer, first_change
 from aio_authgrpc._channels.pool import close_all
 from aio_authgrpc._loop.clock import Clock, SystemClock
 from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
@@ -97,19 +97,13 @@ class RotatingChannel(ChannelLayer, Generic[T]):
     async def _change_of_current(self, last_observed_state: grpc.ChannelConnectivity) -> bool:
         """Wait for a change of the current channel; return whether it was replaced."""
         inner = self._current
-        changes: set[asyncio.Future[Any]] = {
-            asyncio.ensure_future(self._channel.wait_for_state_change(last_observed_state)),
-            asyncio.ensure_future(inner.replaced.wait()),
-        }
         try:
-            changed, _ = await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
+            await first_change(
+                self._channel.wait_for_state_change(last_observed_state), inner.replaced.wait()
+            )
+        except Exception:
             if not inner.replaced.is_set():
-                for change in changed:
-                    change.result()  # a closed channel raises here
-        finally:
-            for change in changes:
-                change.cancel()
-            await asyncio.gather(*changes, return_exceptions=True)
+                raise
         return inner.replaced.is_set()
 
     async def channel_ready(self) -> None:

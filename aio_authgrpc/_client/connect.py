@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any, Generic, TypeVar, Unpack, cast, overload
 
 import grpc
@@ -78,9 +77,7 @@ class Connection(NotPickled, Generic[T]):
             return cast("T", channel)
         return cast("T", made[0] if len(made) == 1 else made)
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         channel, self._channel = self._channel, None
         if channel is not None:
             await channel.close()
