@@ -76,10 +76,10 @@ def test_modules_are_attributes_without_an_import_of_their_own() -> None:
 
 def test_a_misspelt_name_is_an_attribute_error() -> None:
     """Also for `from aio_authgrpc import ...`, as an ImportError."""
-    with pytest.raises(AttributeError, match="module 'aio_authgrpc' has no attribute 'conect'"):
-        aio_authgrpc.conect  # noqa: B018 - the access is what raises
-    with pytest.raises(ImportError, match="conect"):
-        from aio_authgrpc import conect  # noqa: F401 - the import is what raises
+    with pytest.raises(AttributeError, match="module 'aio_authgrpc' has no attribute 'conn'"):
+        aio_authgrpc.conn  # noqa: B018 - the access is what raises
+    with pytest.raises(ImportError, match="conn"):
+        from aio_authgrpc import conn  # noqa: F401 - the import is what raises
 
 
 def public_modules() -> list[ModuleType]:

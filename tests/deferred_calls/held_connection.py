@@ -24,6 +24,7 @@ class HeldConnection:
         self._port = port
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: list[asyncio.StreamWriter] = []
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -35,6 +36,11 @@ class HeldConnection:
         return f"{host}:{port}"
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._closed:  # gRPC connected again while the test ended
+            writer.transport.abort()
+            return
+        # Not in the task: one that is cancelled before its first step never enters it.
+        self._writers.append(writer)
         self._start(self._pass_on(reader, writer))
 
     def _start(self, coroutine) -> None:  # type: ignore[no-untyped-def]  # a coroutine
@@ -43,7 +49,6 @@ class HeldConnection:
         task.add_done_callback(self._tasks.discard)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.append(writer)
         await self.gate.pass_through()
         there, onward = await asyncio.open_connection("127.0.0.1", self._port)
         self._writers.append(onward)
@@ -53,6 +58,7 @@ class HeldConnection:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._closed = True
         self._server.close()
         tasks = list(self._tasks)
         for task in tasks:
@@ -62,6 +68,7 @@ class HeldConnection:
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
+        await asyncio.sleep(0)  # an aborted transport is closed in the loop's next round
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
