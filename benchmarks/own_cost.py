@@ -38,6 +38,10 @@ class NoCall:
     def add_done_callback(self, _: object) -> None:
         """Forget it."""
 
+    def cancelled(self) -> bool:
+        """Return False."""
+        return False
+
 
 class NoChannel(ChannelLayer):
     """A channel whose calls do nothing."""
