@@ -42,7 +42,7 @@ KNOWN_DIFFERENCES: dict[str, Callable[[str, Any, Any], bool]] = {
     ),
     # grpc.aio looks at the end first, and a real call may be over where the other is on its way.
     "InvalidStateError has another text": lambda step, ours, real: (
-        step == "write" and {ours[0], real[0]} == {"InvalidStateError"}
+        step == "write" and {_name(ours), _name(real)} == {"InvalidStateError"}
     ),
 }
 
@@ -162,6 +162,7 @@ class Pair:
             await self._know_the_connection()
         for step in self._script.held:
             await self._do_before_the_answer(step)
+            await self._write_out()
         held.release()
         for step in self._script.answered:
             if not self._races(step):
@@ -173,7 +174,13 @@ class Pair:
         """Let both calls notice what the server has: then both answer a question for the connection."""
         if self._arity.request_is_stream:
             await asyncio.gather(*(each.call.wait_for_connection() for each in self._both))
+            await self._write_out()
             await self._settle()
+
+    async def _write_out(self) -> None:
+        """Let both calls notice that their requests have left: a write may be cancelled before that."""
+        if self._arity.request_is_stream and not self._over:
+            await asyncio.gather(*(each.finished("writer") for each in self._both))
 
     async def _settle(self) -> None:
         for _ in range(20):
