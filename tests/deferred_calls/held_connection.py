@@ -60,6 +60,8 @@ class HeldConnection:
     ) -> None:
         self._closed = True
         self._server.close()
+        for _ in range(10):  # asyncio tells of a connection that it has accepted some rounds later
+            await asyncio.sleep(0)
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
