@@ -168,8 +168,8 @@ class AuthorizedCall(grpc.aio.Call):
             if worth_it and self._may_replay and not self._method.open_calls.closed:
                 self._may_replay = False
                 self._refused, self._call = call, None
-                self._authorizer.say_replayed()
                 self._wait(self._method.connection_to_wait_for() if self._arguments[1] else None)
+                self._authorizer.say_replayed()  # last: a listener may cancel the call
                 self._tell_decision()
                 return
         self._finish()

@@ -183,7 +183,7 @@ def _load_chain(chain: bytes, name: str) -> list[Certificate]:
 
 def _load_key(key: bytes, passphrase: bytes | None, name: str) -> PrivateKeyTypes:
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - see checked_pair
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415 - 25 ms, and in a worker thread
 
     if len(re.findall(_KEY_BEGUN, key)) > 1:
         raise ClientCertError(f"{name} holds more than one private key.")

@@ -16,7 +16,7 @@ from aio_authgrpc.errors import (
     TokenRefusedError,
     TokenUnavailableError,
 )
-from aio_authgrpc.events import TokenEvent, TokenRejected
+from aio_authgrpc.events import CallReplayed, TokenEvent, TokenRejected
 from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock
 from aio_authgrpc.tokens import TokenCache
 
@@ -855,4 +855,24 @@ async def test_a_stream_that_is_cancelled_when_it_is_refused_is_not_sent_again(
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await reader
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert len(echo_server.calls) == 1
+
+
+async def test_a_listener_may_cancel_a_call_that_is_sent_again(
+    stub: EchoStub, warm: TokenCache, fake_clock: FakeClock, echo_server: EchoServer
+) -> None:
+    """It is told when there is something to cancel."""
+    fake_clock.advance(10)
+    echo_server.refuse(times=1)
+    call: Any = stub.UnaryUnary(b"x")
+
+    def cancel_the_call(event: TokenEvent) -> None:
+        if isinstance(event, CallReplayed):
+            call.cancel()
+
+    stop = warm.subscribe(cancel_the_call)
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    stop()
+    assert call.cancelled()
     assert len(echo_server.calls) == 1
