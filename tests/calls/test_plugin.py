@@ -198,6 +198,16 @@ async def test_a_failure_says_what_it_is_in_the_text_that_grpc_lets_through(
     assert echo_server.calls == []
 
 
+async def test_a_token_whose_own_metadata_holds_the_header_fails_the_call(echo_server: EchoServer) -> None:
+    """The server would get two tokens."""
+    token = Token("t", metadata=(("authorization", "Bearer two"),))
+    async with AuthMetadataPlugin(static_token(token)) as plugin:
+        with pytest.raises(grpc.aio.AioRpcError, match="UNAUTHENTICATED: The token's own metadata"):
+            await call(echo_server, plugin)
+        assert isinstance(plugin.last_error, TokenRefusedError)
+    assert echo_server.calls == []
+
+
 async def test_a_closed_plugin_says_so(echo_server: EchoServer, plugin: AuthMetadataPlugin) -> None:
     """And closing twice does nothing."""
     await plugin.aclose()
