@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.authorizer import Authorizer
-from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
+from aio_authgrpc._calls.identity_authorizers import MAX_IDENTITIES, IdentityAuthorizers
 from aio_authgrpc._calls.multi_callables import (
     AuthorizedMethod,
     StreamStreamMethod,
@@ -52,9 +52,10 @@ class AuthorizedChannel(ChannelLayer):
             the caller who made it closes it.
         in_the_clear: The target to name in a warning when another identity is first used, where `channel`
             is a plaintext one to another machine and carries no secret so far. None does not warn.
+        max_identities: How many other identities' tokens are kept (see `identity`).
 
     Raises:
-        ConfigurationError: `header` or `metadata` cannot be sent.
+        ConfigurationError: `header` or `metadata` cannot be sent, or `max_identities` is not 1 or more.
         ChannelClosedError, WrongEventLoopError: `auth` was closed, or belongs to another loop.
     """
 
@@ -68,6 +69,7 @@ class AuthorizedChannel(ChannelLayer):
         audience: str | None = None,
         close_auth: Callable[[], Awaitable[None]] | None = None,
         in_the_clear: str | None = None,
+        max_identities: int = MAX_IDENTITIES,
     ) -> None:
         self._closed = True  # until it is complete, so that __del__ has nothing to say
         super().__init__(channel)
@@ -81,7 +83,12 @@ class AuthorizedChannel(ChannelLayer):
         reserved = {header, *other_headers, *(_API_KEY_HEADERS & {key for key, _ in fixed})}
         self._authorizer = Authorizer(auth, header=header, metadata=fixed, reserved=frozenset(reserved))
         self._identities = IdentityAuthorizers(
-            self._authorizer, auth, other_headers=other_headers, audience=audience, in_the_clear=in_the_clear
+            self._authorizer,
+            auth,
+            other_headers=other_headers,
+            audience=audience,
+            in_the_clear=in_the_clear,
+            max_identities=max_identities,
         )
         self._open_calls = OpenCalls()
         # A rotating channel alone can be another one by the time that it is ready.

@@ -65,8 +65,9 @@ def identity(credentials: CredentialsType, *, header: str | None = None) -> Iden
     It holds for every channel of this package that is used inside. It follows the context: tasks begun
     in the block have it, other tasks do not. A call keeps the identity that it was made with.
 
-    A channel keeps the tokens of the last 128 sources that were used on it this way. Make a source that
-    fetches its tokens once, and enter it as often as you like.
+    A channel keeps the tokens of 128 sources that were used on it this way, or of as many as
+    `connect(max_identities=)` says. Make a source that fetches its tokens once, and enter it as often as you
+    like.
 
     Args:
         credentials: As `connect(credentials=)` takes them. `anonymous()` sends nothing.

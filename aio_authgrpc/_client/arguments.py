@@ -10,6 +10,7 @@ from typing import TypedDict, TypeVar, Unpack
 import grpc
 import grpc.aio
 
+from aio_authgrpc._calls.identity_authorizers import MAX_IDENTITIES
 from aio_authgrpc._checks.arguments import as_list, check_count, check_seconds, check_type, checked_pairs
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.target import Target, parse_target
@@ -50,6 +51,7 @@ class ConnectArguments(ChannelArguments, total=False):
     header: str | None
     request: AiohttpRequest | None
     pool_size: int
+    max_identities: int
     ready_timeout: float | None
     keep_warm: bool
     on_event: EventCallback | None
@@ -109,6 +111,8 @@ class ChannelSettings(NotPickled):
         self.metadata: Metadata = fixed_metadata(
             headers, api_key, quota_project_id, given.get("metadata", ())
         )
+        self.max_identities = given.get("max_identities", MAX_IDENTITIES)
+        check_count("max_identities", self.max_identities)
 
     def _check_transport(self, given: ConnectArguments) -> None:
         self.plaintext = _of("plaintext", given.get("plaintext", False), bool)

@@ -165,6 +165,8 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
         interceptors: grpc.aio client interceptors. They run below this package and see its metadata.
         request: The HTTP transport for tokens; it stays the caller's. None makes one.
         pool_size: The number of connections, used in turn. More than one helps above some 100 RPCs at once.
+        max_identities: How many identities of `identity()` the channel keeps the tokens of; 128 if left
+            out. More of them in turn cost more token requests.
         ready_timeout: Seconds to fetch the token and to connect, both at the same time, before the
             stubs are yielded. None leaves both to the first RPC.
         keep_warm: Refresh by a timer, too, so that the first RPC after a quiet hour does not wait.

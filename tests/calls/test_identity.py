@@ -7,9 +7,11 @@ import gc
 import itertools
 import pickle
 import weakref
+from collections.abc import AsyncIterator
 from typing import Any
 
 import google.auth.credentials
+import grpc.aio
 import pytest
 
 from aio_authgrpc import (
@@ -535,3 +537,129 @@ async def test_of_identities_with_several_headers_as_many_tokens_are_kept(
     del first, second, sources
     gc.collect()
     assert sum(reference() is not None for reference in forgotten) <= 128
+
+
+# More identities than a channel keeps
+
+
+class Callers:
+    """Numbered callers of a service, whose tokens come from a source for each of them."""
+
+    def __init__(self, channel: AuthorizedChannel) -> None:
+        self._stub = EchoStub(channel)
+        self._sources: dict[int, ScriptedTokens] = {}
+
+    async def call(self, *numbers: int) -> list[int]:
+        """Make a call for each, one after the other; return the numbers that needed a token request."""
+        asked = []
+        for number in numbers:
+            source = self._sources.setdefault(number, ScriptedTokens())
+            before = source.fetches
+            with identity(source):
+                await self._stub.UnaryUnary(b"x")
+            asked += [number] * (source.fetches - before)
+        return asked
+
+
+@pytest.fixture
+async def callers(request: Any, echo_server: EchoServer, cache: TokenCache) -> AsyncIterator[Callers]:
+    """Give callers on a channel that keeps the tokens of as many as the test says."""
+    inner = grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials)
+    async with AuthorizedChannel(inner, cache, **request.param) as channel:
+        yield Callers(channel)
+
+
+def keeps(most: int | None) -> Any:
+    arguments = {} if most is None else {"max_identities": most}
+    return pytest.mark.parametrize("callers", [arguments], indirect=True, ids=[str(most)])
+
+
+@keeps(None)
+async def test_two_hundred_identities_in_turn_cost_few_token_requests(callers: Callers) -> None:
+    """By default 600 at most for 1 000 calls, though the channel has 128 places."""
+    asked = [await callers.call(*range(200)) for _ in range(5)]
+    assert len(asked[0]) == 200
+    assert sum(map(len, asked)) <= 600
+
+
+@keeps(16)
+async def test_a_scan_leaves_the_identities_that_are_in_use(callers: Callers) -> None:
+    """It is 50 identities, each used once, between two uses of those that are kept."""
+    in_use = range(10)
+    await callers.call(*in_use, *in_use)
+    for scan in range(5):
+        await callers.call(*range(100 + 50 * scan, 150 + 50 * scan))
+        assert await callers.call(*in_use) == []
+
+
+@keeps(4)
+async def test_of_the_identities_that_are_kept_the_least_recently_used_one_goes(callers: Callers) -> None:
+    """It makes room for a newcomer that was used again."""
+    await callers.call(1, 2, 3, 4)
+    await callers.call(1, 3, 4)  # 4 is kept from now on
+    await callers.call(5)
+    assert await callers.call(3, 4, 1, 5) == []
+    assert await callers.call(2) == [2]
+
+
+@keeps(4)
+async def test_a_newcomer_that_is_used_once_goes_before_those_that_are_kept(callers: Callers) -> None:
+    """Also if each of those was used once."""
+    await callers.call(1, 2, 3, 4, 5)
+    assert await callers.call(1, 2, 3, 5) == []
+    assert await callers.call(4) == [4]
+
+
+@keeps(16)
+async def test_two_newcomers_at_the_same_time_keep_their_tokens(callers: Callers) -> None:
+    """One place of eight is for newcomers."""
+    await callers.call(*range(16), *range(16))
+    assert await callers.call(100, 101, 100, 101, 100, 101) == [100, 101]
+
+
+@keeps(16)
+async def test_a_newcomer_may_be_the_least_recently_used_one(callers: Callers) -> None:
+    """Then it goes, and the next newcomer finds that it is gone."""
+    await callers.call(*range(16))
+    await callers.call(*range(15), 100)  # 14 was used again on its trial: 15 goes in its place
+    assert await callers.call(101, *range(1, 15), 100, 101) == [101]
+    assert await callers.call(15) == [15]
+
+
+@keeps(8)
+async def test_identities_that_are_out_of_use_make_room_in_the_end(callers: Callers) -> None:
+    """Eight of them give way to six others that are used in turn."""
+    await callers.call(*range(8), *range(8))
+    for _ in range(20):
+        await callers.call(*range(100, 106))
+    assert await callers.call(*range(100, 106)) == []
+
+
+@keeps(1)
+async def test_a_channel_may_keep_one_identity(callers: Callers) -> None:
+    """The last one that was used."""
+    assert await callers.call(1, 1, 2, 2, 1) == [1, 2, 1]
+
+
+async def test_a_connection_keeps_as_many_identities_as_it_is_told(echo_server: EchoServer) -> None:
+    """`max_identities` of `connect()`."""
+    async with connect(
+        echo_server.target,
+        credentials=static_token("t"),
+        ssl_credentials=echo_server.ssl_credentials,
+        max_identities=200,
+    ) as channel:
+        callers = Callers(channel)
+        await callers.call(*range(200))
+        assert await callers.call(*range(200)) == []
+
+
+@pytest.mark.parametrize("most", [0, -1, 1.5, "2", True, None])
+async def test_what_is_no_number_of_identities_is_refused(cache: TokenCache, most: Any) -> None:
+    """By `connect()` at the call, and by the channel."""
+    with pytest.raises(ConfigurationError) as refused_by_connect:
+        connect("host", credentials=static_token("t"), max_identities=most)
+    async with grpc.aio.insecure_channel("127.0.0.1:1") as inner:
+        with pytest.raises(ConfigurationError) as refused_by_channel:
+            AuthorizedChannel(inner, cache, max_identities=most)
+    assert refused_by_connect.value.field == refused_by_channel.value.field == "max_identities"
