@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -19,6 +20,7 @@ from aio_authgrpc._calls.multi_callables import (
     UnaryUnaryMethod,
 )
 from aio_authgrpc._calls.open_calls import OpenCalls
+from aio_authgrpc._channels.interceptors import Engine, Intercepted, InterceptedMethod, OuterInterceptors
 from aio_authgrpc._channels.layer import ChannelLayer
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._tokens.cache import TokenCache
@@ -36,7 +38,7 @@ _METHODS: dict[str, type[AuthorizedMethod]] = {
 }
 
 
-class AuthorizedChannel(ChannelLayer):
+class AuthorizedChannel(Intercepted, ChannelLayer):
     """A `grpc.aio.Channel` that adds a token to every RPC of another channel, in all four arities.
 
     Any generated stub takes it. Made on the loop that uses it, and closed with it: `await
@@ -53,6 +55,7 @@ class AuthorizedChannel(ChannelLayer):
         in_the_clear: The target to name in a warning when another identity is first used, where `channel`
             is a plaintext one to another machine and carries no secret so far. None does not warn.
         max_identities: How many other identities' tokens are kept (see `identity`).
+        outer_interceptors: The interceptors that run above the token; none yet if None.
 
     Raises:
         ConfigurationError: `header` or `metadata` cannot be sent, or `max_identities` is not 1 or more.
@@ -70,6 +73,7 @@ class AuthorizedChannel(ChannelLayer):
         close_auth: Callable[[], Awaitable[None]] | None = None,
         in_the_clear: str | None = None,
         max_identities: int = MAX_IDENTITIES,
+        outer_interceptors: OuterInterceptors | None = None,
     ) -> None:
         self._closed = True  # until it is complete, so that __del__ has nothing to say
         super().__init__(channel)
@@ -91,6 +95,8 @@ class AuthorizedChannel(ChannelLayer):
             max_identities=max_identities,
         )
         self._open_calls = OpenCalls()
+        self.outer_interceptors = OuterInterceptors() if outer_interceptors is None else outer_interceptors
+        self._engine = Engine()
         # A rotating channel alone can be another one by the time that it is ready.
         untyped: Any = channel
         self._connection = untyped if isinstance(channel, RotatingChannel) else None
@@ -101,9 +107,20 @@ class AuthorizedChannel(ChannelLayer):
         """The token cache; `channel.auth.status()` tells its state."""
         return self._auth
 
-    def _multi_callable(self, arity: str, make: Callable[[grpc.aio.Channel], Any]) -> AuthorizedMethod:
-        inner = make(self._channel)
-        return _METHODS[arity](inner, self._open_calls, self._authorizer, self._identities, self._connection)
+    def _multi_callable(
+        self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]
+    ) -> AuthorizedMethod:
+        method = partial(
+            _METHODS[arity],
+            make(self._channel),
+            self._open_calls,
+            self._authorizer,
+            self._identities,
+            self._connection,
+        )
+        engine_method = partial(self._engine.method, arity, make)
+        interceptors = self.outer_interceptors.lists[arity]
+        return method(InterceptedMethod(interceptors, path, engine_method, method))
 
     async def connection_failure(self) -> grpc.aio.AioRpcError | None:
         """Return why gRPC has failed to connect, in its own words; None where it has not, or still tries.
@@ -139,6 +156,7 @@ class AuthorizedChannel(ChannelLayer):
             self._open_calls.abandon_waiting()
             try:
                 # Without a grace: a channel of grpc.aio whose close() is cancelled stays open for good.
+                await self._engine.close()
                 await self._channel.close()
             finally:
                 await self._close_tokens()

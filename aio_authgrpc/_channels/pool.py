@@ -30,7 +30,7 @@ class ChannelPool(ChannelLayer):
         # One turn for all stubs: a stub that is made for each request would begin with the first connection.
         self._turns = itertools.cycle(range(len(channels)))
 
-    def _multi_callable(self, arity: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
+    def _multi_callable(self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
         methods, turns = [make(channel) for channel in self._channels], self._turns
 
         def call_next(*args: Any, **kwargs: Any) -> Any:
