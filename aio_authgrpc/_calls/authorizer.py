@@ -77,6 +77,10 @@ class Authorizer:
         self._last = Authorization(token, (*self.metadata, *brought))
         return self._last
 
+    def forget(self) -> None:
+        """Keep no token any more: the channel is closed, and a stub that a user holds holds this."""
+        self._last = None
+
     def reject(self, token: Token, *, challenge: str = "") -> bool:
         """Take a refused token back; see `TokenCache.reject`."""
         return self._tokens.reject(token, challenge=challenge)

@@ -62,7 +62,7 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         ChannelClosedError, WrongEventLoopError: `auth` was closed, or belongs to another loop.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it needs, and what `connect` passes on
         self,
         channel: grpc.aio.Channel,
         auth: TokenCache,

@@ -110,7 +110,7 @@ class IdentityAuthorizers:
             metadata=tuple(pair for pair in own.metadata if pair[0] not in sources),
             reserved=own.reserved | sources.keys(),
         )
-        return _Made(authorizer, tuple(keys.values()))
+        return _Made(authorizer, tokens, tuple(keys.values()))
 
     def _cache_of(self, source: TokenSource, key: CacheKey) -> TokenCache:
         """Return a source's cache, which is made if there is none, and count the user."""
@@ -154,6 +154,9 @@ class IdentityAuthorizers:
     async def aclose(self) -> None:
         """Close the caches of other identities; the channel's own belongs to the channel's opener."""
         caches = (*(used.cache for used in self._caches.values()), *self._leaving)
+        self._own.forget()
+        for made in self._made.values():
+            made.forget()
         self._made.clear()
         self._on_trial.clear()
         self._newest = None
@@ -165,13 +168,20 @@ class IdentityAuthorizers:
 class _Made:
     """An authorizer, the keys of the caches that it uses, and when it was used: after how many newcomers."""
 
-    __slots__ = ("authorizer", "keys", "used_again", "used_at")
+    __slots__ = ("_tokens", "authorizer", "keys", "used_again", "used_at")
 
-    def __init__(self, authorizer: Authorizer, keys: tuple[CacheKey, ...]) -> None:
+    def __init__(self, authorizer: Authorizer, tokens: Tokens, keys: tuple[CacheKey, ...]) -> None:
         self.authorizer = authorizer
+        self._tokens = tokens
         self.keys = keys
         self.used_at = 0
         self.used_again = False
+
+    def forget(self) -> None:
+        """Keep no token any more: a call that a user holds holds the authorizer."""
+        self.authorizer.forget()
+        if isinstance(self._tokens, SeveralTokens):
+            self._tokens.forget()
 
 
 class _Used:
@@ -206,6 +216,10 @@ class SeveralTokens:
         named = list(caches.items()) if own is None else [own, *caches.items()]
         self._headers = [header for header, _ in named]
         self._caches = [cache for _, cache in named]
+        self.forget()
+
+    def forget(self) -> None:
+        """Keep no token any more."""
         self._last = CombinedToken(Token(""), ())
 
     def current(self) -> Token | None:

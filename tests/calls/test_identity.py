@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import pickle
+import time
 import weakref
 from collections.abc import AsyncIterator
 from typing import Any
@@ -25,6 +26,7 @@ from aio_authgrpc import (
     static_token,
     token_source,
 )
+from aio_authgrpc._calls.identity_authorizers import CombinedToken
 from aio_authgrpc._sources.credentials import as_token_source
 from aio_authgrpc.errors import TokenRefusedError
 from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock, ScriptedTokens
@@ -663,3 +665,36 @@ async def test_what_is_no_number_of_identities_is_refused(cache: TokenCache, mos
         with pytest.raises(ConfigurationError) as refused_by_channel:
             AuthorizedChannel(inner, cache, max_identities=most)
     assert refused_by_connect.value.field == refused_by_channel.value.field == "max_identities"
+
+
+# After the end
+
+
+async def test_a_closed_channel_keeps_no_token(echo_server: EchoServer) -> None:
+    """Nor does a stub of it, nor what turned the tokens into metadata."""
+    tokens: weakref.WeakSet[Token] = weakref.WeakSet()
+
+    async def fetch() -> Token:
+        tokens.add(token := Token("token", expires_at=time.time() + 3600))
+        return token
+
+    replaced, beside = identity(token_source(fetch)), identity(token_source(fetch), header="x-user")
+    connection = connect(
+        echo_server.target,
+        EchoStub,
+        credentials=token_source(fetch),
+        ssl_credentials=echo_server.ssl_credentials,
+    )
+    async with connection as stub:
+        channel = connection.channel
+        await stub.UnaryUnary(b"x")
+        held = [stub, channel, channel.auth, channel._authorizer]
+        for each in (replaced, beside):
+            with each:
+                await stub.UnaryUnary(b"x")
+            held.append(channel._identities.of((each,)))
+        assert len(tokens) == 3
+    gc.collect()
+    assert len(tokens) == 0
+    assert [each for each in gc.get_objects() if type(each) is CombinedToken and each.value] == []
+    assert held
