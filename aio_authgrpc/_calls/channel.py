@@ -104,7 +104,11 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
 
     @property
     def auth(self) -> TokenCache:
-        """The token cache; `channel.auth.status()` tells its state."""
+        """The token cache; `channel.auth.status()` tells its state.
+
+        Channels of `connect()` with the same tokens share it. It is closed with the last of them, and its own
+        `aclose()` does nothing.
+        """
         return self._auth
 
     def _multi_callable(

@@ -51,7 +51,7 @@ class Connection(NotPickled, Generic[T]):
 
     @property
     def auth(self) -> TokenCache:
-        """The channel's token cache; `auth.status()` returns its state."""
+        """The channel's token cache; `auth.status()` returns its state. See `AuthorizedChannel.auth`."""
         return self.channel.auth
 
     async def check(self, timeout: float) -> None:
