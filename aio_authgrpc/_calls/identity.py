@@ -63,7 +63,11 @@ def identity(credentials: CredentialsType, *, header: str | None = None) -> Iden
     `with aio_authgrpc.identity(static_token(callers_token)): await bookstore.ListShelves(Empty())`
 
     It holds for every channel of this package that is used inside. It follows the context: tasks begun
-    in the block have it, other tasks do not. A call keeps the identity that it was made with.
+    in the block have it, other tasks do not, nor do functions that an executor runs. A call keeps the
+    identity that it was made with.
+
+    A block around a `yield` holds for the code that reads the generator, too, until the generator is closed.
+    Make the call in the block, and read it outside.
 
     A channel keeps the tokens of 128 sources that were used on it this way, or of as many as
     `connect(max_identities=)` says. Make a source that fetches its tokens once, and enter it as often as you

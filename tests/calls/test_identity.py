@@ -6,9 +6,13 @@ import asyncio
 import gc
 import itertools
 import pickle
+import sys
 import time
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from contextvars import Context, copy_context
 from typing import Any
 
 import google.auth.credentials
@@ -16,10 +20,12 @@ import grpc.aio
 import pytest
 
 from aio_authgrpc import (
+    AuthMetadataPlugin,
     AuthorizedChannel,
     ConfigurationError,
     Token,
     TokenRequest,
+    TokenSource,
     api_key,
     connect,
     identity,
@@ -665,6 +671,122 @@ async def test_what_is_no_number_of_identities_is_refused(cache: TokenCache, mos
         with pytest.raises(ConfigurationError) as refused_by_channel:
             AuthorizedChannel(inner, cache, max_identities=most)
     assert refused_by_connect.value.field == refused_by_channel.value.field == "max_identities"
+
+
+# Generators, and code that runs later
+
+
+async def test_a_generator_that_only_calls_in_the_block_leaves_its_reader_alone(
+    stub: EchoStub, echo_server: EchoServer
+) -> None:
+    """While it is read, and after the reader left it."""
+
+    async def messages() -> AsyncIterator[bytes]:
+        with identity(static_token("alice")):
+            call = stub.UnaryStream(b"x")
+        async for message in call:
+            yield message
+
+    async for _ in messages():
+        await stub.UnaryUnary(b"x")
+        break
+    await stub.UnaryUnary(b"x")
+    assert sent(echo_server) == ["Bearer alice", "Bearer token-1", "Bearer token-1"]
+
+
+async def test_a_block_around_a_yield_ends_when_the_generator_is_closed(
+    stub: EchoStub, echo_server: EchoServer
+) -> None:
+    """`aclosing()` closes it at a `break`, too; without it the identity would stay."""
+
+    async def messages() -> AsyncGenerator[bytes]:
+        with identity(static_token("alice")):
+            async for message in stub.UnaryStream(b"x"):
+                yield message
+
+    async with aclosing(messages()) as read:
+        async for _ in read:
+            await stub.UnaryUnary(b"x")
+            break
+    await stub.UnaryUnary(b"x")
+    assert sent(echo_server) == ["Bearer alice", "Bearer alice", "Bearer token-1"]
+
+
+def call_in_thread(stub: EchoStub, loop: asyncio.AbstractEventLoop) -> None:
+    """Make a call on the loop, from another thread."""
+
+    async def call() -> None:
+        await stub.UnaryUnary(b"x")
+
+    asyncio.run_coroutine_threadsafe(call(), loop).result(10)
+
+
+@pytest.mark.skipif(
+    getattr(sys.flags, "thread_inherit_context", False),
+    reason="threads start with the context of their maker",
+)
+async def test_a_function_that_an_executor_runs_has_not_the_identity(
+    stub: EchoStub, echo_server: EchoServer
+) -> None:
+    """Its thread has a context of its own."""
+    loop = asyncio.get_running_loop()
+    with identity(static_token("alice")):
+        await loop.run_in_executor(None, call_in_thread, stub, loop)
+    assert sent(echo_server) == ["Bearer token-1"]
+
+
+async def test_a_function_that_an_executor_runs_in_a_copy_of_the_context_has_the_identity(
+    stub: EchoStub, echo_server: EchoServer
+) -> None:
+    """As `asyncio.to_thread` does it; the thread has it no longer than that."""
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1) as executor:
+        await loop.run_in_executor(executor, copy_context().run, call_in_thread, stub, loop)
+        with identity(static_token("alice")):
+            await loop.run_in_executor(executor, copy_context().run, call_in_thread, stub, loop)
+            await asyncio.to_thread(call_in_thread, stub, loop)
+        await loop.run_in_executor(executor, copy_context().run, call_in_thread, stub, loop)
+    assert sent(echo_server) == ["Bearer token-1", "Bearer alice", "Bearer alice", "Bearer token-1"]
+
+
+async def test_a_worker_that_enters_the_identity_of_its_work_has_no_other(
+    stub: EchoStub, echo_server: EchoServer
+) -> None:
+    """It was started in a caller's block, in a context of its own."""
+    work: asyncio.Queue[tuple[TokenSource, bytes] | None] = asyncio.Queue()
+
+    async def serve() -> None:
+        while (item := await work.get()) is not None:
+            with identity(item[0]):
+                await stub.UnaryUnary(item[1])
+        await stub.UnaryUnary(b"the worker's own")
+
+    with identity(static_token("alice")):
+        worker = asyncio.create_task(serve(), context=Context())
+        await work.put((static_token("bob"), b"x"))
+    await work.put((static_token("carol"), b"x"))
+    await work.put(None)
+    await worker
+    assert sent(echo_server) == ["Bearer bob", "Bearer carol", "Bearer token-1"]
+
+
+async def test_an_identity_does_not_reach_the_plugin(echo_server: EchoServer) -> None:
+    """Call credentials of a call do."""
+    own, of_bob = AuthMetadataPlugin(static_token("own")), AuthMetadataPlugin(static_token("bob"))
+    credentials = [
+        grpc.metadata_call_credentials(own),
+        grpc.metadata_call_credentials(of_bob),
+        grpc.access_token_call_credentials("carol"),
+    ]
+    async with (
+        own,
+        of_bob,
+        grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials) as channel,
+    ):
+        with identity(static_token("alice")):
+            for each in credentials:
+                await EchoStub(channel).UnaryUnary(b"x", credentials=each)
+    assert sent(echo_server) == ["Bearer own", "Bearer bob", "Bearer carol"]
 
 
 # After the end
