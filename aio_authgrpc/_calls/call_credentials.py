@@ -62,6 +62,8 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
     fails after `loop_timeout`; so does an RPC that waits for a token while the loop is stopped. With a closed
     loop an RPC fails within a second.
 
+    `identity()` does not reach a plugin: its RPCs carry its own credentials.
+
     The plugin is not told what a server does with the token: a refused token stays in use until it expires.
     gRPC passes on only the text of a failure. The text begins with the status code that the failure has in
     this package, and says whether a retry may help; the error itself is `last_error`.

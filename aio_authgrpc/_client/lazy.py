@@ -155,7 +155,11 @@ class LazyChannel(Intercepted, ArityChannel, NotPickled):
         with self._lock:
             self._on_loops.remove(on_loop)
             self._last = None
-        await on_loop.close(grace)
+        try:
+            await on_loop.close(grace)
+        finally:
+            if not self._on_loops:
+                self._source.forget()
 
     def __repr__(self) -> str:
         return f"<LazyChannel to {self._settings.target.address}>"

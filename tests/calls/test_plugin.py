@@ -425,6 +425,17 @@ async def test_a_plugin_forgets_the_tokens_of_hosts_that_are_not_called() -> Non
         assert "https://host-0" in {token.value for token in tokens}
 
 
+async def test_a_closed_plugin_keeps_no_token(plugin: AuthMetadataPlugin, tokens: ScriptedTokens) -> None:
+    """Its user may hold it for long."""
+    await asyncio.to_thread(metadata_of, plugin)
+    (given,) = (cache.current() for cache in plugin._caches.values())
+    token = weakref.ref(given)
+    del given
+    await plugin.aclose()
+    gc.collect()
+    assert (tokens.fetches, token()) == (1, None)
+
+
 async def test_closing_ends_the_waits_for_hosts_that_were_forgotten() -> None:
     """Each of them waits for its token."""
     source, outcomes = ScriptedTokens(), queue.SimpleQueue[BaseException]()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import subprocess
 import sys
+import time
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +16,15 @@ import grpc
 import grpc.aio
 import pytest
 
-from aio_authgrpc import ConfigurationError, LazyChannel, SslCredentials, service_account, static_token
+from aio_authgrpc import (
+    ConfigurationError,
+    LazyChannel,
+    SslCredentials,
+    Token,
+    service_account,
+    static_token,
+    token_source,
+)
 from aio_authgrpc.errors import (
     ChannelNotOpenedError,
     TokenDeadlineExceededError,
@@ -76,6 +87,25 @@ async def test_closed_it_opens_again(lazy: LazyChannel, echo_server: EchoServer)
     await lazy.close()
     await stub.UnaryUnary(b"x")
     assert len(echo_server.calls) == 2
+
+
+async def test_closed_it_keeps_no_token(echo_server: EchoServer) -> None:
+    """The token that its event loops share goes with the last of them that is closed."""
+    tokens: weakref.WeakSet[Token] = weakref.WeakSet()
+
+    async def fetch() -> Token:
+        tokens.add(token := Token("token", expires_at=time.time() + 3600))
+        return token
+
+    lazy = LazyChannel(
+        echo_server.target, credentials=token_source(fetch), ssl_credentials=echo_server.ssl_credentials
+    )
+    stub = EchoStub(lazy)
+    await stub.UnaryUnary(b"x")
+    assert len(tokens) == 1
+    await lazy.close()
+    gc.collect()
+    assert len(tokens) == 0
 
 
 async def test_it_is_closed_while_it_opens(echo_server: EchoServer) -> None:
