@@ -7,7 +7,7 @@ import warnings
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from operator import is_
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from aio_authgrpc._calls.authorizer import Authorizer, Tokens
 from aio_authgrpc._calls.identity import Identity
@@ -20,7 +20,7 @@ from aio_authgrpc._tokens.token import Token
 
 # A service that makes a source for each of its callers should not keep all of their tokens, at 6 kB each.
 MAX_IDENTITIES = 128
-# Of that many places one is for newcomers. It is enough for some requests at once of callers that are new.
+# Of that many places one is for newcomers.
 _PLACES_FOR_ONE_NEWCOMER = 8
 # In multiples of all places. That many newcomers may pass before an unused identity makes room for one.
 _IDLE_AFTER = 4
@@ -59,8 +59,8 @@ class IdentityAuthorizers:
         self._on_trial: deque[tuple[Identity, ...]] = deque()
         self._newcomers = 0  # so far
         self._caches: dict[CacheKey, _Used] = {}
-        # Kept by the calls that wait on them, not by the channel.
-        self._leaving: WeakSet[TokenCache] = WeakSet()
+        # Kept by the calls that wait on them and by the `Identity` objects in use, not by the channel.
+        self._leaving: WeakValueDictionary[CacheKey, TokenCache] = WeakValueDictionary()
 
     def of(self, identities: tuple[Identity, ...]) -> Authorizer:
         """Return the authorizer for the identities around a call, the innermost last.
@@ -83,6 +83,9 @@ class IdentityAuthorizers:
                 keys[header or self._usual_header] = identity.cache_keys[header]
         self._warn_in_the_clear(sources.values())
         made = self._make(sources, keys)
+        for identity in identities:
+            own = [self._caches[key].cache for key in identity.cache_keys.values() if key in self._caches]
+            identity.hold(self, own)
         self._keep(identities, made)
         return made.authorizer
 
@@ -115,7 +118,8 @@ class IdentityAuthorizers:
     def _cache_of(self, source: TokenSource, key: CacheKey) -> TokenCache:
         """Return a source's cache, which is made if there is none, and count the user."""
         if key not in self._caches:
-            self._caches[key] = _Used(self._cache.of_another(source, audience=self._audience))
+            leaving = self._leaving.pop(key, None)
+            self._caches[key] = _Used(leaving or self._cache.of_another(source, audience=self._audience))
         self._caches[key].users += 1
         return self._caches[key].cache
 
@@ -149,11 +153,11 @@ class IdentityAuthorizers:
             used = self._caches[key]
             used.users -= 1
             if not used.users:
-                self._leaving.add(self._caches.pop(key).cache)
+                self._leaving[key] = self._caches.pop(key).cache
 
     async def aclose(self) -> None:
         """Close the caches of other identities; the channel's own belongs to the channel's opener."""
-        caches = (*(used.cache for used in self._caches.values()), *self._leaving)
+        caches = (*(used.cache for used in self._caches.values()), *self._leaving.values())
         self._own.forget()
         for made in self._made.values():
             made.forget()

@@ -32,6 +32,7 @@ from aio_authgrpc import (
     static_token,
     token_source,
 )
+from aio_authgrpc._calls.identity import Identity
 from aio_authgrpc._calls.identity_authorizers import CombinedToken
 from aio_authgrpc._sources.credentials import as_token_source
 from aio_authgrpc.errors import TokenRefusedError
@@ -557,15 +558,22 @@ class Callers:
         self._stub = EchoStub(channel)
         self._sources: dict[int, ScriptedTokens] = {}
 
+    def enter(self, number: int) -> Identity:
+        return identity(self._sources.setdefault(number, ScriptedTokens()))
+
+    async def call_inside(self, number: int) -> list[int]:
+        """Make a call in the block of a caller; return its number if that needed a token request."""
+        before = self._sources[number].fetches
+        await self._stub.UnaryUnary(b"x")
+        return [number] * (self._sources[number].fetches - before)
+
     async def call(self, *numbers: int) -> list[int]:
         """Make a call for each, one after the other; return the numbers that needed a token request."""
         asked = []
         for number in numbers:
-            source = self._sources.setdefault(number, ScriptedTokens())
-            before = source.fetches
-            with identity(source):
-                await self._stub.UnaryUnary(b"x")
-            asked += [number] * (source.fetches - before)
+            gc.collect()  # what the channel has forgotten is gone then
+            with self.enter(number):
+                asked += await self.call_inside(number)
         return asked
 
 
@@ -641,6 +649,21 @@ async def test_identities_that_are_out_of_use_make_room_in_the_end(callers: Call
     for _ in range(20):
         await callers.call(*range(100, 106))
     assert await callers.call(*range(100, 106)) == []
+
+
+@keeps(4)
+async def test_a_block_costs_one_token_request_however_many_others_are_entered(callers: Callers) -> None:
+    """Twenty at once, each with two calls, on a channel that keeps four: a block holds what it has made."""
+    all_have_called = asyncio.Barrier(20)
+
+    async def block(number: int) -> list[int]:
+        with callers.enter(number):
+            asked = await callers.call_inside(number)
+            await all_have_called.wait()
+            return asked + await callers.call_inside(number)
+
+    asked = await asyncio.gather(*(block(number) for number in range(20)))
+    assert asked == [[number] for number in range(20)]
 
 
 @keeps(1)
