@@ -1,4 +1,4 @@
-"""aiohttp: one object that is a cleanup context, and hands its stub to handlers."""
+"""aiohttp: an application's connection and stub, and the same tokens for REST."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Generic, TypeVar, Unpack
 
 import grpc.aio
-from aiohttp import ClientSession, web
+from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse, ClientSession, web
+from yarl import URL
 
 from aio_authgrpc import AiohttpRequest, ConfigurationError, ConnectArguments, Connection, connect
+from aio_authgrpc.tokens import TokenCache
 from aio_authgrpc.web import CallersTokens, Problem, log_problem, no_bearer, problem_of
 
 T = TypeVar("T")
@@ -111,3 +113,43 @@ def _response(problem: Problem) -> web.Response:
     return web.Response(
         status=problem.status, headers=problem.headers, text=problem.text, content_type=problem.content_type
     )
+
+
+def token_middleware(tokens: TokenCache, origin: str) -> ClientMiddlewareType:
+    """Return a middleware that adds the token of a cache to a `ClientSession`'s requests for one origin.
+
+        ClientSession(middlewares=[token_middleware(connection.auth, "https://bookstore.example.com")])
+
+    A request that is refused with 401 is sent once more with a new token, if it has no body. Cancelling a
+    request that waits for its token does not affect others. A request without a token raises `AuthRpcError`.
+
+    Args:
+        tokens: The cache, of a connection (`connection.auth`) or one of yours. It stays open.
+        origin: The URL whose scheme, host and port get the token. Requests to others, also by a redirect,
+            are sent without. `http://` is taken for this machine alone.
+
+    Raises:
+        ConfigurationError: The origin is not an https URL.
+    """
+    guarded = URL(origin).origin()
+    if guarded.scheme != "https" and guarded.host not in ("localhost", "127.0.0.1", "::1"):
+        raise ConfigurationError(
+            "the token would cross the network in the clear.", field="origin", hint="Use an https:// URL."
+        )
+
+    async def add_token(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        if request.url.origin() != guarded:
+            return await handler(request)
+        token = await tokens.get()
+        request.headers.update(token.as_metadata("authorization"))
+        response = await handler(request)
+        if response.status != 401 or request.body:
+            return response
+        if not tokens.reject(token, challenge=response.headers.get("WWW-Authenticate", "")):
+            return response
+        response.release()
+        token = await tokens.get()
+        request.headers.update(token.as_metadata("authorization"))
+        return await handler(request)
+
+    return add_token
