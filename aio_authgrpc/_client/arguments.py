@@ -10,6 +10,7 @@ from typing import TypedDict, TypeVar, Unpack
 import grpc
 import grpc.aio
 
+from aio_authgrpc._calls.telemetry import Telemetry
 from aio_authgrpc._checks.arguments import as_list, check_count, check_seconds, check_type, checked_pairs
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.target import Target, parse_target
@@ -55,6 +56,7 @@ class ConnectOptions(ChannelArguments, total=False):
     keep_warm: bool
     grace: float | None
     clock: Clock | None
+    telemetry: Telemetry | None
     on_event: EventCallback | None
 
 
@@ -92,6 +94,13 @@ class ChannelSettings(NotPickled):
         self.grace = given.get("grace")
         check_seconds("grace", self.grace, none_means="to end them at once")
         self.clock = given.get("clock")
+        self.telemetry = given.get("telemetry")
+        if self.telemetry is not None and not hasattr(self.telemetry, "channel"):
+            raise ConfigurationError(
+                f"expected a Telemetry, not {type(self.telemetry).__name__}.",
+                field="telemetry",
+                hint="Pass aio_authgrpc.otel.OpenTelemetry().",
+            )
         self.on_event = given.get("on_event")
         if self.on_event is not None and not callable(self.on_event):
             raise ConfigurationError(

@@ -188,6 +188,8 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
         grace: Seconds that the RPCs under way get to finish when the block is left. None ends them at once.
         clock: The time for tokens and certificates; `aio_authgrpc.testing.FakeClock` in tests. None means the
             machine's.
+        telemetry: Is told of each call, its wait for a token, its attempts and its end:
+            `aio_authgrpc.otel.OpenTelemetry()`.
         on_event: Called with each `TokenEvent`, such as `RefreshFailed`; on the loop, so it must not
             block. `auth.events()` yields the same events.
 

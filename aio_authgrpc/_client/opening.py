@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.channel import AuthorizedChannel
+from aio_authgrpc._calls.telemetry import ChannelTelemetry
 from aio_authgrpc._channels.connection_hints import connection_hint
 from aio_authgrpc._channels.interceptors import OuterInterceptors
 from aio_authgrpc._channels.pool import ChannelPool
@@ -19,9 +20,13 @@ from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc._client.arguments import ChannelSettings, Options
 from aio_authgrpc._tls.credentials import SslCredentials, tls_source
 from aio_authgrpc._tls.settings import TlsSettings
+from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc._tokens.shared import lease_cache
 from aio_authgrpc._tokens.source import TokenSource
 from aio_authgrpc.errors import ConnectionNotReadyError, TokenDeadlineExceededError
+
+# It gives every channel of grpc.aio an interceptor that makes spans of the RPCs.
+_INSTRUMENTATION = "opentelemetry.instrumentation.grpc"
 
 
 async def open_channel(
@@ -48,8 +53,9 @@ async def open_channel(
         await lease.give_back()
 
     try:
+        below = await _channel_below(settings)
         return AuthorizedChannel(
-            await _channel_below(settings),
+            below,
             lease.cache,
             header=settings.header,
             metadata=settings.metadata,
@@ -61,10 +67,21 @@ async def open_channel(
                 if outer_interceptors is None
                 else outer_interceptors
             ),
+            telemetry=_telemetry(settings, lease.cache, below),
         )
     except BaseException:
         await close()
         raise
+
+
+def _telemetry(
+    settings: ChannelSettings, auth: TokenCache, below: grpc.aio.Channel
+) -> ChannelTelemetry | None:
+    if settings.telemetry is None:
+        return None
+    interceptors: list[object] = getattr(below, "_unary_unary_interceptors", [])
+    traced = any(type(one).__module__.startswith(_INSTRUMENTATION) for one in interceptors)
+    return settings.telemetry.channel(settings.target.address, auth, traced=traced)
 
 
 async def _channel_below(settings: ChannelSettings) -> grpc.aio.Channel:

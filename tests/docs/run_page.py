@@ -30,7 +30,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 # What pages import that neither the package nor its tests need.
-OPTIONAL = frozenset({"fastapi", "httpx"})
+OPTIONAL = frozenset({"fastapi", "httpx", "opentelemetry", "prometheus_client"})
 
 _OPENING = re.compile(r"(?P<indent> *)```(?P<language>\S*)(?:.*?title=\"(?P<title>[^\"]+)\")?.*")
 
