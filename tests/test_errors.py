@@ -45,6 +45,12 @@ def test_an_rpc_error_that_is_pickled_comes_back_the_same(kind: type[aio_authgrp
     assert again.hint == "what to do"
 
 
+@pytest.mark.parametrize("kind", ALL)
+def test_an_rpc_error_has_no_public_message(kind: type[aio_authgrpc.AuthRpcError]) -> None:
+    """google-api-core prints the `code` and `message` of errors that have both: here `code` is a method."""
+    assert not hasattr(kind("what happened"), "message")
+
+
 def test_a_pickled_error_keeps_its_retry_after() -> None:
     """A copy keeps it as well."""
     error = aio_authgrpc.errors.TokenUnavailableError("busy", hint="wait", retry_after=5.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
@@ -105,8 +106,7 @@ class TlsSource:
             if run is not None:
                 await asyncio.wait({run})  # until its provider command is killed
         if isinstance(outcome, ConfigurationError):
-            error = type(outcome)(outcome.message, field=outcome.field, hint=outcome.hint)
-            raise error from outcome.__cause__
+            raise copy.copy(outcome) from outcome.__cause__
         return outcome
 
     async def _run(self) -> TlsSettings | ConfigurationError:

@@ -33,7 +33,7 @@ OUTPUTS = {
         "0 token requests",
     ],
     "error_handling": [
-        "Correct 'file_or_info'; no RPC was made: missing.json cannot be read",
+        "No RPC was made; correct file_or_info: missing.json cannot be read",
         "The service said NOT_FOUND: shelf 99 does not exist",
         "Retry later (retryable is True)",
         "Give it more time; the RPC was not sent",

@@ -57,7 +57,7 @@ async def test_a_refresh_that_fails_emits_its_error(
     assert failed.at == began + 0.5
     assert failed.attempts == 1
     assert failed.duration == 0.5
-    assert failed.error.message == "down"
+    assert failed.error.details() == "down"
     assert failed.next_attempt_at == began + 20.5
     assert scripted_cache.status().next_attempt_at == failed.next_attempt_at
     assert failed.error is not scripted_cache.status().last_error
