@@ -13,7 +13,7 @@ AuthGrpcError                           everything below: `hint`, `retryable`
     ├── TokenRefusedError               UNAUTHENTICATED: the token endpoint, or the source, refused
     ├── TokenDeadlineExceededError      DEADLINE_EXCEEDED: the RPC's time was spent waiting for its token
     ├── ConnectionNotReadyError         UNAVAILABLE: the server could not be reached, in `ready_timeout`
-    │                                   or by an RPC; what to do about it is in the details
+    │                                   or by an RPC; the details are gRPC's words
     ├── ChannelClosedError              CANCELLED: the channel, or its token cache, was closed
     └── WrongEventLoopError             FAILED_PRECONDITION: used on another loop, or after a fork
 ```
@@ -153,7 +153,7 @@ class TokenDeadlineExceededError(AuthRpcError):
 
 
 class ConnectionNotReadyError(AuthRpcError):
-    """The server could not be reached within `ready_timeout`, or by an RPC; the details say what to do."""
+    """The server could not be reached within `ready_timeout`, or by an RPC; the hint says what to do."""
 
     status = grpc.StatusCode.UNAVAILABLE
     retryable = True

@@ -43,7 +43,7 @@ class Method(Protocol):
     inner: Callable[..., Any]
     """The grpc.aio multi-callable that starts a real call."""
     open_calls: OpenCalls
-    """The calls of the channel."""
+    plaintext: bool | None
 
     def connection_to_wait_for(self) -> RotatingChannel[Any] | None: ...
 

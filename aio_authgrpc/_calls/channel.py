@@ -52,6 +52,7 @@ class AuthorizedChannel(ChannelLayer):
             the caller who made it closes it.
         in_the_clear: The target to name in a warning when another identity is first used, where `channel`
             is a plaintext one to another machine and carries no secret so far. None does not warn.
+        plaintext: Whether `channel` is a plaintext one, for what errors say; None if it is not known.
 
     Raises:
         ConfigurationError: `header` or `metadata` cannot be sent.
@@ -68,6 +69,7 @@ class AuthorizedChannel(ChannelLayer):
         audience: str | None = None,
         close_auth: Callable[[], Awaitable[None]] | None = None,
         in_the_clear: str | None = None,
+        plaintext: bool | None = None,
     ) -> None:
         self._closed = True  # until it is complete, so that __del__ has nothing to say
         super().__init__(channel)
@@ -87,6 +89,7 @@ class AuthorizedChannel(ChannelLayer):
         # A rotating channel alone can be another one by the time that it is ready.
         untyped: Any = channel
         self._connection = untyped if isinstance(channel, RotatingChannel) else None
+        self._plaintext = plaintext
         self._closed = False
 
     @property
@@ -96,7 +99,9 @@ class AuthorizedChannel(ChannelLayer):
 
     def _multi_callable(self, arity: str, make: Callable[[grpc.aio.Channel], Any]) -> AuthorizedMethod:
         inner = make(self._channel)
-        return _METHODS[arity](inner, self._open_calls, self._authorizer, self._identities, self._connection)
+        return _METHODS[arity](
+            inner, self._open_calls, self._authorizer, self._identities, self._connection, self._plaintext
+        )
 
     async def connection_failure(self) -> grpc.aio.AioRpcError | None:
         """Return why gRPC has failed to connect, in its own words; None where it has not, or still tries.

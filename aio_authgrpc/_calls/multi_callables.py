@@ -26,7 +26,10 @@ Response = TypeVar("Response")
 
 
 class AuthorizedMethod:
-    """One RPC method of a channel: `inner` starts its real calls, `wait_for_ready` waits for `connection`."""
+    """One RPC method of a channel: `inner` starts its real calls, `wait_for_ready` waits for `connection`.
+
+    `plaintext` is for errors: whether the channel sends in the clear, None where that is not known.
+    """
 
     call_class: ClassVar[Callable[..., AuthorizedCall]]
 
@@ -37,12 +40,14 @@ class AuthorizedMethod:
         authorizer: Authorizer,
         identities: IdentityAuthorizers,
         connection: RotatingChannel[Any] | None,
+        plaintext: bool | None = None,
     ) -> None:
         self.inner = inner
         self.open_calls = open_calls
         self._authorizer = authorizer
         self._identities = identities
         self._connection = connection
+        self.plaintext = plaintext
 
     def connection_to_wait_for(self) -> RotatingChannel[Any] | None:
         connection = self._connection
