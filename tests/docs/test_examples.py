@@ -40,7 +40,7 @@ OUTPUTS = {
         "Do not start yet: localhost:1 was not reached",
         "Open a connection on each loop",
         "Use a stub inside of its block",
-        "Do not retry, an operator has to act: The assertion or the refresh token was refused",
+        "Do not retry, an operator has to act: The token endpoint does not know the account",
     ],
     "on_behalf_of_the_caller": ["ann, bob, cem, service"],
     "service_account": ["100 answers, 1 token request", "Fiction, Fantasy", "The token is fresh."],
