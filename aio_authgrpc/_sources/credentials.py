@@ -51,7 +51,7 @@ def as_token_source(credentials: CredentialsType) -> TokenSource:
         return google_auth.GoogleAioCredentialsSource(given)
     if isinstance(given, TokenSource) and not isinstance(given, type):
         return given
-    if isinstance(given, Mapping) and given and not _is_content(given):
+    if isinstance(given, Mapping) and given and not _is_content(credentials):
         return _several(cast("Mapping[object, object]", given))
     raise _no_credentials(credentials)
 
