@@ -12,6 +12,7 @@ import grpc.aio
 
 from aio_authgrpc._calls.call import AuthorizedCall
 from aio_authgrpc._calls.call_status import final_code
+from aio_authgrpc._calls.mistakes import NotIterable
 from aio_authgrpc._channels.connection_hints import explained
 
 Request = TypeVar("Request")
@@ -31,7 +32,7 @@ class ResponseCall(AuthorizedCall):
     def _explained(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
         if error.code() in _REFUSED and "audience" in (error.details() or "").lower():
             error.add_note(_AUDIENCE_NOTE)  # the server's own error stays what it is
-        return explained(error, plaintext=self._method.plaintext)
+        return explained(error, plaintext=self._method.open_calls.plaintext)
 
 
 class UnaryResponseCall(ResponseCall):
@@ -54,7 +55,7 @@ class UnaryResponseCall(ResponseCall):
                 raise
 
 
-class StreamResponseCall(ResponseCall):
+class StreamResponseCall(NotIterable, ResponseCall):
     """A call whose responses are iterated or read.
 
     A refusal before the first message may be replayed, one after it may not. A message may still be queued

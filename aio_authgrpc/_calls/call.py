@@ -43,7 +43,7 @@ class Method(Protocol):
     inner: Callable[..., Any]
     """The grpc.aio multi-callable that starts a real call."""
     open_calls: OpenCalls
-    plaintext: bool | None
+    """The calls of the channel."""
 
     def connection_to_wait_for(self) -> RotatingChannel[Any] | None: ...
 

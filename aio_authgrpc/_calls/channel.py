@@ -11,6 +11,7 @@ import grpc.aio
 
 from aio_authgrpc._calls.authorizer import Authorizer
 from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
+from aio_authgrpc._calls.mistakes import check_cache, check_channel
 from aio_authgrpc._calls.multi_callables import (
     AuthorizedMethod,
     StreamStreamMethod,
@@ -55,7 +56,7 @@ class AuthorizedChannel(ChannelLayer):
         plaintext: Whether `channel` is a plaintext one, for what errors say; None if it is not known.
 
     Raises:
-        ConfigurationError: `header` or `metadata` cannot be sent.
+        ConfigurationError: `header` or `metadata` cannot be sent, or another argument has the wrong type.
         ChannelClosedError, WrongEventLoopError: `auth` was closed, or belongs to another loop.
     """
 
@@ -72,6 +73,8 @@ class AuthorizedChannel(ChannelLayer):
         plaintext: bool | None = None,
     ) -> None:
         self._closed = True  # until it is complete, so that __del__ has nothing to say
+        check_channel(channel)
+        check_cache(auth)
         super().__init__(channel)
         auth.check_usable()
         header = header_of(auth.source, header) or "authorization"
@@ -85,11 +88,10 @@ class AuthorizedChannel(ChannelLayer):
         self._identities = IdentityAuthorizers(
             self._authorizer, auth, other_headers=other_headers, audience=audience, in_the_clear=in_the_clear
         )
-        self._open_calls = OpenCalls()
+        self._open_calls = OpenCalls(plaintext=plaintext)
         # A rotating channel alone can be another one by the time that it is ready.
         untyped: Any = channel
         self._connection = untyped if isinstance(channel, RotatingChannel) else None
-        self._plaintext = plaintext
         self._closed = False
 
     @property
@@ -99,9 +101,7 @@ class AuthorizedChannel(ChannelLayer):
 
     def _multi_callable(self, arity: str, make: Callable[[grpc.aio.Channel], Any]) -> AuthorizedMethod:
         inner = make(self._channel)
-        return _METHODS[arity](
-            inner, self._open_calls, self._authorizer, self._identities, self._connection, self._plaintext
-        )
+        return _METHODS[arity](inner, self._open_calls, self._authorizer, self._identities, self._connection)
 
     async def connection_failure(self) -> grpc.aio.AioRpcError | None:
         """Return why gRPC has failed to connect, in its own words; None where it has not, or still tries.
@@ -151,5 +151,8 @@ class AuthorizedChannel(ChannelLayer):
     def __del__(self) -> None:
         if not self._closed:
             warnings.warn(
-                "An AuthorizedChannel was never closed.", ResourceWarning, source=self, stacklevel=2
+                "An AuthorizedChannel was never closed: await its close(), or open it with 'async with'.",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
             )

@@ -16,6 +16,7 @@ from aio_authgrpc._calls.call import AuthorizedCall
 from aio_authgrpc._calls.call_status import challenge_of, final_code
 from aio_authgrpc._calls.identity import current_identities
 from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
+from aio_authgrpc._calls.mistakes import NotSynchronous
 from aio_authgrpc._calls.open_calls import OpenCalls
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._tokens.token import Token
@@ -25,11 +26,8 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 
-class AuthorizedMethod:
-    """One RPC method of a channel: `inner` starts its real calls, `wait_for_ready` waits for `connection`.
-
-    `plaintext` is for errors: whether the channel sends in the clear, None where that is not known.
-    """
+class AuthorizedMethod(NotSynchronous):
+    """One RPC method of a channel: `inner` starts its real calls, `wait_for_ready` waits for `connection`."""
 
     call_class: ClassVar[Callable[..., AuthorizedCall]]
 
@@ -40,14 +38,12 @@ class AuthorizedMethod:
         authorizer: Authorizer,
         identities: IdentityAuthorizers,
         connection: RotatingChannel[Any] | None,
-        plaintext: bool | None = None,
     ) -> None:
         self.inner = inner
         self.open_calls = open_calls
         self._authorizer = authorizer
         self._identities = identities
         self._connection = connection
-        self.plaintext = plaintext
 
     def connection_to_wait_for(self) -> RotatingChannel[Any] | None:
         connection = self._connection
