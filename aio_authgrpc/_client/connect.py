@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, Unpack, cast, overload
 
 import grpc
 import grpc.aio
@@ -81,6 +81,25 @@ class Connection(NotPickled, Generic[T]):
         channel, self._channel = self._channel, None
         if channel is not None:
             await channel.close()
+
+    if not TYPE_CHECKING:  # type checkers report these mistakes by themselves
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(
+                f"A connection has no {name!r}: write 'async with connect(...) as stub', and use "
+                f"'stub.{name}' in the block.",
+                name=name,
+                obj=self,
+            )
+
+        def __await__(self) -> NoReturn:
+            raise TypeError("A connection is not awaited: write 'async with connect(...) as stub'.")
+
+        def __enter__(self) -> NoReturn:
+            raise TypeError("A connection is opened on the event loop: write 'async with' instead of 'with'.")
+
+        def __exit__(self, *_: object) -> None:  # without it, Python does not ask for __enter__
+            pass
 
     def __repr__(self) -> str:
         state = "closed" if self._channel is None else "open"
@@ -194,9 +213,9 @@ def _check_stubs(stubs: Sequence[object]) -> None:
             except Exception as error:  # noqa: BLE001 - anything may have been passed
                 problem = f"cannot be made from a channel ({type(error).__name__})"
         if not probe.methods:
-            name = getattr(stub, "__name__", type(stub).__name__)
+            name = getattr(stub, "__name__", f"an instance of {type(stub).__name__}")
             raise ConfigurationError(
-                f"{name} is not a stub: it {problem}.",
+                f"{name} is not a stub class: it {problem}.",
                 field="stubs",
                 hint="Pass the generated ...Stub class itself.",
             )
