@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -20,6 +21,7 @@ from aio_authgrpc._calls.multi_callables import (
     UnaryUnaryMethod,
 )
 from aio_authgrpc._calls.open_calls import OpenCalls
+from aio_authgrpc._channels.interceptors import Engine, Intercepted, InterceptedMethod, OuterInterceptors
 from aio_authgrpc._channels.layer import ChannelLayer
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._tokens.cache import TokenCache
@@ -37,7 +39,7 @@ _METHODS: dict[str, type[AuthorizedMethod]] = {
 }
 
 
-class AuthorizedChannel(ChannelLayer):
+class AuthorizedChannel(Intercepted, ChannelLayer):
     """A `grpc.aio.Channel` that adds a token to every RPC of another channel, in all four arities.
 
     Any generated stub takes it. Made on the loop that uses it, and closed with it: `await
@@ -54,13 +56,14 @@ class AuthorizedChannel(ChannelLayer):
         in_the_clear: The target to name in a warning when another identity is first used, where `channel`
             is a plaintext one to another machine and carries no secret so far. None does not warn.
         plaintext: Whether `channel` is a plaintext one, for what errors say; None if it is not known.
+        outer_interceptors: The interceptors that run above the token; none yet if None.
 
     Raises:
         ConfigurationError: `header` or `metadata` cannot be sent, or another argument has the wrong type.
         ChannelClosedError, WrongEventLoopError: `auth` was closed, or belongs to another loop.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what connect() knows of the channel, with a default for others
         self,
         channel: grpc.aio.Channel,
         auth: TokenCache,
@@ -71,6 +74,7 @@ class AuthorizedChannel(ChannelLayer):
         close_auth: Callable[[], Awaitable[None]] | None = None,
         in_the_clear: str | None = None,
         plaintext: bool | None = None,
+        outer_interceptors: OuterInterceptors | None = None,
     ) -> None:
         self._closed = True  # until it is complete, so that __del__ has nothing to say
         check_channel(channel)
@@ -89,6 +93,8 @@ class AuthorizedChannel(ChannelLayer):
             self._authorizer, auth, other_headers=other_headers, audience=audience, in_the_clear=in_the_clear
         )
         self._open_calls = OpenCalls(plaintext=plaintext)
+        self.outer_interceptors = OuterInterceptors() if outer_interceptors is None else outer_interceptors
+        self._engine = Engine()
         # A rotating channel alone can be another one by the time that it is ready.
         untyped: Any = channel
         self._connection = untyped if isinstance(channel, RotatingChannel) else None
@@ -99,9 +105,20 @@ class AuthorizedChannel(ChannelLayer):
         """The token cache; `channel.auth.status()` tells its state."""
         return self._auth
 
-    def _multi_callable(self, arity: str, make: Callable[[grpc.aio.Channel], Any]) -> AuthorizedMethod:
-        inner = make(self._channel)
-        return _METHODS[arity](inner, self._open_calls, self._authorizer, self._identities, self._connection)
+    def _multi_callable(
+        self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]
+    ) -> AuthorizedMethod:
+        method = partial(
+            _METHODS[arity],
+            make(self._channel),
+            self._open_calls,
+            self._authorizer,
+            self._identities,
+            self._connection,
+        )
+        engine_method = partial(self._engine.method, arity, make)
+        interceptors = self.outer_interceptors.lists[arity]
+        return method(InterceptedMethod(interceptors, path, engine_method, method))
 
     async def connection_failure(self) -> grpc.aio.AioRpcError | None:
         """Return why gRPC has failed to connect, in its own words; None where it has not, or still tries.
@@ -137,6 +154,7 @@ class AuthorizedChannel(ChannelLayer):
             self._open_calls.abandon_waiting()
             try:
                 # Without a grace: a channel of grpc.aio whose close() is cancelled stays open for good.
+                await self._engine.close()
                 await self._channel.close()
             finally:
                 await self._close_tokens()
