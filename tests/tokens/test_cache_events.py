@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from aio_authgrpc import ConfigurationError
 from aio_authgrpc.errors import TokenUnavailableError
 from aio_authgrpc.events import (
     CallReplayed,
@@ -193,3 +194,13 @@ async def test_a_slow_reader_loses_the_oldest(scripted_cache: TokenCache, clock:
         times = [event.at async for event in events]
     assert len(times) == 1_000
     assert times[0] == start + 1
+
+
+async def test_a_coroutine_function_cannot_subscribe(scripted_cache: TokenCache) -> None:
+    """It would never run."""
+
+    async def listen(event: TokenEvent) -> None:
+        pytest.fail("it ran")
+
+    with pytest.raises(ConfigurationError, match="not a coroutine function"):
+        scripted_cache.subscribe(listen)  # type: ignore[arg-type]  # the mistake
