@@ -21,6 +21,7 @@ from aio_authgrpc._tls.certificates import (
     CertificatePair,
     StrPath,
     checked_pair,
+    hint_of,
     problem,
     root_certificates_pem,
 )
@@ -161,7 +162,7 @@ async def _called(function: ClientCertificate, timeout: float) -> CertificatePai
     except (ClientCertificateError, KeyboardInterrupt, GeneratorExit):
         raise
     except ClientCertError as error:
-        raise ClientCertificateError(problem(error), field=field) from error
+        raise ClientCertificateError(problem(error), field=field, hint=hint_of(error)) from error
     except BaseException as error:  # sys.exit() in a user's function must not end the application's loop
         if task is not None and task.cancelling() > cancelled_before:
             raise  # the reading was cancelled; a CancelledError of the function's own is a failure

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from aio_authgrpc._checks.files import hint_for_unreadable, is_pkcs12
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, checked_info, checked_options
@@ -28,8 +29,6 @@ _MAX_FILE_BYTES = 256 * 1024
 _BLANKS = " \t\r\n\ufeff"
 # No file system takes a longer name.
 _LONGEST_NAME = 255
-# PKCS12 begins with the identifiers of PKCS7's types of content: 1.2.840.113549.1.7.*, in DER.
-_PKCS7 = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07"
 _CONTENT_BEGINS = ("{", "[", '"', "'", "-----BEGIN", "eyJ", "ewo")
 
 
@@ -109,11 +108,11 @@ def _read_file(path: Path, field: str) -> str:
     except (OSError, ValueError) as error:  # ValueError: a NUL character
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise ConfigurationError(
-            f"{path} cannot be read: {reason}.", field=field, hint=_hint_for(path, error)
+            f"{path} cannot be read: {reason}.", field=field, hint=hint_for_unreadable(path, error)
         ) from error
     if len(content) > _MAX_FILE_BYTES:
         raise _not_json(path, "is too large for a credential file", field)
-    if content.startswith(b"0") and _PKCS7 in content[:64]:
+    if is_pkcs12(content):
         raise ConfigurationError(
             f"{path} is a PKCS12 key.",
             field=field,
@@ -126,29 +125,6 @@ def _read_file(path: Path, field: str) -> str:
     except UnicodeDecodeError:
         pass
     raise _not_json(path, "is not UTF-8 text", field)  # outside of the handler: that error holds the content
-
-
-def _hint_for(path: Path, error: Exception) -> str:
-    match error:
-        case FileNotFoundError() | NotADirectoryError() if str(path).startswith("~"):
-            return "'~' is not expanded: pass Path(...).expanduser()."
-        case FileNotFoundError() if not path.is_absolute():
-            return f"Relative paths are resolved against {_working_directory()}."
-        case FileNotFoundError() | NotADirectoryError():
-            return "Check the path; in a container, check that the file is mounted."
-        case IsADirectoryError():
-            return "Name a file in this directory."
-        case PermissionError():
-            return "Let the user of this process read it."
-        case _:
-            return ""
-
-
-def _working_directory() -> str:
-    try:
-        return os.getcwd()  # noqa: PTH109 - pathlib's is the same
-    except OSError:
-        return "a working directory that was removed"
 
 
 def _parse(text: str, origin: object, field: str) -> Mapping[str, object]:
