@@ -24,7 +24,7 @@ _NO_GRPC = "The server is no gRPC server, or another port's: check the target."
 # reports under TLS 1.3 as "TSI_DATA_CORRUPTED" alone.
 _HINTS = {
     "CERTIFICATE_VERIFY_FAILED: certificate has expired": "The server's certificate has expired, or this "
-    "machine's clock is wrong.",
+    "machine's clock is wrong: renew the one, or set the other.",
     "CERTIFICATE_VERIFY_FAILED": "The server's certificate is not signed by a trusted authority: pass "
     "SslCredentials(root_certificates=...) with the authority's certificate.",
     "Hostname Verification": "The server's certificate is for another name: pass that name as authority= if "

@@ -31,7 +31,10 @@ _HINTS = {
     "unauthorized_client": "The account may not act for this subject or client: check the delegation.",
     "invalid_client": "The client id or its secret was refused: create the credentials anew.",
 }
-_ENDPOINT_FAILED = "The token endpoint is out of reach or overloaded; a later call tries again."
+_ENDPOINT_FAILED = (
+    "The token endpoint is out of reach or overloaded; a later call tries again. If it lasts, check its "
+    "address, the network and HTTPS_PROXY."
+)
 _SOURCE_FAILED = "A later call asks the source again."
 
 
