@@ -233,9 +233,9 @@ def _check_stubs(stubs: Sequence[object]) -> None:
             except Exception as error:  # noqa: BLE001 - anything may have been passed
                 problem = f"cannot be made from a channel ({type(error).__name__})"
         if not probe.methods:
-            name = getattr(stub, "__name__", f"an instance of {type(stub).__name__}")
+            name = getattr(stub, "__name__", type(stub).__name__)
             raise ConfigurationError(
-                f"{name} is not a stub class: it {problem}.",
+                f"{name} is not a stub: it {problem}.",
                 field="stubs",
                 hint="Pass the generated ...Stub class itself.",
             )

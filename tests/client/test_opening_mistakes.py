@@ -6,11 +6,9 @@ import copy
 from contextlib import ExitStack
 from typing import Any
 
-import grpc
-import grpc.aio
 import pytest
 
-from aio_authgrpc import ConfigurationError, connect, secure_authorized_channel, static_token
+from aio_authgrpc import connect, secure_authorized_channel, static_token
 from aio_authgrpc.testing import EchoStub
 
 TOKEN = static_token("abc")
@@ -50,21 +48,3 @@ def test_a_connection_has_no_attribute_that_it_does_not_have() -> None:
     assert not hasattr(connection(), "UnaryUnary")
     with pytest.raises(TypeError, match="cannot be pickled"):
         copy.copy(connection())
-
-
-class Bookstore:
-    """What grpc generates beside the stub: a class of functions that make one synchronous call each."""
-
-    @staticmethod
-    def ListShelves(request: object, target: str) -> None:
-        pass
-
-
-async def test_what_is_taken_for_a_stub_class_is_named() -> None:
-    """With what to pass instead: the class of synchronous functions, and a stub that is made already."""
-    async with grpc.aio.insecure_channel("localhost:1") as channel:
-        stub: Any = EchoStub(channel)
-    for given, says in ((Bookstore, "Bookstore is"), (stub, "an instance of EchoStub is")):
-        with pytest.raises(ConfigurationError, match=f"{says} not a stub class") as caught:
-            connect("localhost:1", given, credentials=TOKEN)
-        assert "...Stub class itself" in caught.value.hint

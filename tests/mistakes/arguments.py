@@ -93,7 +93,7 @@ ARGUMENTS = [
     Mistake(
         name="a class of synchronous functions as a stub",
         make=lambda _: connect("localhost:1", Bookstore, credentials=TOKEN),  # type: ignore[arg-type]  # the mistake
-        cause="Bookstore is not a stub class",
+        cause="Bookstore is not a stub: it .* channel",
         next_step=r"the generated \.\.\.Stub class",
     ),
     Mistake(
