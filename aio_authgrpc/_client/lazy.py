@@ -145,7 +145,7 @@ class LazyChannel(Intercepted, ArityChannel, NotPickled):
         started = monotonic()
         channel = await self._on_this_loop().opened(timeout)
         remaining = max(0.0, timeout - (monotonic() - started))
-        await make_ready(channel, self._settings.target.address, remaining)
+        await make_ready(channel, self._settings, remaining)
 
     async def close(self, grace: float | None = None) -> None:
         """Close what is open on this loop; see `AuthorizedChannel.close`. The next RPC opens it anew."""
@@ -223,16 +223,20 @@ class _OnLoop:
         except TimeoutError:
             raise TokenDeadlineExceededError(
                 "The call's time ran out while its channel was opened.",
-                hint="Reading credentials and certificates took longer than the call's timeout.",
+                hint="Reading credentials and certificates took longer than the call's timeout; raise it.",
             ) from None
         except FlightCancelledError:
-            raise ChannelClosedError("The channel was closed while it was opened.") from None
+            raise ChannelClosedError(
+                "The channel was closed while it was opened.", hint="The next call opens it again."
+            ) from None
         if isinstance(outcome, AuthorizedChannel):
             return outcome
         if isinstance(outcome, AuthRpcError):
             raise outcome.copy()
-        text = str(outcome) if isinstance(outcome, AuthGrpcError) else type(outcome).__name__
-        raise ChannelNotOpenedError(f"The channel could not be opened: {text}") from outcome
+        text, hint = type(outcome).__name__, ""
+        if isinstance(outcome, AuthGrpcError):
+            text, hint = str(outcome).removesuffix(f" {outcome.hint}"), outcome.hint
+        raise ChannelNotOpenedError(f"The channel could not be opened: {text}", hint=hint) from outcome
 
     async def _open(self) -> AuthorizedChannel | Exception:
         # An asynchronous generator is closed by its loop's shutdown_asyncgens(), which asyncio.run calls.

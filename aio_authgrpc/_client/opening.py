@@ -62,6 +62,7 @@ async def open_channel(
             audience=settings.audience,
             close_auth=close,
             in_the_clear=settings.target.address if settings.warns_of_identities else None,
+            plaintext=settings.plaintext,
             outer_interceptors=(
                 OuterInterceptors(settings.outer_interceptors)
                 if outer_interceptors is None
@@ -127,7 +128,7 @@ def _connection(
     )
 
 
-async def make_ready(channel: AuthorizedChannel, address: str, timeout: float) -> None:
+async def make_ready(channel: AuthorizedChannel, settings: ChannelSettings, timeout: float) -> None:
     """Fetch the token and connect at the same time, in `timeout` seconds; the error says what is missing."""
     token = asyncio.create_task(channel.auth.get(), name="aio_authgrpc ready: token")
     connected = asyncio.create_task(channel.channel_ready(), name="aio_authgrpc ready: connection")
@@ -139,11 +140,11 @@ async def make_ready(channel: AuthorizedChannel, address: str, timeout: float) -
         reached = "was reached" if connected.done() else "was not reached either"
         if not token.done():
             raise TokenDeadlineExceededError(
-                f"No access token came within {timeout:g} s; {address} {reached}.",
+                f"No access token came within {timeout:g} s; {settings.target.address} {reached}.",
                 hint="The token endpoint is slow, or cannot be reached from here.",
             )
         if not connected.done():
-            raise await _not_ready(channel, address, timeout)
+            raise await _not_ready(channel, settings, timeout)
         connected.result()
     finally:
         for task in tasks:
@@ -151,11 +152,16 @@ async def make_ready(channel: AuthorizedChannel, address: str, timeout: float) -
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _not_ready(channel: AuthorizedChannel, address: str, timeout: float) -> ConnectionNotReadyError:
-    text = f"{address} was not reached within {timeout:g} s; the token was fetched."
+async def _not_ready(
+    channel: AuthorizedChannel, settings: ChannelSettings, timeout: float
+) -> ConnectionNotReadyError:
+    text = f"{settings.target.address} was not reached within {timeout:g} s; the token was fetched."
     failure = await channel.connection_failure()
     reason = redacted((failure.details() or "") if failure is not None else "")
-    hint = connection_hint(reason) or "Check that the server runs, its address and its certificate."
+    hint = connection_hint(reason, plaintext=settings.plaintext)
+    if not hint:
+        certificate = "" if settings.plaintext else ", and its certificate"
+        hint = f"Check that the server runs, and its address{certificate}."
     error = ConnectionNotReadyError(text + (f" gRPC says: {reason}" if reason else ""), hint=hint)
     error.__cause__ = failure
     return error
