@@ -32,6 +32,7 @@ from aio_authgrpc.testing.google.google_cloud import GoogleCloud
 from aio_authgrpc.testing.google.keys import SigningKey
 from aio_authgrpc.testing.google.metadata_server import MetadataServer
 from aio_authgrpc.testing.google.workloads import AwsMetadataServer, SubjectTokenServer
+from aio_authgrpc.testing.guard.interceptor import endpoint_user_info
 from aio_authgrpc.testing.scripted_tokens import ScriptedTokens
 from aio_authgrpc.testing.servers.bookstore_server import BookstoreServer
 from aio_authgrpc.testing.servers.chaos_proxy import ChaosProxy
@@ -39,7 +40,6 @@ from aio_authgrpc.testing.servers.echo_server import EchoServer, EchoStub, Recor
 from aio_authgrpc.testing.servers.grpc_server import LoopbackGrpcServer
 from aio_authgrpc.testing.servers.http_server import LoopbackHttpServer, RecordedRequest
 from aio_authgrpc.testing.servers.intercepting_proxy import InterceptingProxy
-from aio_authgrpc.testing.servers.jwt_guard import endpoint_user_info
 from aio_authgrpc.testing.servers.misbehaviour import Gate
 
 __all__ = [

@@ -9,8 +9,12 @@ import grpc.aio
 
 from aio_authgrpc.bookstore import BookstoreServicer, InMemoryBookstore, add_BookstoreServicer_to_server
 from aio_authgrpc.testing.google.authority import Authority
+from aio_authgrpc.testing.guard.interceptor import Guard
+from aio_authgrpc.testing.guard.providers import JwtProvider, providers_of
+from aio_authgrpc.testing.guard.refusal import RefusedError, unauthenticated
+from aio_authgrpc.testing.guard.token import bearer_token
+from aio_authgrpc.testing.guard.verdict import TokenCheck
 from aio_authgrpc.testing.servers.grpc_server import LoopbackGrpcServer
-from aio_authgrpc.testing.servers.jwt_guard import Guard, RefusedError, RemoteKeys, verify_jwt
 from aio_authgrpc.tokens import Clock, SystemClock
 
 # Envoy's clock skew.
@@ -24,8 +28,11 @@ class BookstoreServer(LoopbackGrpcServer):
 
     A token is valid if a key of its issuer signed it, its times hold and its audience is this server. Another
     audience is refused with PERMISSION_DENIED, every other fault with UNAUTHENTICATED, in ESPv2's words, with
-    a `www-authenticate` challenge in the trailing metadata. Keys are fetched over HTTP when they are
-    needed.
+    a `www-authenticate` challenge in the trailing metadata. The verdict on a token is that of Envoy 1.40,
+    which is in ESPv2; of an audience, for example, the scheme and a final slash do not count.
+
+    Keys are fetched over HTTP when they are needed. A token with an unknown key id fetches them again; if
+    that does not bring the key, other unknown ids fetch nothing for 30 seconds. `forget_keys()` ends that.
 
     Without an `authority` and `issuers` calls need no token, as under an Endpoints configuration without
     authentication.
@@ -75,7 +82,7 @@ class BookstoreServer(LoopbackGrpcServer):
         self._clock: Clock = SystemClock() if clock is None else clock
         self._skew = skew
         self._service = InMemoryBookstore() if service is None else service
-        self._keys: RemoteKeys | None = None
+        self._tokens: TokenCheck | None = None
 
     @property
     def audience(self) -> str:
@@ -94,24 +101,31 @@ class BookstoreServer(LoopbackGrpcServer):
 
     def forget_keys(self) -> None:
         """Drop the issuers' keys, so that the next token fetches them."""
-        if self._keys is not None:
-            self._keys.forget()
+        if self._tokens is not None:
+            self._tokens.forget_keys()
 
     def _register(self, server: grpc.aio.Server) -> None:
         add_BookstoreServicer_to_server(self._service, server)
 
     async def _open(self) -> None:
-        if self._token_authority is not None:
-            self._issuers[self._token_authority.issuer] = self._token_authority.jwks_url
-            for email in self._accept:
-                self._issuers[email] = self._token_authority.account_jwks_url(email)
-        self._keys = RemoteKeys(self._issuers) if self._issuers else None
         await super()._open()
+        providers = self._providers()  # the audience has the port
+        if providers:
+            self._tokens = TokenCheck(providers, clock=self._clock, skew=self._skew)
 
     async def _close(self) -> None:
         await super()._close()
-        if self._keys is not None:
-            await self._keys.aclose()
+        if self._tokens is not None:
+            await self._tokens.aclose()
+
+    def _providers(self) -> list[JwtProvider]:
+        given = [
+            JwtProvider(issuer=issuer, jwks_url=url, audiences=[self.audience])
+            for issuer, url in self._issuers.items()
+        ]
+        if self._token_authority is None:
+            return given
+        return [*providers_of(self._token_authority, accept=self._accept, audience=self.audience), *given]
 
     async def _check(self, metadata: Mapping[str, str]) -> Mapping[str, object] | None:
         payload = await self._check_token(metadata)
@@ -119,32 +133,19 @@ class BookstoreServer(LoopbackGrpcServer):
         return payload
 
     async def _check_token(self, metadata: Mapping[str, str]) -> Mapping[str, object] | None:
-        if self._keys is None:
+        if self._tokens is None:
             return None
-        scheme, _, token = metadata.get(self._header, "").partition(" ")
-        if scheme != "Bearer":
-            raise RefusedError(grpc.StatusCode.UNAUTHENTICATED, "Jwt is missing", challenge=None)
-        return await verify_jwt(
-            token.strip(),
-            keys=self._keys,
-            issuers=self._issuers.keys(),
-            audiences=self._audiences(),
-            now=self._clock.time(),
-            skew=self._skew,
-        )
-
-    def _audiences(self) -> set[str]:
-        if self._token_authority is None:
-            return {self.audience}
-        return {self.audience, self._token_authority.access_token_audience}
+        token = bearer_token(metadata.get(self._header, ""))
+        if token is None:
+            raise unauthenticated("Jwt is missing", challenge=None)
+        return await self._tokens.claims_of(token)
 
     def _check_api_key(self, metadata: Mapping[str, str]) -> None:
         key = metadata.get("x-api-key")
         if not self._api_keys or key in self._api_keys:
             return
         if key is None:
-            raise RefusedError(
-                grpc.StatusCode.UNAUTHENTICATED,
+            raise unauthenticated(
                 "Method doesn't allow unregistered callers (callers without established identity). "
                 "Please use API Key or other form of API consumer identity to call this API.",
                 challenge=None,
