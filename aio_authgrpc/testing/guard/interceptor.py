@@ -64,8 +64,8 @@ class Guard(grpc.aio.ServerInterceptor):
             payload = await self._check(_joined(handler_call_details))
         except RefusedError as refusal:
             self.refused += 1
-            # A unary handler fits every arity: it aborts before it sends a message.
-            return grpc.unary_unary_rpc_method_handler(self._refuse(refusal, handler_call_details.method))
+            # A handler of two streams fits every arity: it aborts before it reads or sends a message.
+            return grpc.stream_stream_rpc_method_handler(self._refuse(refusal, handler_call_details.method))
         self.passed += 1
         # The interceptor and the handler run in the same task, which is the call's own.
         _user_info.set(payload)
@@ -76,7 +76,7 @@ class Guard(grpc.aio.ServerInterceptor):
         if refusal.challenge is not None:
             challenge += f', error="{refusal.challenge}"'
 
-        async def abort(_: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+        async def abort(_: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
             await context.abort(refusal.code, refusal.details, (("www-authenticate", challenge),))
 
         return abort
