@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from aio_authgrpc._http.request import AiohttpRequest
+from aio_authgrpc._loop.clock import Clock
 from aio_authgrpc._sources.credentials import CredentialsType, as_token_source
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc._tokens.shared import lease_cache
@@ -18,6 +19,7 @@ async def shared_cache(
     audience: str = "",
     request: AiohttpRequest | None = None,
     keep_warm: bool = False,
+    clock: Clock | None = None,
 ) -> AsyncGenerator[TokenCache]:
     """Yield the token cache that the channels of the running event loop have for the same credentials.
 
@@ -28,16 +30,16 @@ async def shared_cache(
         credentials: See `connect`.
         audience: The audience of the tokens: `https://<host>` of the server, as a channel has it. Sources
             whose tokens are good for every audience ignore it.
-        request: The HTTP transport for tokens; it stays the caller's. None makes one. Channels share the
-            cache if they were given the same one.
-        keep_warm: See `connect`; a cache is shared by those that agree on it.
+        request: The HTTP transport for tokens; it stays the caller's. None makes one. Those that
+            share a cache were given the same one, and the same `keep_warm` and `clock`.
+        keep_warm: See `connect`.
+        clock: See `connect`.
 
     Raises:
         ConfigurationError: On entry: an argument, a file or the environment cannot be used.
     """
-    lease = await lease_cache(
-        as_token_source(credentials), audience=audience, request=request, keep_warm=keep_warm
-    )
+    source = as_token_source(credentials)
+    lease = await lease_cache(source, audience=audience, request=request, keep_warm=keep_warm, clock=clock)
     try:
         yield lease.cache
     finally:

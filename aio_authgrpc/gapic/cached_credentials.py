@@ -7,6 +7,7 @@ import datetime
 import urllib.parse
 from collections.abc import AsyncGenerator, MutableMapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Self
 
 import google.auth.credentials
@@ -15,6 +16,7 @@ import google.auth.transport
 from aio_authgrpc import AiohttpRequest, Token, default
 from aio_authgrpc.credentials import CredentialsType
 from aio_authgrpc.gapic.loop_tokens import LoopTokens
+from aio_authgrpc.tokens import Clock, SystemClock, shared_cache
 
 _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 
@@ -27,6 +29,7 @@ async def credentials(
     universe_domain: str = "googleapis.com",
     request: AiohttpRequest | None = None,
     keep_warm: bool = False,
+    clock: Clock | None = None,
     loop_timeout: float = 10.0,
 ) -> AsyncGenerator[CachedCredentials]:
     """Yield google-auth credentials over the token cache, for clients that make their channels themselves.
@@ -49,6 +52,7 @@ async def credentials(
         universe_domain: The universe that the credentials are of; some clients compare it with their own.
         request: The HTTP transport for tokens; it stays the caller's. None makes one.
         keep_warm: See `connect`.
+        clock: See `connect`.
         loop_timeout: Seconds until a request for a token fails because the loop is blocked or stopped.
 
     Raises:
@@ -56,8 +60,11 @@ async def credentials(
             else as `RefreshError` with the first request.
     """
     source = default(default_scopes=[_CLOUD_PLATFORM]) if source is None else source
-    async with LoopTokens(source, audience, request, keep_warm, loop_timeout) as tokens:
-        yield CachedCredentials(tokens, universe_domain)
+    open_cache = partial(shared_cache, source, request=request, keep_warm=keep_warm, clock=clock)
+    header = getattr(source, "header", None) or "authorization"
+    clock = SystemClock() if clock is None else clock
+    async with LoopTokens(open_cache, audience, clock=clock, loop_timeout=loop_timeout) as tokens:
+        yield CachedCredentials(tokens, header, universe_domain)
 
 
 class CachedCredentials(google.auth.credentials.CredentialsWithQuotaProject):
@@ -67,9 +74,10 @@ class CachedCredentials(google.auth.credentials.CredentialsWithQuotaProject):
     google-auth does it after an answer of 401, and gets another one.
     """
 
-    def __init__(self, tokens: LoopTokens, universe_domain: str) -> None:
+    def __init__(self, tokens: LoopTokens, header: str, universe_domain: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # google-auth is typed in parts
         self._tokens = tokens
+        self._header = header
         self._universe_domain = universe_domain
         self._last: tuple[str, Token | None] = ("", None)
 
@@ -83,7 +91,7 @@ class CachedCredentials(google.auth.credentials.CredentialsWithQuotaProject):
         """Put the token into the headers of a request, waiting for it if need be."""
         audience = f"https://{urllib.parse.urlsplit(url).netloc}"
         token = self._keep(audience, self._tokens.get(audience))
-        headers.update(token.as_metadata(self._tokens.header))
+        headers.update(token.as_metadata(self._header))
         if self.quota_project_id is not None:
             headers["x-goog-user-project"] = self.quota_project_id
 
@@ -108,4 +116,4 @@ class CachedCredentials(google.auth.credentials.CredentialsWithQuotaProject):
         return made
 
     def __repr__(self) -> str:
-        return f"<CachedCredentials of {self._tokens!r}>"
+        return f"<CachedCredentials that expire at {self.expiry}>"

@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import math
+from collections.abc import Callable
 from concurrent.futures import Future, wait
-from contextlib import AsyncExitStack, suppress
-from typing import Any, Self
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from typing import Self
 
 import google.auth.exceptions
 
-from aio_authgrpc import AiohttpRequest, Token
-from aio_authgrpc.credentials import CredentialsType
+from aio_authgrpc import Token
 from aio_authgrpc.errors import AuthGrpcError
-from aio_authgrpc.tokens import TokenCache, shared_cache
+from aio_authgrpc.tokens import Clock, TokenCache
 
 # Seconds. A token that lives longer is served without asking the loop: google-auth's threshold for a refresh.
 _FRESH = 225.0
 
 
 class LoopTokens:
-    """Tokens for any thread, from the shared caches of one event loop, a cache for each audience."""
+    """Tokens for any thread, from caches on one event loop, a cache for each audience.
+
+    Args:
+        open_cache: Opens the cache for an `audience`.
+        audience: The only audience, whatever is asked for; None leaves it open.
+        clock: That of the caches.
+        loop_timeout: Seconds until a thread gives up a loop that is blocked or has stopped.
+    """
 
     def __init__(
         self,
-        source: CredentialsType,
+        open_cache: Callable[..., AbstractAsyncContextManager[TokenCache]],
         audience: str | None,
-        request: AiohttpRequest | None,
-        keep_warm: bool,
+        *,
+        clock: Clock,
         loop_timeout: float,
     ) -> None:
-        self.header: str = getattr(source, "header", None) or "authorization"
-        self._source = source
+        self._open_cache = open_cache
         self._audience = audience
-        self._arguments: dict[str, Any] = {"request": request, "keep_warm": keep_warm}
+        self._clock = clock
         self._loop_timeout = loop_timeout
         self._loop = asyncio.get_running_loop()
         self._caches: dict[str, TokenCache] = {}
@@ -52,9 +58,9 @@ class LoopTokens:
         """
         audience = self._audience or audience
         if self._closed:
-            raise _refusal("The credentials were closed: use them inside of their 'async with' block.")
+            raise _closed_refusal()
         held = self._held.get(audience)
-        if not look and held is not None and _lives_for(held) > _FRESH:
+        if not look and held is not None and self._lives_for(held) > _FRESH:
             with suppress(RuntimeError):  # the loop was closed: the token is as good as before
                 self._loop.call_soon_threadsafe(self._look_again, audience)
             return held
@@ -69,7 +75,7 @@ class LoopTokens:
         try:
             return self._await(audience, unwanted)
         except google.auth.exceptions.RefreshError:
-            if not look and held is not None and _lives_for(held) > 0:
+            if not look and held is not None and self._lives_for(held) > 0:
                 return held
             raise
 
@@ -90,6 +96,9 @@ class LoopTokens:
 
     def _begin(self, audience: str, unwanted: Token | None, answer: Future[Token]) -> None:
         if not answer.set_running_or_notify_cancel():
+            return
+        if self._closed:
+            answer.set_exception(_closed_refusal())
             return
         task = self._loop.create_task(
             self._answer(audience, unwanted, answer), name="aio_authgrpc credentials"
@@ -118,7 +127,7 @@ class LoopTokens:
     async def _cache(self, audience: str) -> TokenCache:
         async with self._opening:
             if audience not in self._caches:
-                opening = shared_cache(self._source, audience=audience, **self._arguments)
+                opening = self._open_cache(audience=audience)
                 self._caches[audience] = await self._leases.enter_async_context(opening)
             return self._caches[audience]
 
@@ -144,12 +153,8 @@ class LoopTokens:
         self._held.clear()
         await self._leases.aclose()
 
-    def __repr__(self) -> str:
-        return repr(self._source)
-
-
-def _lives_for(token: Token) -> float:
-    return float("inf") if token.expires_at is None else token.expires_at - time.time()
+    def _lives_for(self, token: Token) -> float:
+        return math.inf if token.expires_at is None else token.expires_at - self._clock.time()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -157,6 +162,10 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def _closed_refusal() -> google.auth.exceptions.RefreshError:
+    return _refusal("The credentials were closed: use them inside of their 'async with' block.")
 
 
 def _refusal(text: str, *, retryable: bool = False) -> google.auth.exceptions.RefreshError:

@@ -15,9 +15,8 @@ from google.auth.transport.grpc import AuthMetadataPlugin
 
 from aio_authgrpc import Token, TokenRequest, api_key, connect, service_account
 from aio_authgrpc.errors import TokenRefusedError, TokenUnavailableError
-from aio_authgrpc.events import TokenEvent, TokenRejected
 from aio_authgrpc.gapic import CachedCredentials, credentials
-from aio_authgrpc.testing import Authority, EchoServer, EchoStub, ScriptedTokens
+from aio_authgrpc.testing import Authority, EchoServer, EchoStub, FakeClock, ScriptedTokens
 
 METHOD = "/aio_authgrpc.testing.Echo/UnaryUnary"
 URL = "https://storage.googleapis.com/storage/v1/b/bucket"
@@ -126,27 +125,64 @@ async def test_a_token_without_an_end_stays_valid(shared: CachedCredentials, tok
     assert (shared.expiry, shared.expired) == (None, False)
 
 
-async def test_a_token_that_has_ended_is_replaced(shared: CachedCredentials, tokens: ScriptedTokens) -> None:
-    """The next request waits for the new one."""
-    tokens.lifetime = 0
-    await asyncio.to_thread(headers, shared)
-    tokens.lifetime = 3600
-    assert (await asyncio.to_thread(headers, shared))["authorization"] == "Bearer token-2"
+async def test_a_token_that_ends_soon_is_replaced_in_the_background(
+    tokens: ScriptedTokens, fake_clock: FakeClock
+) -> None:
+    """The request is served the old one, and the next one the new one."""
+    async with credentials(tokens, clock=fake_clock) as shared:
+        await asyncio.to_thread(headers, shared)
+        gate = tokens.hold()
+        fake_clock.advance(3500)
+        assert (await asyncio.to_thread(headers, shared))["authorization"] == "Bearer token-1"
+        await gate.wait_for(1)
+        gate.release()
+        while (await asyncio.to_thread(headers, shared))["authorization"] == "Bearer token-1":
+            pass
+    assert tokens.fetches == 2
+
+
+async def test_a_token_that_has_ended_is_waited_for(tokens: ScriptedTokens, fake_clock: FakeClock) -> None:
+    """The next request has the new one."""
+    async with credentials(tokens, clock=fake_clock) as shared:
+        await asyncio.to_thread(headers, shared)
+        fake_clock.advance(3600)
+        assert (await asyncio.to_thread(headers, shared))["authorization"] == "Bearer token-2"
 
 
 async def test_refresh_takes_the_last_token_for_refused(
-    echo_server: EchoServer, shared: CachedCredentials, tokens: ScriptedTokens
+    tokens: ScriptedTokens, fake_clock: FakeClock
 ) -> None:
-    """As after an answer of 401; one of the last ten seconds is kept, as for a channel."""
-    events: list[TokenEvent] = []
-    connection = connect(
-        "localhost:1", credentials=tokens, plaintext=True, audience="https://a-host", on_event=events.append
-    )
-    async with connection:
-        await asyncio.to_thread(headers, shared, "https://a-host/path")
+    """As google-auth means it after an answer of 401; a token of the last ten seconds is kept."""
+    async with credentials(tokens, clock=fake_clock) as shared:
+        await asyncio.to_thread(headers, shared)
         await asyncio.to_thread(shared.refresh, None)
-    assert [type(event) for event in events][-1:] == [TokenRejected]
-    assert shared.token == "token-1"
+        assert shared.token == "token-1"
+        fake_clock.advance(11)
+        await asyncio.to_thread(shared.refresh, None)
+        assert shared.token == "token-2"
+        assert await asyncio.to_thread(headers, shared) == {"authorization": "Bearer token-2"}
+
+
+async def test_a_token_that_a_channel_had_refused_is_not_served_again(
+    echo_server: EchoServer, tokens: ScriptedTokens, fake_clock: FakeClock
+) -> None:
+    """The cache is one: what the channel takes back is gone for the threads, from the second request on."""
+    arguments: Any = {
+        "credentials": tokens,
+        "clock": fake_clock,
+        "ssl_credentials": echo_server.ssl_credentials,
+    }
+    url = f"https://{echo_server.target}/service"
+    async with (
+        credentials(tokens, clock=fake_clock) as shared,
+        connect(echo_server.target, EchoStub, **arguments) as stub,
+    ):
+        await asyncio.to_thread(headers, shared, url)
+        fake_clock.advance(11)
+        echo_server.refuse()
+        await stub.UnaryUnary(b"x")
+        await asyncio.to_thread(headers, shared, url)  # the loop is told to look again
+        assert await asyncio.to_thread(headers, shared, url) == {"authorization": "Bearer token-2"}
 
 
 # The thread of the loop
@@ -188,11 +224,13 @@ async def test_a_thread_that_waits_for_a_blocked_loop_gives_up(tokens: ScriptedT
     assert tokens.fetches == 0
 
 
-async def test_a_stale_token_is_served_while_the_loop_is_blocked(tokens: ScriptedTokens) -> None:
+async def test_a_stale_token_is_served_while_the_loop_is_blocked(
+    tokens: ScriptedTokens, fake_clock: FakeClock
+) -> None:
     """It has some seconds left: better than none."""
-    tokens.lifetime = 100
-    async with credentials(tokens, loop_timeout=0.05) as shared:
+    async with credentials(tokens, clock=fake_clock, loop_timeout=0.05) as shared:
         await asyncio.to_thread(headers, shared)
+        fake_clock.advance(3500)
         assert in_a_thread(lambda: headers(shared)) == {"authorization": "Bearer token-1"}
 
 
