@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,3 +156,24 @@ class FakeCloud(BookstoreServer):
                     yield response
 
         return serve
+
+
+@asynccontextmanager
+async def on_a_loop_of_its_own(cloud: FakeCloud) -> AsyncGenerator[FakeCloud]:
+    """Open a server in a thread: it answers a client that blocks this loop, too."""
+    opened: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        async with cloud:
+            end = asyncio.Event()
+            opened.set_result((asyncio.get_running_loop(), end))
+            await end.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), name="fake cloud")
+    thread.start()
+    loop, end = await asyncio.wrap_future(opened)
+    try:
+        yield cloud
+    finally:
+        loop.call_soon_threadsafe(end.set)
+        await asyncio.to_thread(thread.join)
