@@ -1,9 +1,7 @@
 """Make 1 000 calls of google-cloud clients with every log switched on, and count the tokens in the logs.
 
-    python logged_calls.py above|below
-
-Interceptors that log all that they are given are appended to the channel (`above`), as libraries do it, or
-given to `connect(interceptors=...)`, which see the token as its documentation says (`below`).
+Interceptors log all that they are given. As the argument says, they are appended to the channel (`above`), as
+libraries do it, or passed to `connect(interceptors=...)` (`below`), where they see the token.
 """
 
 from __future__ import annotations

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import sys
-from pathlib import Path
 
 import pytest
 
-from tests.support.patience import patience
+from .processes import output_of
 
 pytestmark = pytest.mark.timeout(60)  # each starts a process
-
-ROOT = Path(__file__).parents[2]
 
 
 async def logged_calls(place: str) -> list[int]:
     """Return the numbers that the script prints."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-W", "error", "-m", "tests.contact.logged_calls", place),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(patience(50)):
-        output, _ = await process.communicate()
-    assert process.returncode == 0, output
-    return [int(number) for number in re.findall(rb"\d+", output)]
+    output = await output_of("logged_calls", place, {"PYTHONWARNINGS": "error"})
+    return [int(number) for number in re.findall(r"\d+", output)]
 
 
 async def test_no_token_is_in_the_logs_of_clients_and_of_appended_interceptors() -> None:
