@@ -12,7 +12,11 @@ from tests.support.patience import patience
 
 ROOT = Path(__file__).parents[2]
 # The checkout comes last: it has `tests`, and the installed package is what is tested.
-RUN = f"import runpy, sys; sys.path.append({str(ROOT)!r}); runpy.run_module(sys.argv[1], run_name='__main__')"
+RUN = f"""
+import runpy, sys
+sys.path.append({str(ROOT)!r})
+runpy.run_module(sys.argv.pop(1), run_name="__main__")
+"""
 
 
 async def output_of(script: str, argument: str, environment: Mapping[str, str]) -> str:
