@@ -56,6 +56,12 @@ class Call:
 class FakeCloud(BookstoreServer):
     """Serve RPCs to callers with a token of an authority.
 
+    Args:
+        authority: Its tokens are accepted; with None, calls need none.
+        rpcs: What is served.
+        names: The names in its certificate.
+        **others: As for `BookstoreServer`.
+
     Attributes:
         received: The calls that passed the guard, in order.
         refusals: The status codes that the next calls end with, after they were recorded.
@@ -63,9 +69,15 @@ class FakeCloud(BookstoreServer):
     """
 
     def __init__(
-        self, authority: Authority, rpcs: Sequence[Rpc], *, audience: str | None = None, **others: Any
+        self,
+        authority: Authority | None,
+        rpcs: Sequence[Rpc],
+        *,
+        names: Sequence[str] = ("localhost", "127.0.0.1"),
+        **others: Any,
     ) -> None:
-        super().__init__(authority, audience=audience, **others)
+        super().__init__(authority, **others)
+        self.names = names
         self.received: list[Call] = []
         self.refusals: list[grpc.StatusCode] = []
         self.gate = Gate()
@@ -83,13 +95,17 @@ class FakeCloud(BookstoreServer):
 
     def _make_credentials(self) -> grpc.ServerCredentials:
         self._ca = CERTIFICATE_AUTHORITY
-        certificate = self._ca.issue_cert("localhost", "127.0.0.1")
+        certificate = self._ca.issue_cert(*self.names)
         chain = b"".join(link.bytes() for link in certificate.cert_chain_pems)
         return grpc.ssl_server_credentials(
             [(certificate.private_key_pem.bytes(), chain)],
             root_certificates=self.ca_pem if self.mutual_tls else None,
             require_client_auth=self.mutual_tls,
         )
+
+    def _audiences(self) -> set[str]:
+        """Accept what accounts sign for one of its names, too."""
+        return super()._audiences() | {f"https://{name}/" for name in self.names}
 
     def _register(self, server: grpc.aio.Server) -> None:
         services: dict[str, dict[str, Any]] = {}

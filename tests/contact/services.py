@@ -7,11 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from google.cloud import _storage_v2 as storage_v2
-from google.cloud import bigtable_v2, datastore_v1, firestore_v1, secretmanager_v1, spanner_v1, speech_v1
+from google.cloud import (
+    bigtable_v2,
+    datastore_v1,
+    firestore_v1,
+    monitoring_v3,
+    secretmanager_v1,
+    spanner_v1,
+    speech_v1,
+)
 from google.cloud.datastore_v1.services.datastore import DatastoreAsyncClient
 from google.cloud.firestore_v1.services.firestore import FirestoreAsyncClient
 from google.longrunning import operations_pb2
-from google.protobuf import any_pb2
+from google.protobuf import any_pb2, empty_pb2
 from google.pubsub_v1 import PublisherAsyncClient, SubscriberAsyncClient
 from google.pubsub_v1 import types as pubsub
 
@@ -490,4 +498,43 @@ USES = (
     READ_OBJECT,
     WRITE_OBJECT,
 )
-RPCS = tuple(rpc for use in USES for rpc in use.rpcs)
+
+# What clients call that make their channels themselves.
+OTHERS = (
+    Rpc(
+        path="/google.bigtable.v2.Bigtable/PingAndWarm",
+        request=bigtable_v2.PingAndWarmRequest,
+        response=bigtable_v2.PingAndWarmResponse,
+        answer=lambda _: [bigtable_v2.PingAndWarmResponse()],
+    ),
+    # Bigtable's client sends its metrics with a synchronous client of its own.
+    Rpc(
+        path="/google.monitoring.v3.MetricService/CreateServiceTimeSeries",
+        request=monitoring_v3.CreateTimeSeriesRequest,
+        response=empty_pb2.Empty,
+        answer=lambda _: [empty_pb2.Empty()],
+    ),
+    Rpc(
+        path="/google.storage.v2.Storage/GetObject",
+        request=storage_v2.GetObjectRequest,
+        response=storage_v2.Object,
+        answer=lambda requests: [storage_v2.Object(name=requests[0].object_)],
+    ),
+    Rpc(
+        path="/google.firestore.v1.Firestore/BatchGetDocuments",
+        arity="unary_stream",
+        request=firestore_v1.types.BatchGetDocumentsRequest,
+        response=firestore_v1.types.BatchGetDocumentsResponse,
+        answer=lambda requests: [
+            firestore_v1.types.BatchGetDocumentsResponse(
+                found={
+                    "name": requests[0].documents[0],
+                    "create_time": {"seconds": 1},
+                    "update_time": {"seconds": 1},
+                },
+                read_time={"seconds": 1},
+            )
+        ],
+    ),
+)
+RPCS = (*(rpc for use in USES for rpc in use.rpcs), *OTHERS)

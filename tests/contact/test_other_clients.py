@@ -9,55 +9,17 @@ from typing import Any
 import pytest
 from google.api_core import exceptions
 from google.api_core.client_options import ClientOptions
-from google.cloud import _storage_v2 as storage_v2
-from google.cloud import bigtable_v2, firestore, firestore_v1, monitoring_v3, secretmanager_v1
+from google.cloud import firestore, secretmanager_v1
 from google.cloud.bigtable.data import BigtableDataClientAsync, ReadRowsQuery
 from google.cloud.storage.asyncio.async_grpc_client import AsyncGrpcClient
-from google.protobuf import empty_pb2
 
 import aio_authgrpc.gapic
 from aio_authgrpc import service_account
 from aio_authgrpc.gapic import CachedCredentials
 from aio_authgrpc.testing import Authority
 
-from .fake_cloud import FakeCloud, Rpc, on_a_loop_of_its_own
-from .services import ACCESS, READ_ROWS
-
-DOCUMENT = {"create_time": {"seconds": 1}, "update_time": {"seconds": 1}}
-OTHERS = (
-    *READ_ROWS.rpcs,
-    *ACCESS.rpcs,
-    Rpc(
-        path="/google.bigtable.v2.Bigtable/PingAndWarm",
-        request=bigtable_v2.PingAndWarmRequest,
-        response=bigtable_v2.PingAndWarmResponse,
-        answer=lambda _: [bigtable_v2.PingAndWarmResponse()],
-    ),
-    # Bigtable's client sends its metrics with a synchronous client of its own.
-    Rpc(
-        path="/google.monitoring.v3.MetricService/CreateServiceTimeSeries",
-        request=monitoring_v3.CreateTimeSeriesRequest,
-        response=empty_pb2.Empty,
-        answer=lambda _: [empty_pb2.Empty()],
-    ),
-    Rpc(
-        path="/google.storage.v2.Storage/GetObject",
-        request=storage_v2.GetObjectRequest,
-        response=storage_v2.Object,
-        answer=lambda requests: [storage_v2.Object(name=requests[0].object_)],
-    ),
-    Rpc(
-        path="/google.firestore.v1.Firestore/BatchGetDocuments",
-        arity="unary_stream",
-        request=firestore_v1.types.BatchGetDocumentsRequest,
-        response=firestore_v1.types.BatchGetDocumentsResponse,
-        answer=lambda requests: [
-            firestore_v1.types.BatchGetDocumentsResponse(
-                found={"name": requests[0].documents[0], **DOCUMENT}, read_time={"seconds": 1}
-            )
-        ],
-    ),
-)
+from .fake_cloud import FakeCloud, on_a_loop_of_its_own
+from .services import ACCESS, RPCS
 
 
 async def bigtable(shared: CachedCredentials, options: ClientOptions) -> object:
@@ -93,7 +55,7 @@ async def in_sync(shared: CachedCredentials, options: ClientOptions) -> object:
 
 @pytest.fixture
 async def cloud(authority: Authority) -> AsyncIterator[FakeCloud]:
-    async with on_a_loop_of_its_own(FakeCloud(authority, OTHERS)) as cloud:
+    async with on_a_loop_of_its_own(FakeCloud(authority, RPCS)) as cloud:
         yield cloud
 
 
