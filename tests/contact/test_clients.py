@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
 import google.auth
 import grpc
 import pytest
 from google.api_core import exceptions
+from google.auth.credentials import AnonymousCredentials
 
 import aio_authgrpc.gapic
-from aio_authgrpc import AuthRpcError, connect, service_account
+from aio_authgrpc import AuthRpcError, channel_factory, connect, service_account
 from aio_authgrpc.testing import Authority
 
 from .fake_cloud import FakeCloud
@@ -43,7 +45,21 @@ def by_connect(use: Use, cloud: FakeCloud, source: Any) -> AbstractAsyncContextM
     )
 
 
-@pytest.fixture(params=[by_gapic, by_connect], ids=["gapic.client", "connect"])
+@asynccontextmanager
+async def by_factory(use: Use, cloud: FakeCloud, source: Any) -> AsyncGenerator[Any]:
+    factory = channel_factory(source, ssl_credentials=cloud.ssl_credentials)
+    transport = use.client.get_transport_class("grpc_asyncio")
+    client = use.client(
+        transport=partial(transport, channel=factory),
+        client_options={"api_endpoint": cloud.target},
+        # Given a function, and no credentials, the client would look up default ones for it.
+        credentials=AnonymousCredentials(),
+    )
+    async with client:
+        yield client
+
+
+@pytest.fixture(params=[by_gapic, by_connect, by_factory], ids=["gapic.client", "connect", "channel_factory"])
 def opened(request: pytest.FixtureRequest, no_blocking_call_on_the_loop: Any) -> Any:
     """Give each way to open a client."""
     if request.param is by_connect:

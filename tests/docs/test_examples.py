@@ -34,14 +34,14 @@ OUTPUTS = {
         "0 token requests",
     ],
     "error_handling": [
-        "Correct 'file_or_info'; no RPC was made: missing.json cannot be read",
+        "No RPC was made; correct file_or_info: missing.json cannot be read",
         "The service said NOT_FOUND: shelf 99 does not exist",
         "Retry later (retryable is True)",
         "Give it more time; the RPC was not sent",
         "Do not start yet: localhost:1 was not reached",
         "Open a connection on each loop",
         "Use a stub inside of its block",
-        "Do not retry, an operator has to act: The assertion or the refresh token was refused",
+        "Do not retry, an operator has to act: The token endpoint does not know the account",
     ],
     "on_behalf_of_the_caller": ["ann, bob, cem, service"],
     "pubsub_pull": [
