@@ -22,7 +22,7 @@ from aio_authgrpc._channels.interceptors import (
     OuterInterceptors,
     start_call,
 )
-from aio_authgrpc._channels.layer import ArityChannel, by_name
+from aio_authgrpc._channels.layer import ArityChannel, by_name, of_each_arity
 from aio_authgrpc._checks.arguments import check_seconds
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.arguments import ChannelSettings, ConnectArguments, check_keywords
@@ -82,13 +82,7 @@ class LazyChannel(Intercepted, ArityChannel, NotPickled):
         _all.add(self)
 
     def _multi_callable(self, arity: str, path: str, make: Make) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            on_loop = self._on_this_loop()
-            if on_loop.channel is not None:
-                return on_loop.method(on_loop.channel, make)(*args, **kwargs)
-            return on_loop.begin(arity, make, **by_name(args, kwargs))
-
-        return call
+        return _METHODS[arity](self._on_this_loop, arity, make)
 
     def _on_this_loop(self) -> _OnLoop:
         try:
@@ -157,6 +151,24 @@ class LazyChannel(Intercepted, ArityChannel, NotPickled):
 
     def __repr__(self) -> str:
         return f"<LazyChannel to {self._settings.target.address}>"
+
+
+class _LazyMethod:
+    """One RPC method, of the channel of the loop that calls it."""
+
+    def __init__(self, on_this_loop: Callable[[], _OnLoop], arity: str, make: Make) -> None:
+        self._on_this_loop = on_this_loop
+        self._arity = arity
+        self._make = make
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        on_loop = self._on_this_loop()
+        if on_loop.channel is not None:
+            return on_loop.method(on_loop.channel, self._make)(*args, **kwargs)
+        return on_loop.begin(self._arity, self._make, **by_name(args, kwargs))
+
+
+_METHODS = of_each_arity(_LazyMethod)
 
 
 class _OnLoop:
