@@ -26,9 +26,7 @@ class IdentityChannel(Intercepted, ChannelLayer):
         self._identity = identity
         self.outer_interceptors = outer_interceptors
 
-    def _multi_callable(
-        self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]
-    ) -> Callable[..., Any]:
+    def _multi_callable(self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
         return _METHODS[arity](partial(make, self._channel), self._identity)
 
     async def close(self, grace: float | None = None) -> None:
