@@ -80,7 +80,8 @@ def channel_factory(
     """Return a function that makes authenticated channels: `factory(target)`, synchronous and lazy.
 
     It suits a2a-sdk's `ClientConfig(grpc_channel_factory=...)` and `channel=` of a google-cloud client's
-    asyncio transport. The channels open at their first RPC, once for each event loop; see `LazyChannel`.
+    asyncio transport; such a client takes `AnonymousCredentials()`, or it looks up default credentials for
+    the function. The channels open at their first RPC, once for each event loop; see `LazyChannel`.
 
     Args:
         credentials: See `connect`. None means those that the client passes, else the default ones.

@@ -62,11 +62,13 @@ class DefaultCredentialsSource(LazyCredentialsSource):
         self,
         options: CredentialOptions,
         *,
+        default_scopes: tuple[str, ...] | None = None,
         timeout: float | None = None,
         patience: float = PATIENCE,
     ) -> None:
         super().__init__("default()", self._look_up)
         self._options = options
+        self._default_scopes = default_scopes
         self._timeout = timeout
         self._patience = patience
         self._explanation = DefaultCredentialsExplanation()
@@ -84,6 +86,9 @@ class DefaultCredentialsSource(LazyCredentialsSource):
             if info is None:
                 await self._look_for_metadata_server(request.http, tried, started)
             options = self._options
+            signs = info is not None and info.kind.name == "service_account"
+            if options.scopes is None and not signs:
+                options = options.replace(scopes=self._default_scopes)
             if options.quota_project_id is None:
                 options = options.replace(quota_project_id=_quota_project())
             make = compute_engine_credentials if info is None else info.credentials
@@ -183,6 +188,7 @@ def _read(path: str, place: str, tried: list[tuple[str, str]], *, field: str) ->
 def default(
     scopes: Sequence[str] | None = None,
     *,
+    default_scopes: Sequence[str] | None = None,
     quota_project_id: str | None = None,
     timeout: float | None = None,
 ) -> DefaultCredentialsSource:
@@ -197,6 +203,8 @@ def default(
     Args:
         scopes: OAuth 2.0 scopes. A service account found without any signs its tokens for the target;
             users' credentials keep the scopes that the user granted.
+        default_scopes: The scopes of a client library, for want of `scopes`. A service account that was
+            found needs none, and signs its tokens for the target.
         quota_project_id: The project that pays, sent as `x-goog-user-project`;
             `GOOGLE_CLOUD_QUOTA_PROJECT`, or the file's, if None.
         timeout: Seconds that the look-up may take. None waits 4 s for a metadata server, or 30 s where
@@ -208,4 +216,5 @@ def default(
     if timeout is not None:
         check_seconds("timeout", timeout)
     options = checked_options(scopes, quota_project_id, by_default=True)
-    return DefaultCredentialsSource(options, timeout=timeout)
+    fallback = checked_options(default_scopes, field="default_scopes").scopes
+    return DefaultCredentialsSource(options, default_scopes=fallback, timeout=timeout)

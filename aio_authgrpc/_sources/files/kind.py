@@ -25,15 +25,19 @@ class CredentialOptions(FrozenValue):
 
 
 def checked_options(
-    scopes: Sequence[str] | None = None, quota_project_id: str | None = None, *, by_default: bool = False
+    scopes: Sequence[str] | None = None,
+    quota_project_id: str | None = None,
+    *,
+    by_default: bool = False,
+    field: str = "scopes",
 ) -> CredentialOptions:
     given: object = scopes
     if isinstance(given, str):  # it would be taken letter by letter
         raise ConfigurationError(
-            "expected a list of str, not one str.", field="scopes", hint=f"Write [{given!r}]."
+            "expected a list of str, not one str.", field=field, hint=f"Write [{given!r}]."
         )
     if not isinstance(given, Sequence | None) or not all(isinstance(scope, str) for scope in given or ()):
-        raise ConfigurationError("expected a list of str.", field="scopes")
+        raise ConfigurationError("expected a list of str.", field=field)
     check_type("quota_project_id", quota_project_id, str, type(None))
     if quota_project_id is not None and (not quota_project_id or not is_metadata_text(quota_project_id)):
         raise ConfigurationError("expected printable ASCII text, not empty.", field="quota_project_id")
