@@ -14,7 +14,7 @@ import yarl
 from google.auth.exceptions import TransportError
 
 from aio_authgrpc._checks.arguments import check_seconds, check_type
-from aio_authgrpc._checks.values import FrozenValue
+from aio_authgrpc._checks.values import FrozenValue, NotPickled
 from aio_authgrpc._http.urls import place_of, proxy_for, with_path
 from aio_authgrpc._loop.threads import import_off_loop
 
@@ -30,8 +30,10 @@ _MAX_RESPONSE_BYTES = 1024 * 1024
 
 # Registered, not inherited: google-auth's class has abstract properties, which fields cannot implement.
 @google.auth.transport.Response.register
-class HttpResponse(FrozenValue):
+class HttpResponse(NotPickled, FrozenValue):
     """A response with its whole body read; its headers are found without regard to case."""
+
+    __slots__ = ("data", "headers", "status")
 
     status: int
     headers: Mapping[str, str]

@@ -23,6 +23,8 @@ class Token(NotPickled, FrozenValue):
         ConfigurationError: A field has the wrong type, or a character that metadata cannot carry.
     """
 
+    __slots__ = ("expires_at", "metadata", "scheme", "value")
+
     value: str
     expires_at: float | None
     scheme: str

@@ -83,10 +83,12 @@ class CredentialKind(FrozenValue):
 class CredentialInfo(NotPickled, FrozenValue):
     """The checked content of a credential file. Its `repr` shows no secret."""
 
+    __slots__ = ("fields", "kind", "origin", "prefix")
+
     kind: CredentialKind
     origin: str  # such as the path, for messages
     fields: Mapping[str, Any]
-    prefix: str = ""  # of the fields of an inner object, for messages
+    prefix: str  # of the fields of an inner object, for messages
 
     def __repr__(self) -> str:
         return f"<CredentialInfo of type {self.kind.name}>"
