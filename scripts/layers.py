@@ -19,7 +19,8 @@ PAGE = ROOT / "docs" / "explanation" / "design.md"
 # From the bottom up. A module imports from its own package, and from the rows below its own.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("_checks", "_loop"),
+    ("_checks",),
+    ("_loop",),
     ("_http", "_tls", "_channels"),
     ("_tokens",),
     ("_sources",),

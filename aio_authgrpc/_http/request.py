@@ -15,6 +15,7 @@ from google.auth.exceptions import TransportError
 
 from aio_authgrpc._checks.arguments import check_seconds, check_type
 from aio_authgrpc._checks.values import FrozenValue, NotPickled
+from aio_authgrpc._http.sent import remember
 from aio_authgrpc._http.urls import place_of, proxy_for, with_path
 from aio_authgrpc._loop.threads import import_off_loop
 
@@ -95,12 +96,14 @@ class AiohttpRequest(google.auth.transport.Request):
         proxy, for_proxy = proxy_for(url)
         # Only the proxy gets a tunnel's password; without a tunnel, it reads the request's own headers.
         own = {**(headers or {}), **({} if url.startswith("https:") else for_proxy)}
+        sent = {name: _text(value) for name, value in own.items()}
+        remember(url, {**sent, **for_proxy}, body)
         try:
             async with self.session().request(
                 method,
                 yarl.URL(with_path(url), encoded=True),
                 data=body.encode() if isinstance(body, str) else body,
-                headers={name: _text(value) for name, value in own.items()},
+                headers=sent,
                 timeout=aiohttp.ClientTimeout(total=total),
                 allow_redirects=False,
                 skip_auto_headers=("Content-Type",),

@@ -10,6 +10,7 @@ from typing import Any, Self
 from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc._http.request import AiohttpRequest
+from aio_authgrpc._http.sent import remembering_what_is_sent
 from aio_authgrpc._loop.clock import Clock, SystemClock
 from aio_authgrpc._loop.ownership import LoopBound
 from aio_authgrpc._tokens.events import (
@@ -174,7 +175,8 @@ class TokenCache:
             raise
 
     async def _refresh(self) -> Token | AuthRpcError:
-        outcome = await self._refresher.fetch()
+        with remembering_what_is_sent():
+            outcome = await self._refresher.fetch()
         # From here on without an await: a listener of the events finds the cache as the refresh leaves it.
         if isinstance(outcome, AuthRpcError):
             self._refresher.record_failure(outcome, served=self._entry)
