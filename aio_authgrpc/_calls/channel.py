@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -20,9 +20,8 @@ from aio_authgrpc._calls.multi_callables import (
     UnaryUnaryMethod,
 )
 from aio_authgrpc._calls.open_calls import OpenCalls
-from aio_authgrpc._channels.interceptors import InterceptedMethod, OuterInterceptors
+from aio_authgrpc._channels.interceptors import Engine, Intercepted, InterceptedMethod, OuterInterceptors
 from aio_authgrpc._channels.layer import ChannelLayer
-from aio_authgrpc._channels.pool import close_all
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc._tokens.metadata import Metadata, fixed_metadata
@@ -39,17 +38,7 @@ _METHODS: dict[str, type[AuthorizedMethod]] = {
 }
 
 
-def _list_of(arity: str) -> property:
-    def interceptors(channel: AuthorizedChannel) -> list[Any]:
-        return channel._outer.lists[arity]  # pyright: ignore[reportPrivateUsage]  # a property of that class
-
-    def assign(channel: AuthorizedChannel, given: Iterable[Any]) -> None:
-        interceptors(channel)[:] = given
-
-    return property(interceptors, assign)
-
-
-class AuthorizedChannel(ChannelLayer):
+class AuthorizedChannel(Intercepted, ChannelLayer):
     """A `grpc.aio.Channel` that adds a token to every RPC of another channel, in all four arities.
 
     Any generated stub takes it. Made on the loop that uses it, and closed with it: `await
@@ -65,7 +54,7 @@ class AuthorizedChannel(ChannelLayer):
             the caller who made it closes it.
         in_the_clear: The target to name in a warning when another identity is first used, where `channel`
             is a plaintext one to another machine and carries no secret so far. None does not warn.
-        outer_interceptors: grpc.aio client interceptors that run above the token; see `connect`.
+        outer_interceptors: The interceptors that run above the token; none yet if None.
 
     Raises:
         ConfigurationError: `header` or `metadata` cannot be sent.
@@ -82,7 +71,7 @@ class AuthorizedChannel(ChannelLayer):
         audience: str | None = None,
         close_auth: Callable[[], Awaitable[None]] | None = None,
         in_the_clear: str | None = None,
-        outer_interceptors: Iterable[grpc.aio.ClientInterceptor] = (),
+        outer_interceptors: OuterInterceptors | None = None,
     ) -> None:
         self._closed = True  # until it is complete, so that __del__ has nothing to say
         super().__init__(channel)
@@ -99,8 +88,8 @@ class AuthorizedChannel(ChannelLayer):
             self._authorizer, auth, other_headers=other_headers, audience=audience, in_the_clear=in_the_clear
         )
         self._open_calls = OpenCalls()
-        self._outer = OuterInterceptors()
-        self._outer.add(outer_interceptors)
+        self.outer_interceptors = OuterInterceptors() if outer_interceptors is None else outer_interceptors
+        self._engine = Engine()
         # A rotating channel alone can be another one by the time that it is ready.
         untyped: Any = channel
         self._connection = untyped if isinstance(channel, RotatingChannel) else None
@@ -110,13 +99,6 @@ class AuthorizedChannel(ChannelLayer):
     def auth(self) -> TokenCache:
         """The token cache; `channel.auth.status()` tells its state."""
         return self._auth
-
-    # grpc.aio's own channels have these lists, and libraries append to them: google-api-core and google-cloud
-    # clients, pymilvus. There is no public way to add an interceptor to a channel.
-    _unary_unary_interceptors = _list_of("unary_unary")
-    _unary_stream_interceptors = _list_of("unary_stream")
-    _stream_unary_interceptors = _list_of("stream_unary")
-    _stream_stream_interceptors = _list_of("stream_stream")
 
     def _multi_callable(
         self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]
@@ -129,7 +111,9 @@ class AuthorizedChannel(ChannelLayer):
             self._identities,
             self._connection,
         )
-        return method(InterceptedMethod(self._outer, arity, path, make, method))
+        engine_method = partial(self._engine.method, arity, make)
+        interceptors = self.outer_interceptors.lists[arity]
+        return method(InterceptedMethod(interceptors, path, engine_method, method))
 
     async def connection_failure(self) -> grpc.aio.AioRpcError | None:
         """Return why gRPC has failed to connect, in its own words; None where it has not, or still tries.
@@ -165,7 +149,8 @@ class AuthorizedChannel(ChannelLayer):
             self._open_calls.abandon_waiting()
             try:
                 # Without a grace: a channel of grpc.aio whose close() is cancelled stays open for good.
-                await close_all([*self._outer.channels, self._channel], None)
+                await self._engine.close()
+                await self._channel.close()
             finally:
                 await self._close_tokens()
 

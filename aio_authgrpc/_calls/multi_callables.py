@@ -67,7 +67,7 @@ class AuthorizedMethod:
         compression: grpc.Compression | None,
     ) -> Any:
         assert self._intercepted is not None
-        return self._intercepted(
+        return self._intercepted.begin(
             request,
             timeout=timeout,
             metadata=metadata,

@@ -14,6 +14,7 @@ from aio_authgrpc._checks.arguments import as_list, check_count, check_seconds, 
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.target import Target, parse_target
 from aio_authgrpc._http.request import AiohttpRequest
+from aio_authgrpc._loop.clock import Clock
 from aio_authgrpc._sources.credentials import CredentialsType, as_token_source
 from aio_authgrpc._sources.static import AnonymousTokenSource
 from aio_authgrpc._tls.credentials import SslCredentials, check_channel_credentials, is_local_credentials
@@ -36,10 +37,9 @@ class ChannelArguments(TypedDict, total=False):
     interceptors: Sequence[grpc.aio.ClientInterceptor] | None
 
 
-class ConnectArguments(ChannelArguments, total=False):
-    """The keyword arguments of `connect`, which explains them. `ChannelSettings` has defaults and checks."""
+class ConnectOptions(ChannelArguments, total=False):
+    """The keyword arguments of `connect` beside `credentials`."""
 
-    credentials: CredentialsType
     audience: str | None
     ssl_credentials: grpc.ChannelCredentials | SslCredentials | None
     plaintext: bool
@@ -53,7 +53,15 @@ class ConnectArguments(ChannelArguments, total=False):
     pool_size: int
     ready_timeout: float | None
     keep_warm: bool
+    grace: float | None
+    clock: Clock | None
     on_event: EventCallback | None
+
+
+class ConnectArguments(ConnectOptions, total=False):
+    """The keyword arguments of `connect`, which explains them. `ChannelSettings` has defaults and checks."""
+
+    credentials: CredentialsType
 
 
 # Fixed metadata that lets a reader of the network call in the sender's name.
@@ -81,6 +89,9 @@ class ChannelSettings(NotPickled):
         self.ready_timeout = given.get("ready_timeout")
         check_seconds("ready_timeout", self.ready_timeout, none_means="not to wait")
         self.keep_warm = _of("keep_warm", given.get("keep_warm", False), bool)
+        self.grace = given.get("grace")
+        check_seconds("grace", self.grace, none_means="to end them at once")
+        self.clock = given.get("clock")
         self.on_event = given.get("on_event")
         if self.on_event is not None and not callable(self.on_event):
             raise ConfigurationError(
