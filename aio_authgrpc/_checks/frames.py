@@ -57,7 +57,10 @@ def hiding_arguments(function: Callable[P, R]) -> Callable[P, R]:
         except Exception as error:  # noqa: BLE001 - raised again
             failure = without_frames(error)
         del args, kwargs  # this frame is shown, too
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback holds this frame: a cycle otherwise
 
     return hiding
 

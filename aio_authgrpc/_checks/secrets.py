@@ -47,14 +47,14 @@ def _secrets() -> re.Pattern[str]:
     )
     return re.compile(
         r"(?P<userinfo>://)[^\s/@'\"]+(?=@)"
-        r"|(?P<segments>segments in token: )\S+"
+        r"|(?P<segments>segments in token: )(?!\[redacted\]).+"
         r"|eyJ[\w-]{8,}(?:\.[\w-]*){0,2}"
         # PEM, an object of JSON and DER in base64.
         r"|(?-i:LS0tLS1|ew[o0]|MII|MIGHAgEA|MIGkAgEB|MHcCAQEE|MC4CAQAw)[\w+/-]{30,}"
         r"|ya29\.[\w.-]+|1//[\w-]{8,}|AIza[\w-]{20,}|GOCSPX-[\w-]+"
         r"|-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)"
         r"|(?P<header>\b(?:bearer|basic) )(?!realm=)[\w.~+/-]{6,}=*"
-        rf"|(?P<quoted>\\?[\"']{name}\\?[\"']\s*:\s*b?\\?[\"'])[^\"']+"
+        rf"|(?P<quoted>\\?[\"']{name}\\?[\"']\s*:[\s\[(]*b?\\?[\"'])[^\"']+"
         r"|(?-i:(?<![\w-])(?=[\w-]*[a-z])(?=[\w-]*[A-Z])(?=(?:\d*[A-Za-z_-]+\d){3})[\w-]{20,})"
         rf"|(?P<form>(?:^|[&?\s\"']){name}(?:=|%3D))[^&\s\"'\[(]+",
         re.DOTALL | re.IGNORECASE,

@@ -14,6 +14,7 @@ import yarl
 from google.auth.exceptions import TransportError
 
 from aio_authgrpc._checks.arguments import check_seconds, check_type
+from aio_authgrpc._checks.frames import without_frames
 from aio_authgrpc._checks.values import FrozenValue, NotPickled
 from aio_authgrpc._http.sent import remember
 from aio_authgrpc._http.urls import place_of, proxy_for, with_path
@@ -92,6 +93,25 @@ class AiohttpRequest(google.auth.transport.Request):
         Raises:
             google.auth.exceptions.TransportError: No response; the cause says why.
         """
+        try:
+            return await self._send(url, method, body, headers, timeout, ssl_context)
+        except BaseException as error:  # noqa: BLE001 - raised again
+            failure = without_frames(error)
+        del url, body, headers
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback holds this frame: a cycle otherwise
+
+    async def _send(
+        self,
+        url: str,
+        method: str,
+        body: bytes | str | None,
+        headers: Headers | None,
+        timeout: float | None,
+        ssl_context: ssl.SSLContext | bool,
+    ) -> HttpResponse:
         total = self._timeout if timeout is None else min(timeout, self._timeout)
         proxy, for_proxy = proxy_for(url)
         # Only the proxy gets a tunnel's password; without a tunnel, it reads the request's own headers.

@@ -30,7 +30,7 @@ async def run_in_thread(function: Callable[[], T]) -> T:
         threading.Thread(target=run, args=arguments, name="aio_authgrpc", daemon=True).start()
     except RuntimeError as refusal:  # the limit of threads is reached: worth a retry, as an OSError is
         raise OSError(errno.EAGAIN, str(refusal)) from None
-    del run, arguments
+    del run, arguments, function
     value, error = await finished
     try:
         if error is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._checks.values import FrozenValue, NotPickled
 from aio_authgrpc._tokens.metadata import Metadata, checked_header, is_metadata_text
 from aio_authgrpc.errors import ConfigurationError
@@ -30,6 +31,7 @@ class Token(NotPickled, FrozenValue):
     scheme: str
     metadata: Metadata
 
+    @hiding_arguments
     def __init__(
         self,
         value: str,
