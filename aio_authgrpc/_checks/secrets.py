@@ -23,6 +23,24 @@ def redacted(text: str, known: KnownSecrets | None = None) -> str:
     return without(text, _escaped_places(text)) if escapes().search(text) else text
 
 
+# PEM, a JWT, and what Google's keys and tokens begin with; PEM and JSON in base64.
+_BEGINNINGS = ("-----BEGIN", "eyJ", "ya29.", "1//", "AIza", "GOCSPX-", "LS0tLS1", "ewo")
+# The base64 of a key begins with MII, and so may the name of a file.
+_LONGEST_NAME = 100
+
+
+def is_secret(text: str) -> bool:
+    """Return whether a text in the place of a path is certainly a secret."""
+    text = text.lstrip()
+    return text.startswith(_BEGINNINGS) or (text.startswith("MII") and len(text) > _LONGEST_NAME)
+
+
+def shown(given: object) -> str:
+    """Return what a user passed as a path or a name, unless it looks like a secret in the wrong place."""
+    text = str(given)
+    return text if redacted(text) == text and not is_secret(text) else "[a text that looks like a secret]"
+
+
 def _escaped_places(text: str) -> Iterator[tuple[int, int]]:
     for level in decoded(text).levels():
         for found in _secrets().finditer(level.chars):

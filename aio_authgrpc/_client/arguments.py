@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc._checks.arguments import as_list, check_count, check_seconds, check_type, checked_pairs
+from aio_authgrpc._checks.secrets import shown
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.target import Target, parse_target
 from aio_authgrpc._http.request import AiohttpRequest
@@ -175,7 +176,7 @@ def _interceptors(field: str, given: object) -> list[grpc.aio.ClientInterceptor]
 def _check_authority(authority: str) -> None:
     if not re.fullmatch(r"[!-~]+", authority) or "/" in authority:
         raise ConfigurationError(
-            f"{authority!r} is not a host or host:port.",
+            f"{shown(authority)!r} is not a host or host:port.",
             field="authority",
             hint="Leave it out for the target's.",
         )

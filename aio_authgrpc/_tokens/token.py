@@ -6,6 +6,7 @@ import math
 
 from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._checks.frames import hiding_arguments
+from aio_authgrpc._checks.secrets import shown
 from aio_authgrpc._checks.values import FrozenValue, NotPickled
 from aio_authgrpc._tokens.metadata import Metadata, checked_header, is_metadata_text
 from aio_authgrpc.errors import ConfigurationError
@@ -64,7 +65,9 @@ class Token(NotPickled, FrozenValue):
                     "expected pairs of a key and printable ASCII text.", field="metadata"
                 )
             if checked_header(pair[0], "metadata") != pair[0]:
-                raise ConfigurationError(f"the key {pair[0]!r} is not in lower case.", field="metadata")
+                raise ConfigurationError(
+                    f"the key {shown(pair[0])!r} is not in lower case.", field="metadata"
+                )
 
     def as_metadata(self, header: str) -> Metadata:
         """Return the metadata for an RPC: the token under the key `header`, then its own metadata."""

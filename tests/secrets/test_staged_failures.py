@@ -13,6 +13,7 @@ from tests.support.secrets_in_sight import Records
 
 from .collector import texts_of
 from .lab import Lab
+from .mistakes import MISTAKES
 from .planted import PLANTED, needles
 from .repeater import FAULTS
 from .sources import SOURCES
@@ -33,7 +34,8 @@ def refresh(source: str, fault: str) -> Stage:
 
 
 FAILURES: dict[str, dict[str, Stage]] = {
-    source: {fault: refresh(source, fault) for fault in FAULTS} for source in SOURCES
+    **{source: {fault: refresh(source, fault) for fault in FAULTS} for source in SOURCES},
+    **MISTAKES,
 }
 
 

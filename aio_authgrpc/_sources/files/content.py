@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from aio_authgrpc._checks.secrets import is_secret, shown
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, checked_info, checked_options
@@ -27,7 +28,7 @@ _MAX_FILE_BYTES = 256 * 1024
 _BLANKS = " \t\r\n\ufeff"
 # No file system takes a longer name.
 _LONGEST_NAME = 255
-_CONTENT_BEGINS = ("{", "[", '"', "'", "-----BEGIN", "eyJ", "ewo")
+_JSON_BEGINS = ("{", "[", '"', "'")
 
 
 class InfoLoader(NotPickled):
@@ -60,11 +61,11 @@ class InfoLoader(NotPickled):
     def read(self) -> CredentialInfo:
         if isinstance(self._given, CredentialInfo):
             return self._given
-        origin = str(self._given)
+        origin = shown(self._given)
         return checked_info(_parse(_read_file(self._given), origin), origin, self._kinds)
 
     def __repr__(self) -> str:
-        return repr(str(self._given)) if isinstance(self._given, Path) else "..."
+        return repr(shown(self._given)) if isinstance(self._given, Path) else "..."
 
 
 def file_source(
@@ -91,7 +92,8 @@ def is_content(text: object) -> bool:
     if not isinstance(text, str):
         return False
     is_long = any(len(name) > _LONGEST_NAME for name in text.replace("\\", "/").split("/"))
-    return is_long or "\n" in text or text.lstrip(_BLANKS).startswith(_CONTENT_BEGINS)
+    text = text.lstrip(_BLANKS)
+    return is_long or "\n" in text or text.startswith(_JSON_BEGINS) or is_secret(text)
 
 
 def _read_file(path: Path) -> str:
@@ -101,18 +103,20 @@ def _read_file(path: Path) -> str:
     except (OSError, ValueError) as error:  # ValueError: a NUL character
         reason = getattr(error, "strerror", None) or type(error).__name__
         hint = f"Relative paths are resolved against {_working_directory()}."
+        if isinstance(error, OSError):
+            error.filename = shown(path)
         raise ConfigurationError(
-            f"{path} cannot be read: {reason}.",
+            f"{shown(path)} cannot be read: {reason}.",
             field="file_or_info",
             hint="'~' is not expanded." if path.is_absolute() else hint,
         ) from error
     if len(content) > _MAX_FILE_BYTES:
-        raise _not_json(path, "is too large for a credential file")
+        raise _not_json(shown(path), "is too large for a credential file")
     try:
         return content.decode()
     except UnicodeDecodeError:
         pass
-    raise _not_json(path, "is not UTF-8 text")  # outside of the handler: that error holds the content
+    raise _not_json(shown(path), "is not UTF-8 text")  # outside of the handler: that error holds the content
 
 
 def _working_directory() -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aio_authgrpc._checks.arguments import check_type
-from aio_authgrpc._checks.secrets import redacted
+from aio_authgrpc._checks.secrets import redacted, shown
 from aio_authgrpc._checks.values import FrozenValue, NotPickled
 from aio_authgrpc._http.bridge import ThreadRequest
 from aio_authgrpc._sources.files.fields import Fields
@@ -30,7 +30,7 @@ def checked_options(
     given: object = scopes
     if isinstance(given, str):  # it would be taken letter by letter
         raise ConfigurationError(
-            "expected a list of str, not one str.", field="scopes", hint=f"Write [{given!r}]."
+            "expected a list of str, not one str.", field="scopes", hint=f"Write [{shown(given)!r}]."
         )
     if not isinstance(given, Sequence | None) or not all(isinstance(scope, str) for scope in given or ()):
         raise ConfigurationError("expected a list of str.", field="scopes")
@@ -150,4 +150,4 @@ def _shown(kind: object) -> str:
     if kind is None:
         return "lacks it"
     named = isinstance(kind, str) and kind.isidentifier() and len(kind) <= 40
-    return f"has {json.dumps(kind)}" if named else "has something that is not the name of a type"
+    return f"has {json.dumps(shown(kind))}" if named else "has something that is not the name of a type"
