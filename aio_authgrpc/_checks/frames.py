@@ -27,9 +27,9 @@ def without_frames(error: E) -> E:
     """
     for link in links_of(error):
         if link.__traceback__ is not None and not isinstance(link, AuthGrpcError):
-            with suppress(Exception):  # a user's class may refuse attributes
+            with suppress(Exception):  # a class may refuse attributes
                 _add_note(link)
-        link.__traceback__ = None
+        link.with_traceback(None)  # not by assignment: a class may refuse that
     return error
 
 

@@ -60,7 +60,7 @@ def _secrets() -> re.Pattern[str]:
     and in a form, also percent-encoded.
     """
     name = (
-        r"(?:[\w-]*(?:token|secret[\w-]*|password|passphrase)|assertion|private_?key|signed_?(?:jwt|blob)"
+        r"(?:[\w-]*(?:token|secret[\w-]*|password)|assertion|private_?key|signed_?(?:jwt|blob)"
         r"|[\w-]*api[_-]?key)"
     )
     return re.compile(

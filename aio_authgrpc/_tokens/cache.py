@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Self
 
 from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.known_secrets import KnownSecrets
 from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._http.sent import remembering_what_is_sent
@@ -208,8 +209,8 @@ class TokenCache:
             self._entry = None
         if self._events.wanted and not entry.refusal_was_said:
             entry.refusal_was_said = True
-            now = self._clock.time()
-            self._events.emit(TokenRejected(at=now, taken_back=taken_back, challenge=redacted(challenge)))
+            now, text = self._clock.time(), redacted(challenge, KnownSecrets([token.value]))
+            self._events.emit(TokenRejected(at=now, taken_back=taken_back, challenge=text))
         return taken_back
 
     def subscribe(self, callback: EventCallback) -> Callable[[], None]:

@@ -22,6 +22,7 @@ class Lab:
         repeater: What Google's host names lead to.
         private_key: Of a service account, PEM; `ec_key` is one of an elliptic curve.
         events: What the caches have told.
+        errors: What objects keep as their last error.
     """
 
     directory: Path
@@ -34,6 +35,7 @@ class Lab:
     ec_key: str
     ca_path: Path
     events: list[object] = field(default_factory=list)
+    errors: list[BaseException | None] = field(default_factory=list)
 
     def file(self, name: str, content: str | bytes | Mapping[str, object]) -> Path:
         """Write a file."""

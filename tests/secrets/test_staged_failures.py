@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.secrets_in_sight import Records
 
+from .calls import CALLS
+from .certificates import CERTIFICATES
 from .collector import texts_of
 from .lab import Lab
 from .mistakes import MISTAKES
@@ -36,6 +38,8 @@ def refresh(source: str, fault: str) -> Stage:
 FAILURES: dict[str, dict[str, Stage]] = {
     **{source: {fault: refresh(source, fault) for fault in FAULTS} for source in SOURCES},
     **MISTAKES,
+    **CALLS,
+    **CERTIFICATES,
 }
 
 
@@ -65,7 +69,9 @@ async def test_a_failure_shows_no_secret(topic: str, lab: Lab, records: Records)
     for name, stage in FAILURES[topic].items():
         with pytest.raises(Exception) as caught:  # noqa: PT011 - each has a type of its own
             await stage(lab)
-        texts = [*texts_of(caught.value), *records.texts, *map(repr, lab.events), *map(repr, told)]
+        errors = [caught.value, *filter(None, lab.errors)]
+        texts = [text for error in errors for text in texts_of(error)]
+        texts += [*records.texts, *map(repr, lab.events), *map(repr, told)]
         shown[name] = found_in(texts, secrets)
     assert {name: pieces for name, pieces in shown.items() if pieces} == {}
 
