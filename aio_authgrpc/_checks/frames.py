@@ -23,6 +23,9 @@ _NOTE = "Raised at (the frames were dropped, because their locals hold secrets):
 def without_frames(error: E) -> E:
     """Return the error without its traceback, and without those of all causes and contexts.
 
+    After it, a `raise` without an error begins the traceback with the caller's frame: this function's own
+    is not in it.
+
     A note says where the error of another package, or of a user's function, was raised.
     """
     for link in links_of(error):
@@ -54,13 +57,9 @@ def hiding_arguments(function: Callable[P, R]) -> Callable[P, R]:
     def hiding(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - raised again
-            failure = without_frames(error)
-        del args, kwargs  # this frame is shown, too
-        try:
-            raise failure
-        finally:
-            del failure  # its traceback holds this frame: a cycle otherwise
+        except Exception as error:
+            without_frames(error)
+            raise
 
     return hiding
 

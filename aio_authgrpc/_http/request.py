@@ -95,13 +95,9 @@ class AiohttpRequest(google.auth.transport.Request):
         """
         try:
             return await self._send(url, method, body, headers, timeout, ssl_context)
-        except BaseException as error:  # noqa: BLE001 - raised again
-            failure = without_frames(error)
-        del url, body, headers
-        try:
-            raise failure
-        finally:
-            del failure  # its traceback holds this frame: a cycle otherwise
+        except BaseException as error:
+            without_frames(error)
+            raise
 
     async def _send(
         self,

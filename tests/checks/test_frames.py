@@ -62,7 +62,7 @@ def test_an_error_that_refuses_notes_loses_its_frames() -> None:
 
 @pytest.mark.parametrize("arguments", [{"secret": "s3cr3t"}, {"secret": "s3cr3t", "other": 1}])
 def test_a_function_that_hides_its_arguments_raises_without_them(arguments: dict[str, Any]) -> None:
-    """The caller's frame comes first, and that of the decorator last; neither has the arguments."""
+    """Only the caller's frame is left, on every Python."""
 
     @hiding_arguments
     def function(secret: str) -> None:
@@ -70,6 +70,5 @@ def test_a_function_that_hides_its_arguments_raises_without_them(arguments: dict
 
     with pytest.raises((ValueError, TypeError)) as caught:
         function(**arguments)
-    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
-    assert [frame.f_code.co_name for frame in frames[1:]] == ["hiding"]
-    assert "s3cr3t" not in repr(frames[-1].f_locals)
+    (frame,) = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+    assert frame.f_code.co_filename == __file__

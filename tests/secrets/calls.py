@@ -42,20 +42,12 @@ async def closed_below(lab: Lab, channel: AuthorizedChannel, arity: Arity) -> ob
     over = AuthorizedChannel(inner, channel.auth, metadata={"cookie": PLANTED["cookie"]})
     await inner.close()
     async with over:
-        return await call(over, arity, metadata=(("x-of-call", OF_CALL),))
+        return await call(over, arity)
 
 
 async def unfit_metadata(_: Lab, channel: AuthorizedChannel, arity: Arity) -> object:
     """Pass metadata that gRPC refuses."""
     return await call(channel, arity, metadata=(("x-of-call", OF_CALL), ("x-other", 1)))
-
-
-async def shapeless_metadata(_: Lab, channel: AuthorizedChannel, arity: Arity) -> object:
-    return await call(channel, arity, metadata=(("x-of-call", OF_CALL, 1),))
-
-
-async def second_token(_: Lab, channel: AuthorizedChannel, arity: Arity) -> object:
-    return await call(channel, arity, metadata=(("authorization", OF_CALL),))
 
 
 async def second_credentials(_: Lab, channel: AuthorizedChannel, arity: Arity) -> object:
@@ -104,7 +96,7 @@ async def failing_plugin(lab: Lab, _: AuthorizedChannel, arity: Arity) -> object
 
 
 USES: tuple[Use, ...] = (
-    *(closed, closed_below, unfit_metadata, shapeless_metadata, second_token, second_credentials),
+    *(closed, closed_below, unfit_metadata, second_credentials),
     *(unfit_token, refused, failing_identity, failing_function, failing_plugin),
 )
 
