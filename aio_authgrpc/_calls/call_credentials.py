@@ -16,6 +16,7 @@ import google.auth.transport
 import grpc
 
 from aio_authgrpc._checks.arguments import check_seconds, check_type
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._checks.secrets import shown
 from aio_authgrpc._http.request import AiohttpRequest, own_request
 from aio_authgrpc._loop.clock import SystemClock
@@ -71,6 +72,7 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
         ConfigurationError: An argument cannot be used.
     """
 
+    @hiding_arguments
     def __init__(
         self,
         credentials: CredentialsType,

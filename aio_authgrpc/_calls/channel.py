@@ -23,6 +23,7 @@ from aio_authgrpc._calls.open_calls import OpenCalls
 from aio_authgrpc._channels.interceptors import Engine, Intercepted, InterceptedMethod, OuterInterceptors
 from aio_authgrpc._channels.layer import ChannelLayer
 from aio_authgrpc._channels.rotating import RotatingChannel
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc._tokens.metadata import Metadata, fixed_metadata
 from aio_authgrpc._tokens.source import header_of, other_headers_of
@@ -61,6 +62,7 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         ChannelClosedError, WrongEventLoopError: `auth` was closed, or belongs to another loop.
     """
 
+    @hiding_arguments
     def __init__(
         self,
         channel: grpc.aio.Channel,
