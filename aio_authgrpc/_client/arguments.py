@@ -107,7 +107,7 @@ class ChannelSettings(NotPickled):
             warnings.warn(
                 f"Tokens for {self.target.address} cross the network in the clear.",
                 UserWarning,
-                stacklevel=4,  # past the decorator: the caller of `connect`, or of one of the seed's functions
+                stacklevel=4,  # past the decorator: the caller of `connect`, or of a function of the seed's
             )
 
     def _check_identity(self, given: ConnectArguments) -> None:

@@ -14,8 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from aio_authgrpc import SslCredentials, client_certificate_files, connect, static_token
-from aio_authgrpc.testing import EchoStub
+from aio_authgrpc import SslCredentials, client_certificate_files
 
 from .lab import Lab
 from .planted import PLANTED
@@ -78,18 +77,6 @@ def called(name: str) -> Stage:
     return stage
 
 
-def opened(name: str) -> Stage:
-    async def stage(lab: Lab) -> object:
-        cert, key, passphrase = FILES[name](lab)
-        tls = SslCredentials(client_certificate=client_certificate_files(cert, key, passphrase=passphrase))
-        async with connect(
-            lab.echo_server.target, EchoStub, credentials=static_token("t"), ssl_credentials=tls
-        ):
-            return None
-
-    return stage
-
-
 # What a user's function returns, or raises beside its secrets.
 RETURNED: dict[str, Callable[[Lab], object]] = {
     "another key": lambda lab: (other_certificate(lab), lab.private_key.encode()),
@@ -120,7 +107,6 @@ def returned(name: str, *, is_async: bool) -> Stage:
 CERTIFICATES: dict[str, dict[str, Stage]] = {
     "certificate files, loaded": {name: loaded(name) for name in FILES},
     "certificate files, called": {name: called(name) for name in FILES},
-    "certificate files, opened": {name: opened(name) for name in FILES},
     "certificate function": {name: returned(name, is_async=False) for name in RETURNED},
     "certificate coroutine": {name: returned(name, is_async=True) for name in RETURNED},
 }

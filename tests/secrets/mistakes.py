@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc.aio
+import pytest
 
 import aio_authgrpc
 from aio_authgrpc import AuthorizedChannel, SslCredentials, Token, api_key, connect, credentials, static_token
@@ -148,14 +148,19 @@ async def as_key_file(lab: Lab, text: str) -> object:
 
 
 async def as_environment(lab: Lab, text: str) -> object:
-    before = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
-    os.environ["GOOGLE_APPLICATION_CREDENTIALS"] = text
-    try:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("GOOGLE_APPLICATION_CREDENTIALS", text)
         return await lab.token(aio_authgrpc.default())
-    finally:
-        del os.environ["GOOGLE_APPLICATION_CREDENTIALS"]
-        if before is not None:
-            os.environ["GOOGLE_APPLICATION_CREDENTIALS"] = before
+
+
+async def as_workload_key(lab: Lab, text: str) -> object:
+    """Let the configuration of the machine's certificate name it."""
+    workload = {"cert_path": str(lab.ca_path), "key_path": text}
+    config = lab.file("config.json", {"cert_configs": {"workload": workload}})
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("GOOGLE_API_USE_CLIENT_CERTIFICATE", raising=False)
+        environment.setenv("GOOGLE_API_CERTIFICATE_CONFIG", str(config))
+        return await SslCredentials().load()
 
 
 async def as_certificate(_: Lab, text: str) -> object:
@@ -193,7 +198,7 @@ async def as_key(_: Lab, text: str) -> object:
 USES: dict[str, Callable[[Lab, str], Awaitable[object]]] = {
     use.__name__: use
     for use in (
-        *(as_key_file, as_environment, as_certificate, as_roots, as_subject_token_file),
+        *(as_key_file, as_environment, as_workload_key, as_certificate, as_roots, as_subject_token_file),
         *(as_header, as_scopes, as_authority, as_host, as_key),
     )
 }

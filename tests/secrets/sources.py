@@ -198,7 +198,6 @@ SOURCES: dict[str, tuple[Callable[[Lab], TokenSource], int]] = {
         0,
     ),
     "a user's class": (lambda lab: UsersClass(f"{lab.repeater.url}/token"), 0),
-    "a user's function": (lambda _: users_source(), 0),
 }
 """What makes each source, and how many of its requests are answered well."""
 
