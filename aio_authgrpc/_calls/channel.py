@@ -11,7 +11,9 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.authorizer import Authorizer
+from aio_authgrpc._calls.identity import identity
 from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
+from aio_authgrpc._calls.identity_channel import IdentityChannel
 from aio_authgrpc._calls.multi_callables import (
     AuthorizedMethod,
     StreamStreamMethod,
@@ -24,6 +26,7 @@ from aio_authgrpc._channels.interceptors import Engine, Intercepted, Intercepted
 from aio_authgrpc._channels.layer import ChannelLayer
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._checks.frames import hiding_arguments
+from aio_authgrpc._sources.credentials import CredentialsType
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc._tokens.metadata import Metadata, fixed_metadata
 from aio_authgrpc._tokens.source import header_of, other_headers_of
@@ -116,6 +119,23 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         engine_method = partial(self._engine.method, arity, make)
         interceptors = self.outer_interceptors.lists[arity]
         return method(InterceptedMethod(interceptors, path, engine_method, method))
+
+    def with_identity(self, credentials: CredentialsType, *, header: str | None = None) -> IdentityChannel:
+        """Return a view of this channel whose calls carry another identity, as inside of `identity()`.
+
+        The identity goes with the stub instead of the context: into background tasks, executors that call
+        back, and generators that outlive a block.
+
+            `mine = BookstoreStub(channel.with_identity(static_token(callers_token)))`
+
+        Args:
+            credentials: See `identity`.
+            header: See `identity`.
+
+        Raises:
+            ConfigurationError: The credentials or the header cannot be used.
+        """
+        return IdentityChannel(self, identity(credentials, header=header), self.outer_interceptors)
 
     async def connection_failure(self) -> grpc.aio.AioRpcError | None:
         """Return why gRPC has failed to connect, in its own words; None where it has not, or still tries.
