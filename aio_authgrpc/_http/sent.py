@@ -6,7 +6,7 @@ import base64
 import json
 import urllib.parse
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import cast
 
@@ -63,7 +63,8 @@ def remembering_what_is_sent() -> Generator[None]:
     try:
         yield
     finally:
-        _sent.reset(token)
+        with suppress(ValueError):  # a coroutine that is dropped with its loop ends in another context
+            _sent.reset(token)
 
 
 def remember(url: str, headers: Mapping[str, str], body: bytes | str | None) -> None:
