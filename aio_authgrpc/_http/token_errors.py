@@ -10,7 +10,6 @@ import google.auth.exceptions
 from aio_authgrpc._checks.frames import links_of, without_frames
 from aio_authgrpc._http.sent import redacted_answer
 from aio_authgrpc.errors import (
-    AuthGrpcError,
     AuthRpcError,
     ConfigurationError,
     TokenRefusedError,
@@ -43,7 +42,9 @@ def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcE
     description = _describe(error)
     text = f"{description} {_oauth_error(error)}"
     hint = next((hint for code, hint in _HINTS.items() if code in text), "")
-    if http_status is None:
+    if isinstance(error, AuthRpcError):
+        retryable = error.retryable
+    elif http_status is None:
         retryable = _is_retryable(error)
     elif http_status == 200:
         # OK without a token: an error page of a proxy, or half an answer. But a refusal may come with 200.
@@ -69,8 +70,8 @@ def _is_retryable(error: Exception) -> bool:
     """Decide without a response. google-auth wraps transport errors, so the causes count too."""
     network = (google.auth.exceptions.TransportError, aiohttp.ClientError, OSError, TimeoutError)
     for link in chain_of(error):
-        if isinstance(link, AuthGrpcError):
-            return link.retryable
+        if isinstance(link, ConfigurationError):
+            return False
         if isinstance(link, network) or (
             isinstance(link, google.auth.exceptions.GoogleAuthError) and link.retryable
         ):

@@ -13,10 +13,12 @@ import pytest
 
 from aio_authgrpc import AuthRpcError, Token, TokenRequest, TokenSource
 from aio_authgrpc._sources.credentials import as_token_source
+from aio_authgrpc.errors import TokenUnavailableError
 from aio_authgrpc.testing import Authority
 from aio_authgrpc.tokens import TokenCache
 from tests.support.secrets_in_sight import Records
 
+from .collector import texts_of
 from .encodings import ENCODINGS, Encode
 
 # Neither looks like a secret, and each has what is escaped in URLs, in HTML, in JSON and in base64.
@@ -114,10 +116,31 @@ class AskingSource:
     def __init__(self, url: str, body: str, headers: dict[str, str]) -> None:
         self.sent = (url, "POST", body, headers)
 
+    def error(self, answer: str) -> Exception:
+        return ValueError(f"not 200: {answer}")
+
     async def fetch(self, request: TokenRequest) -> Token:
         """Ask, and fail."""
         response = await request.http.send(*self.sent)
-        raise ValueError(f"not 200: {response.data.decode()}")
+        raise self.error(response.data.decode())
+
+
+class DirectSource(AskingSource):
+    """Another one, which raises this package's error."""
+
+    def error(self, answer: str) -> Exception:
+        return TokenUnavailableError(f"not 200: {answer}", hint="Wait.")
+
+
+class LinkedSource(AskingSource):
+    """Another one, whose error has the answer in a context that it suppresses."""
+
+    def error(self, answer: str) -> Exception:
+        error = TokenUnavailableError("not 200", hint="Wait.")
+        error.__cause__ = KeyError("x")
+        error.__cause__.__context__ = ValueError(answer)
+        error.__cause__.__suppress_context__ = True
+        return error
 
 
 ID_AND_SECRET = base64.b64encode(f"a-client-id:{CLIENT_SECRET}".encode()).decode()
@@ -143,3 +166,20 @@ async def test_what_a_users_source_sent_is_cut_out(
     told = await told_by(source)
     assert "Who sent [redacted] to me?" in told
     assert CLIENT_SECRET[:10] not in told
+
+
+@pytest.mark.parametrize("kind", [AskingSource, DirectSource, LinkedSource])
+async def test_an_answer_is_cut_wherever_a_users_source_puts_it(
+    kind: type[AskingSource], authority: Authority
+) -> None:
+    """Whether it is worth a retry stays as the source said."""
+    source = kind(f"{authority.url}/token", f"x={CLIENT_SECRET}", {})
+    authority.fail(400, f"Who sent {CLIENT_SECRET} to me?")
+    records: list[object] = []
+    async with TokenCache(source, attempts=1) as cache:
+        cache.subscribe(records.append)
+        with pytest.raises(AuthRpcError) as caught:
+            await cache.get()
+    texts = [*map(repr, records), *texts_of(caught.value)]
+    assert not any(CLIENT_SECRET[:10] in text for text in texts)
+    assert caught.value.retryable == (kind is not AskingSource)
