@@ -14,6 +14,7 @@ from aio_authgrpc._calls.authorizer import Authorizer
 from aio_authgrpc._calls.identity import identity
 from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
 from aio_authgrpc._calls.identity_channel import IdentityChannel
+from aio_authgrpc._calls.mistakes import check_cache, check_channel
 from aio_authgrpc._calls.multi_callables import (
     AuthorizedMethod,
     StreamStreamMethod,
@@ -22,6 +23,7 @@ from aio_authgrpc._calls.multi_callables import (
     UnaryUnaryMethod,
 )
 from aio_authgrpc._calls.open_calls import OpenCalls
+from aio_authgrpc._calls.telemetry import ChannelTelemetry, observed_attempts, observed_method
 from aio_authgrpc._channels.interceptors import Engine, Intercepted, InterceptedMethod, OuterInterceptors
 from aio_authgrpc._channels.layer import ChannelLayer
 from aio_authgrpc._channels.rotating import RotatingChannel
@@ -58,15 +60,17 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
             the caller who made it closes it.
         in_the_clear: The target to name in a warning when another identity is first used, where `channel`
             is a plaintext one to another machine and carries no secret so far. None does not warn.
+        plaintext: Whether `channel` is a plaintext one, for what errors say; None if it is not known.
         outer_interceptors: The interceptors that run above the token; none yet if None.
+        telemetry: Is told of the calls.
 
     Raises:
-        ConfigurationError: `header` or `metadata` cannot be sent.
+        ConfigurationError: `header` or `metadata` cannot be sent, or another argument has the wrong type.
         ChannelClosedError, WrongEventLoopError: `auth` was closed, or belongs to another loop.
     """
 
     @hiding_arguments
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it needs, and what `connect` passes on
         self,
         channel: grpc.aio.Channel,
         auth: TokenCache,
@@ -76,9 +80,13 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         audience: str | None = None,
         close_auth: Callable[[], Awaitable[None]] | None = None,
         in_the_clear: str | None = None,
+        plaintext: bool | None = None,
         outer_interceptors: OuterInterceptors | None = None,
+        telemetry: ChannelTelemetry | None = None,
     ) -> None:
         self._closed = True  # until it is complete, so that __del__ has nothing to say
+        check_channel(channel)
+        check_cache(auth)
         super().__init__(channel)
         auth.check_usable()
         header = header_of(auth.source, header) or "authorization"
@@ -92,9 +100,10 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         self._identities = IdentityAuthorizers(
             self._authorizer, auth, other_headers=other_headers, audience=audience, in_the_clear=in_the_clear
         )
-        self._open_calls = OpenCalls()
+        self._open_calls = OpenCalls(plaintext=plaintext)
         self.outer_interceptors = OuterInterceptors() if outer_interceptors is None else outer_interceptors
         self._engine = Engine()
+        self._telemetry = telemetry
         # A rotating channel alone can be another one by the time that it is ready.
         untyped: Any = channel
         self._connection = untyped if isinstance(channel, RotatingChannel) else None
@@ -107,10 +116,11 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
 
     def _multi_callable(
         self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]
-    ) -> AuthorizedMethod:
+    ) -> Callable[..., Any]:
+        below = make(self._channel)
         method = partial(
             _METHODS[arity],
-            make(self._channel),
+            below if self._telemetry is None else observed_attempts(below),
             self._open_calls,
             self._authorizer,
             self._identities,
@@ -118,7 +128,8 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         )
         engine_method = partial(self._engine.method, arity, make)
         interceptors = self.outer_interceptors.lists[arity]
-        return method(InterceptedMethod(interceptors, path, engine_method, method))
+        made: Any = method(InterceptedMethod(interceptors, path, engine_method, method))
+        return made if self._telemetry is None else observed_method(made, self._telemetry, path)
 
     def with_identity(self, credentials: CredentialsType, *, header: str | None = None) -> IdentityChannel:
         """Return a view of this channel whose calls carry another identity, as inside of `identity()`.
@@ -186,5 +197,8 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
     def __del__(self) -> None:
         if not self._closed:
             warnings.warn(
-                "An AuthorizedChannel was never closed.", ResourceWarning, source=self, stacklevel=2
+                "An AuthorizedChannel was never closed: await its close(), or open it with 'async with'.",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
             )

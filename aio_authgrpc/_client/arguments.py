@@ -10,7 +10,15 @@ from typing import TypedDict, TypeVar, Unpack
 import grpc
 import grpc.aio
 
-from aio_authgrpc._checks.arguments import as_list, check_count, check_seconds, check_type, checked_pairs
+from aio_authgrpc._calls.telemetry import Telemetry
+from aio_authgrpc._checks.arguments import (
+    as_list,
+    check_callback,
+    check_count,
+    check_seconds,
+    check_type,
+    checked_pairs,
+)
 from aio_authgrpc._checks.secrets import shown
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.target import Target, parse_target
@@ -56,6 +64,7 @@ class ConnectOptions(ChannelArguments, total=False):
     keep_warm: bool
     grace: float | None
     clock: Clock | None
+    telemetry: Telemetry | None
     on_event: EventCallback | None
 
 
@@ -93,11 +102,16 @@ class ChannelSettings(NotPickled):
         self.grace = given.get("grace")
         check_seconds("grace", self.grace, none_means="to end them at once")
         self.clock = given.get("clock")
-        self.on_event = given.get("on_event")
-        if self.on_event is not None and not callable(self.on_event):
+        self.telemetry = given.get("telemetry")
+        if self.telemetry is not None and not hasattr(self.telemetry, "channel"):
             raise ConfigurationError(
-                "expected a function.", field="on_event", hint="It is called with each TokenEvent."
+                f"expected a Telemetry, not {type(self.telemetry).__name__}.",
+                field="telemetry",
+                hint="Pass aio_authgrpc.otel.OpenTelemetry().",
             )
+        self.on_event = given.get("on_event")
+        if self.on_event is not None:
+            check_callback("on_event", self.on_event, hint="It is called with each TokenEvent.")
         in_the_clear = self.plaintext and not self.target.is_local
         sends_secret = not isinstance(self.source, AnonymousTokenSource) or any(
             key in _SECRET for key, _ in self.metadata
@@ -154,7 +168,12 @@ def check_keywords(function: str, given: Mapping[str, object], allowed: type) ->
     """Refuse keyword arguments that a function's TypedDict does not name, as a signature would."""
     unknown = given.keys() - allowed.__annotations__.keys()
     if unknown:
-        raise TypeError(f"{function}() got an unexpected keyword argument {min(unknown)!r}")
+        import difflib  # noqa: PLC0415 - for this error alone
+
+        name = min(unknown)
+        meant = difflib.get_close_matches(name, allowed.__annotations__, n=1)
+        suggestion = f". Did you mean {meant[0]!r}?" if meant else ""
+        raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{suggestion}")
 
 
 def _of(field: str, value: T, *kinds: type) -> T:
