@@ -32,8 +32,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # The last row: integrations. They import the public names, and what is said here beside them. The command
 # line cuts secrets out of its output as the errors do.
 LEAVES: dict[str, frozenset[str]] = {
-    "aiohttp": frozenset({"web"}),
-    "fastapi": frozenset({"web"}),
+    "aiohttp": frozenset({"_checks", "web"}),
+    "fastapi": frozenset({"_checks", "web"}),
     "httpx": frozenset(),
     "otel": frozenset(),
     "web": frozenset({"_checks"}),

@@ -9,6 +9,7 @@ import functools
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import ParamSpec, TypeVar, cast
 
 from aio_authgrpc.errors import AuthGrpcError
@@ -17,6 +18,7 @@ E = TypeVar("E", bound=BaseException)
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_PACKAGE = str(Path(__file__).parents[1])
 _NOTE = "Raised at (the frames were dropped, because their locals hold secrets):"
 
 
@@ -26,7 +28,7 @@ def without_frames(error: E) -> E:
     After it, a `raise` without an error begins the traceback with the caller's frame: this function's own
     is not in it.
 
-    A note says where the error of another package, or of a user's function, was raised.
+    A note says where in another package, or in a user's function, an error was raised.
     """
     for link in links_of(error):
         if link.__traceback__ is not None and not isinstance(link, AuthGrpcError):
@@ -70,5 +72,7 @@ def _add_note(error: BaseException) -> None:
     frames = [
         f'  File "{frame.f_code.co_filename}", line {line}, in {frame.f_code.co_qualname}'
         for frame, line in traceback.walk_tb(error.__traceback__)
+        if not frame.f_code.co_filename.startswith(_PACKAGE)
     ]
-    error.add_note("\n".join((_NOTE, *frames)))
+    if frames:
+        error.add_note("\n".join((_NOTE, *frames)))

@@ -50,6 +50,14 @@ def test_an_error_of_this_package_has_no_note() -> None:
     assert not hasattr(without_frames(raised(ConfigurationError("x", field="y"))), "__notes__")
 
 
+def test_an_error_that_was_raised_in_this_package_alone_has_no_note() -> None:
+    """As a `TypeError` for an argument of another name."""
+    function = hiding_arguments(raised)
+    with pytest.raises(TypeError) as caught:
+        function(argument=1)  # type: ignore[call-arg]  # the mistake
+    assert not hasattr(caught.value, "__notes__")
+
+
 def test_an_error_that_refuses_notes_loses_its_frames() -> None:
     """Its class belongs to a user."""
 

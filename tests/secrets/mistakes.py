@@ -11,7 +11,18 @@ import grpc.aio
 import pytest
 
 import aio_authgrpc
-from aio_authgrpc import AuthorizedChannel, SslCredentials, Token, api_key, connect, credentials, static_token
+from aio_authgrpc import (
+    AuthorizedChannel,
+    LazyChannel,
+    SslCredentials,
+    Token,
+    api_key,
+    channel_factory,
+    connect,
+    credentials,
+    static_token,
+)
+from aio_authgrpc.aiohttp import Grpc
 from aio_authgrpc.testing import EchoStub
 
 from .lab import Lab
@@ -59,6 +70,9 @@ ARGUMENTS: dict[str, Callable[[Lab], object]] = {
     ),
     "an unknown argument of connect": lambda _: connect("host", EchoStub, api_key=BESIDE, apikey=1),  # type: ignore[call-overload]  # the mistake
     "a bad target beside a key": lambda _: connect("https://host", EchoStub, api_key=BESIDE),
+    "a key for a factory": lambda _: channel_factory(api_key=BESIDE, pool_size=0),
+    "a key for a lazy channel": lambda _: LazyChannel("https://host", api_key=BESIDE),
+    "a key for an application": lambda _: Grpc("https://host", EchoStub, api_key=BESIDE),
     "no stub beside a key": lambda _: connect("host", object, api_key=BESIDE),
     "a cookie with a line end": lambda _: connect("host", metadata={"cookie": f"{PLANTED['cookie']}\n"}),
     "a cookie in a list": lambda _: connect("host", metadata=[("cookie", PLANTED["cookie"], 1)]),  # type: ignore[list-item]  # the mistake
