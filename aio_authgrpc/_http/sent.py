@@ -35,12 +35,22 @@ class _Sent:
     """The requests of one refresh. They are taken apart only when something has failed."""
 
     def __init__(self) -> None:
-        self.requests: list[tuple[str, Mapping[str, str], bytes | str | None]] = []
+        self._requests: list[tuple[str, Mapping[str, str], bytes | str | None]] = []
+        self._known: KnownSecrets | None = None
 
-    def secrets(self) -> KnownSecrets:
+    def add(self, url: str, headers: Mapping[str, str], body: bytes | str | None) -> None:
+        self._requests.append((url, headers, body))
+        self._known = None
+
+    def known_secrets(self) -> KnownSecrets:
+        if self._known is None:
+            self._known = self._made()
+        return self._known
+
+    def _made(self) -> KnownSecrets:
         secrets: list[str] = []
         public: list[str] = []
-        for url, headers, body in self.requests:
+        for url, headers, body in self._requests:
             parts = urllib.parse.urlsplit(url)
             secrets.append(urllib.parse.unquote(parts.password or ""))
             public.append(place_of(url))
@@ -70,13 +80,13 @@ def remembering_what_is_sent() -> Generator[None]:
 def remember(url: str, headers: Mapping[str, str], body: bytes | str | None) -> None:
     sent = _sent.get()
     if sent is not None:
-        sent.requests.append((url, headers, body))
+        sent.add(url, headers, body)
 
 
 def redacted_answer(text: str) -> str:
     """Return `redacted(text)`, also without what was sent."""
     sent = _sent.get()
-    return redacted(text, sent.secrets() if sent is not None and sent.requests else None)
+    return redacted(text, None if sent is None else sent.known_secrets())
 
 
 def _body(body: bytes | str | None) -> Iterator[tuple[str, str]]:

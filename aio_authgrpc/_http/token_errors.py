@@ -20,7 +20,7 @@ from aio_authgrpc.errors import (
 # The beginning of a server's error page is enough for a message, and searching more of it for secrets would
 # hold the loop.
 _MAX_DESCRIPTION = 500
-_MAX_SEARCHED = 4_000
+_MAX_SEARCHED = 2_000
 
 # The words of the refusal, most specific first.
 _HINTS = {
@@ -51,7 +51,7 @@ def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcE
     """
     if isinstance(error, AuthRpcError) and not _shows_secret(error):
         if error.__cause__ is not None:
-            error.__cause__ = _cause(error.__cause__)
+            error.__cause__ = _cause(error.__cause__, _describe(error.__cause__))
         return without_frames(error)
     description = _describe(error)
     text = f"{description} {_oauth_error(error)}"
@@ -72,7 +72,7 @@ def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcE
         )
     else:
         translated = TokenRefusedError(f"No token could be fetched: {description}", hint=hint)
-    translated.__cause__ = _cause(error)
+    translated.__cause__ = _cause(error, description)
     return translated
 
 
@@ -125,10 +125,10 @@ def _oauth_error(error: Exception) -> str:
     return code if isinstance(code, str) else ""
 
 
-def _cause(error: BaseException) -> BaseException:
+def _cause(error: BaseException, description: str) -> BaseException:
     """Return the error itself, without frames, or its type and text where it, or a link, shows a secret."""
     if any(map(_shows_secret, links_of(error))):
-        return google.auth.exceptions.GoogleAuthError(f"{type(error).__name__}: {_describe(error)}")
+        return google.auth.exceptions.GoogleAuthError(f"{type(error).__name__}: {description}")
     return without_frames(error)
 
 
