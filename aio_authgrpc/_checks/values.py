@@ -15,7 +15,7 @@ class FrozenValue:
     A subclass whose fields hold a secret names them in `__slots__`, too: `vars()` of it shows nothing then.
     """
 
-    __slots__ = ()
+    __slots__ = ("__weakref__",)
 
     _fields: ClassVar[tuple[str, ...]] = ()
     _defaults: ClassVar[dict[str, object]] = {}

@@ -79,7 +79,7 @@ def client_certificate_files(
 class _CertificateFiles(NotPickled):
     """Reads two files. Neither `repr` nor `vars()` shows the passphrase, or the key."""
 
-    __slots__ = ("_last", "_passphrase", "_paths")
+    __slots__ = ("__weakref__", "_last", "_passphrase", "_paths")
 
     def __init__(self, cert_path: Path, key_path: Path, passphrase: bytes | None) -> None:
         self._paths = (cert_path, key_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import weakref
 from typing import Any
 
 import pytest
@@ -101,5 +102,6 @@ def test_a_value_with_slots_has_no_dictionary() -> None:
     """`vars()` shows nothing of it, and it equals another one by its field all the same."""
     value = Secret(secret="s3cr3t")
     assert not hasattr(value, "__dict__")
+    assert weakref.ref(value)() is value
     assert value == Secret(secret="s3cr3t")
     assert value.replace(secret="other") != value
