@@ -69,6 +69,22 @@ async def refused(lab: Lab, channel: AuthorizedChannel, arity: Arity) -> object:
     return await call(channel, arity)
 
 
+async def refused_identity(lab: Lab, channel: AuthorizedChannel, arity: Arity) -> object:
+    lab.echo_server.refuse(grpc.StatusCode.UNAUTHENTICATED, "no", times=2)
+    with identity(static_token(PLANTED["token of an identity"])):
+        return await call(channel, arity)
+
+
+async def refused_plugin(lab: Lab, _: AuthorizedChannel, arity: Arity) -> object:
+    lab.echo_server.refuse(grpc.StatusCode.UNAUTHENTICATED, "no")
+    async with AuthMetadataPlugin(static_token(PLANTED["token of a plugin"])) as plugin:
+        credentials = grpc.composite_channel_credentials(
+            lab.echo_server.ssl_credentials, grpc.metadata_call_credentials(plugin)
+        )
+        async with grpc.aio.secure_channel(lab.echo_server.target, credentials) as channel:
+            return await call(channel, arity)
+
+
 async def failing_identity(lab: Lab, channel: AuthorizedChannel, arity: Arity) -> object:
     lab.repeater.fault = "refusal"
     with identity(UsersClass(f"{lab.repeater.url}/token")):
@@ -97,7 +113,15 @@ async def failing_plugin(lab: Lab, _: AuthorizedChannel, arity: Arity) -> object
 
 USES: tuple[Use, ...] = (
     *(closed, closed_below, unfit_metadata, second_credentials),
-    *(unfit_token, refused, failing_identity, failing_function, failing_plugin),
+    *(
+        unfit_token,
+        refused,
+        refused_identity,
+        refused_plugin,
+        failing_identity,
+        failing_function,
+        failing_plugin,
+    ),
 )
 
 

@@ -15,7 +15,7 @@ _NAMES = (
     *("refresh token of a user's class", "password in a user's function", "result of a user's function"),
     *("static token", "API key", "API key beside a token", "cookie", "metadata of a token"),
     *("metadata of a call", "token of an identity", "token of a plugin", "passphrase", "wrong passphrase"),
-    *("key id", "refresh token of google.auth.aio"),
+    "key id",
 )
 PLANTED = {name: hashlib.sha256(name.encode()).hexdigest()[:40] for name in _NAMES}
 """Lower-case letters and digits, as the number of a request may be, by name."""

@@ -14,6 +14,7 @@ from aio_authgrpc.testing import LoopbackHttpServer
 from .planted import PLANTED
 
 NEW = {"access_token": PLANTED["new token"], "refresh_token": PLANTED["new refresh token"]}
+NEW["id_token"] = PLANTED["ID token of an endpoint"]
 TOKENS = ("access_token", "accessToken", "id_token", "token")
 GOOD = {
     "access_token": PLANTED["token of an endpoint"],

@@ -52,6 +52,8 @@ def login(of: str = "") -> Info:
         "client_id": "a-client-id",
         "client_secret": PLANTED[f"client secret{of}"],
         "refresh_token": PLANTED[f"refresh token{of}"],
+        "token": PLANTED["saved access token"],
+        "expiry": "2020-01-31T23:59:59Z",
     }
 
 
@@ -102,6 +104,12 @@ def file_workload(lab: Lab, **more: object) -> TokenSource:
     return credentials.external_account(workload({"file": str(path)}, **more), scopes=SCOPES)
 
 
+def json_workload(lab: Lab) -> TokenSource:
+    path = lab.file("subject-token.json", {"x": PLANTED["subject token in JSON"]})
+    source = {"file": str(path), "format": {"type": "json", "subject_token_field_name": "x"}}
+    return credentials.external_account(workload(source), scopes=SCOPES)
+
+
 def url_workload(lab: Lab) -> TokenSource:
     return credentials.external_account(workload(lab.subject_tokens.credential_source()), scopes=SCOPES)
 
@@ -123,6 +131,16 @@ def printing_workload(lab: Lab) -> TokenSource:
     token = PLANTED["subject token of an executable"]
     answer = {"version": 1, "success": True, "token_type": JWT, "id_token": token}
     return executable(lab, f"echo '{json.dumps(answer)}'")
+
+
+_OUTPUT = json.dumps({"version": 1, "success": True, "id_token": PLANTED["output of an executable"]})
+EXECUTABLES = {
+    "fails": f"echo '{_OUTPUT}'; exit 1",
+    "prints half": f"echo '{_OUTPUT[:-1]}'",
+    "prints two": f"echo '{_OUTPUT}{_OUTPUT}'",
+    "says no kind of token": f"echo '{_OUTPUT}'",
+}
+"""What executables do that give no token, beside one."""
 
 
 class UsersClass:
@@ -181,6 +199,7 @@ SOURCES: dict[str, tuple[Callable[[Lab], TokenSource], int]] = {
     ),
     "GDCH": (lambda lab: credentials.gdch_service_account(gdch_info(lab)), 0),
     "workload, file": (file_workload, 0),
+    "workload, JSON": (json_workload, 0),
     "workload, URL": (url_workload, 0),
     "workload, hostile URL": (hostile_url_workload, 0),
     "workload, executable": (printing_workload, 0),

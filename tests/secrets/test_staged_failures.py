@@ -18,7 +18,7 @@ from .lab import Lab
 from .mistakes import MISTAKES
 from .planted import PLANTED, needles
 from .repeater import FAULTS
-from .sources import SOURCES
+from .sources import EXECUTABLES, SOURCES, executable
 
 Stage = Callable[[Lab], Awaitable[object]]
 # A signed assertion is made on the way.
@@ -35,8 +35,16 @@ def refresh(source: str, fault: str) -> Stage:
     return stage
 
 
+def run(command: str) -> Stage:
+    async def stage(lab: Lab) -> object:
+        return await lab.token(executable(lab, command))
+
+    return stage
+
+
 FAILURES: dict[str, dict[str, Stage]] = {
     **{source: {fault: refresh(source, fault) for fault in FAULTS} for source in SOURCES},
+    "executables": {name: run(command) for name, command in EXECUTABLES.items()},
     **MISTAKES,
     **CALLS,
     **CERTIFICATES,
