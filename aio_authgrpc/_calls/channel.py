@@ -27,6 +27,7 @@ from aio_authgrpc._calls.telemetry import ChannelTelemetry, observed_attempts, o
 from aio_authgrpc._channels.interceptors import Engine, Intercepted, InterceptedMethod, OuterInterceptors
 from aio_authgrpc._channels.layer import ChannelLayer
 from aio_authgrpc._channels.rotating import RotatingChannel
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._sources.credentials import CredentialsType
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc._tokens.metadata import Metadata, fixed_metadata
@@ -69,6 +70,7 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         ChannelClosedError, WrongEventLoopError: `auth` was closed, or belongs to another loop.
     """
 
+    @hiding_arguments
     def __init__(  # noqa: PLR0913 - what it needs, and what `connect` passes on
         self,
         channel: grpc.aio.Channel,

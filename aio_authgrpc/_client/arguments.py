@@ -20,6 +20,7 @@ from aio_authgrpc._checks.arguments import (
     check_type,
     checked_pairs,
 )
+from aio_authgrpc._checks.secrets import shown
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.target import Target, parse_target
 from aio_authgrpc._http.request import AiohttpRequest
@@ -122,7 +123,7 @@ class ChannelSettings(NotPickled):
             warnings.warn(
                 f"Tokens for {self.target.address} cross the network in the clear.",
                 UserWarning,
-                stacklevel=3,  # the caller of `connect`, or of one of the seed's functions
+                stacklevel=4,  # past the decorator: the caller of `connect`, or of a function of the seed's
             )
 
     def _check_identity(self, given: ConnectArguments) -> None:
@@ -198,7 +199,7 @@ def _interceptors(field: str, given: object) -> list[grpc.aio.ClientInterceptor]
 def _check_authority(authority: str) -> None:
     if not re.fullmatch(r"[!-~]+", authority) or "/" in authority:
         raise ConfigurationError(
-            f"{authority!r} is not a host or host:port.",
+            f"{shown(authority)!r} is not a host or host:port.",
             field="authority",
             hint="Leave it out for the target's.",
         )

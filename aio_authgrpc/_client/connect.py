@@ -11,6 +11,7 @@ import grpc.aio
 
 from aio_authgrpc._calls.channel import AuthorizedChannel
 from aio_authgrpc._checks.arguments import check_seconds
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.arguments import ChannelSettings, ConnectArguments, check_keywords
 from aio_authgrpc._client.opening import make_ready, open_channel
@@ -163,6 +164,7 @@ def connect(
     /,
     **arguments: Unpack[ConnectArguments],
 ) -> Connection[tuple[S1, S2, S3, S4, S5]]: ...
+@hiding_arguments
 def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectArguments]) -> Connection[Any]:
     """Open a channel to a guarded gRPC service, and yield typed stubs on it.
 

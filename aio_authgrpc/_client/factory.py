@@ -7,6 +7,7 @@ from typing import Any, Unpack
 
 import grpc
 
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.arguments import ConnectArguments, ConnectOptions, Options, check_keywords
 from aio_authgrpc._client.lazy import LazyChannel
@@ -24,6 +25,7 @@ class ChannelFactory(NotPickled):
         self._credentials = credentials
         self._arguments = arguments
 
+    @hiding_arguments
     def __call__(  # noqa: PLR0913 - what the transports of google-cloud clients pass
         self,
         target: str,
@@ -74,6 +76,7 @@ class ChannelFactory(NotPickled):
         return "<ChannelFactory>"
 
 
+@hiding_arguments
 def channel_factory(
     credentials: CredentialsType = None, **arguments: Unpack[ConnectOptions]
 ) -> ChannelFactory:

@@ -23,6 +23,7 @@ from aio_authgrpc._channels.interceptors import (
 )
 from aio_authgrpc._channels.layer import ArityChannel, by_name, of_each_arity
 from aio_authgrpc._checks.arguments import check_seconds
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.arguments import ChannelSettings, ConnectArguments, check_keywords
 from aio_authgrpc._client.opening import make_ready, open_channel
@@ -63,6 +64,7 @@ class LazyChannel(Intercepted, ArityChannel, NotPickled):
         ConfigurationError: An argument cannot be used.
     """
 
+    @hiding_arguments
     def __init__(self, target: str, **arguments: Unpack[ConnectArguments]) -> None:
         check_keywords("LazyChannel", arguments, ConnectArguments)
         for name in ("request", "ready_timeout"):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aio_authgrpc._checks.arguments import check_seconds
+from aio_authgrpc._checks.secrets import shown
 from aio_authgrpc._checks.values import FrozenValue
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._loop.threads import run_in_thread
@@ -164,7 +165,7 @@ def _look_for_file(tried: list[tuple[str, str]]) -> CredentialInfo | None:
             hint="It takes a path; service_account() and the other functions take the content.",
         )
     if named:
-        return _read(named, f"{_FILE_VARIABLE}={named}", tried, field=_FILE_VARIABLE)
+        return _read(named, f"{_FILE_VARIABLE}={shown(named)}", tried, field=_FILE_VARIABLE)
     tried.append((_FILE_VARIABLE, "not set"))
     path: str = _cloud_sdk.get_application_default_credentials_path()
     # Unlike pathlib's, it returns False for a directory that may not be read, where google-auth goes on too.

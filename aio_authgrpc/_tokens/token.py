@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 
 from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.frames import hiding_arguments
+from aio_authgrpc._checks.secrets import shown
 from aio_authgrpc._checks.values import FrozenValue, NotPickled
 from aio_authgrpc._tokens.metadata import Metadata, checked_header, is_metadata_text
 from aio_authgrpc.errors import ConfigurationError, TokenRefusedError
@@ -23,11 +25,14 @@ class Token(NotPickled, FrozenValue):
         ConfigurationError: A field has the wrong type, or a character that metadata cannot carry.
     """
 
+    __slots__ = ("expires_at", "metadata", "scheme", "value")
+
     value: str
     expires_at: float | None
     scheme: str
     metadata: Metadata
 
+    @hiding_arguments
     def __init__(
         self,
         value: str,
@@ -60,7 +65,9 @@ class Token(NotPickled, FrozenValue):
                     "expected pairs of a key and printable ASCII text.", field="metadata"
                 )
             if checked_header(pair[0], "metadata") != pair[0]:
-                raise ConfigurationError(f"the key {pair[0]!r} is not in lower case.", field="metadata")
+                raise ConfigurationError(
+                    f"the key {shown(pair[0])!r} is not in lower case.", field="metadata"
+                )
 
     def as_metadata(self, header: str) -> Metadata:
         """Return the metadata for an RPC: the token under the key `header`, then its own metadata.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import datetime
 import pickle
 from typing import Any
@@ -25,6 +26,22 @@ def test_a_token_is_not_pickled(how: Any) -> None:
     """A pickle would hold the secret in the clear."""
     with pytest.raises(TypeError, match="cannot be pickled"):
         how(Token(SECRET))
+
+
+def test_vars_of_a_token_shows_nothing() -> None:
+    """Error reporters serialize objects by their `vars()`, a token's own ones too."""
+    assert not hasattr(Token(SECRET), "__dict__")
+
+
+def test_a_dataclass_with_a_token_does_not_become_a_dictionary_with_its_value() -> None:
+    """`asdict()` copies what it does not know, and a token refuses to be copied."""
+
+    @dataclasses.dataclass
+    class Session:
+        token: Token
+
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        dataclasses.asdict(Session(Token(SECRET)))
 
 
 def test_a_token_goes_to_its_header_with_its_scheme() -> None:
