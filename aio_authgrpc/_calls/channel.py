@@ -19,10 +19,12 @@ from aio_authgrpc._calls.multi_callables import (
     UnaryUnaryMethod,
 )
 from aio_authgrpc._calls.open_calls import OpenCalls
+from aio_authgrpc._calls.plaintext import target_in_the_clear, warn_in_the_clear
 from aio_authgrpc._channels.layer import ChannelLayer
 from aio_authgrpc._channels.rotating import RotatingChannel
+from aio_authgrpc._sources.static import AnonymousTokenSource
 from aio_authgrpc._tokens.cache import TokenCache
-from aio_authgrpc._tokens.metadata import Metadata, fixed_metadata
+from aio_authgrpc._tokens.metadata import Metadata, fixed_metadata, holds_secret
 from aio_authgrpc._tokens.source import header_of, other_headers_of
 
 # The answer is there already, unless the connection comes up in this very moment.
@@ -50,8 +52,8 @@ class AuthorizedChannel(ChannelLayer):
         audience: For whom the tokens of other identities are (see `identity`); that of `auth` if None.
         close_auth: What closing the channel awaits last, such as `auth.aclose`. None leaves `auth` open:
             the caller who made it closes it.
-        in_the_clear: The target to name in a warning when another identity is first used, where `channel`
-            is a plaintext one to another machine and carries no secret so far. None does not warn.
+        in_the_clear: The target to name in a warning before a secret is sent, where `channel` is a plaintext
+            one to another machine; "" does not warn. None finds out, where `channel` is one of grpc.aio's.
 
     Raises:
         ConfigurationError: `header` or `metadata` cannot be sent.
@@ -75,13 +77,21 @@ class AuthorizedChannel(ChannelLayer):
         header = header_of(auth.source, header) or "authorization"
         other_headers = other_headers_of(auth.source)
         fixed = fixed_metadata({header, *other_headers}, None, None, metadata)
+        in_the_clear = target_in_the_clear(channel) if in_the_clear is None else in_the_clear
+        if in_the_clear and (not isinstance(auth.source, AnonymousTokenSource) or holds_secret(fixed)):
+            warn_in_the_clear(in_the_clear, stacklevel=2)
+            in_the_clear = ""  # once
         self._auth = auth
         self._close_auth = close_auth
         # What a caller may not send beside it: the tokens' headers, and that of an API key.
         reserved = {header, *other_headers, *(_API_KEY_HEADERS & {key for key, _ in fixed})}
         self._authorizer = Authorizer(auth, header=header, metadata=fixed, reserved=frozenset(reserved))
         self._identities = IdentityAuthorizers(
-            self._authorizer, auth, other_headers=other_headers, audience=audience, in_the_clear=in_the_clear
+            self._authorizer,
+            auth,
+            other_headers=other_headers,
+            audience=audience,
+            in_the_clear=in_the_clear or None,
         )
         self._open_calls = OpenCalls()
         # A rotating channel alone can be another one by the time that it is ready.

@@ -45,7 +45,7 @@ async def open_channel(settings: ChannelSettings) -> AuthorizedChannel:
             metadata=settings.metadata,
             audience=settings.audience,
             close_auth=close,
-            in_the_clear=settings.target.address if settings.warns_of_identities else None,
+            in_the_clear=settings.target.address if settings.warns_of_identities else "",
         )
     except BaseException:
         await close()
