@@ -23,7 +23,7 @@ from aio_authgrpc._sources.google_auth_gaps import (
     thread_request,
 )
 from aio_authgrpc._tokens.source import CacheKey, TokenRequest
-from aio_authgrpc._tokens.token import Token
+from aio_authgrpc._tokens.token import Token, is_token_text
 from aio_authgrpc.errors import AuthGrpcError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class GoogleAioCredentialsSource(NotPickled):
         expiry = self._expiry()
         outdated = expiry is not None and _timestamp(expiry) <= request.time
         unwanted = None if request.unwanted is None else request.unwanted.value
-        if outdated or credentials.token in (None, unwanted):
+        if outdated or credentials.token == unwanted or not _is_usable(credentials.token):
             await self._refresh(request.http)
         headers: dict[str, str] = {}
         await credentials.apply(headers)
@@ -213,17 +213,25 @@ def _needs_refresh(credentials: Any, unwanted: Token | None) -> bool:
     from google.auth.credentials import TokenState  # noqa: PLC0415 - it is loaded
 
     token = credentials.token.decode() if isinstance(credentials.token, bytes) else credentials.token
-    if token is None or (unwanted is not None and token == unwanted.value):
+    if not _is_usable(token) or (unwanted is not None and token == unwanted.value):
         return True
     # A user's with_quota_project() keeps the token and drops its expiry: it may be over.
     lost_its_expiry = credentials.expiry is None and getattr(credentials, "refresh_token", None) is not None
     return lost_its_expiry or credentials.token_state is not TokenState.FRESH
 
 
+def _is_usable(token: object) -> bool:
+    """Return whether a header can carry a credential's token. google-auth keeps what an endpoint sent."""
+    return bool(token) and is_token_text(token)
+
+
 def _token_from(headers: dict[str, str], expiry: datetime.datetime | None) -> Token:
     """Make a token of the headers that `apply` wrote; an API key's credential writes no `authorization`."""
     headers = {name.lower(): value for name, value in headers.items()}
-    scheme, _, value = headers.pop("authorization", "").rpartition(" ")
+    # At the first blank: a token with a blank must be refused, not shown as a scheme.
+    scheme, blank, value = headers.pop("authorization", "").partition(" ")
+    if not blank:
+        scheme, value = "", scheme
     return Token(
         value,
         scheme=scheme,

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._tokens.metadata import checked_header
 from aio_authgrpc._tokens.source import TokenRequest, TokenSource
-from aio_authgrpc._tokens.token import Token
+from aio_authgrpc._tokens.token import ANONYMOUS, Token
 from aio_authgrpc.errors import ConfigurationError
 
 
@@ -30,7 +30,7 @@ class AnonymousTokenSource(FixedTokenSource):
     """What `anonymous()` returns: its token puts nothing into the metadata."""
 
     def __init__(self) -> None:
-        super().__init__(Token(""), "anonymous()")
+        super().__init__(ANONYMOUS, "anonymous()")
 
 
 class ApiKeySource(FixedTokenSource):
@@ -47,10 +47,7 @@ class _CallableTokenSource:
 
     async def fetch(self, request: TokenRequest) -> Token:
         token = await self._function()
-        made = token if isinstance(token, Token) else Token(token)
-        if not made.value and not made.metadata:
-            raise ConfigurationError("the function returned an empty token.", field="async_callable")
-        return made
+        return token if isinstance(token, Token) else Token(token)
 
     def __repr__(self) -> str:
         return f"token_source({getattr(self._function, '__qualname__', type(self._function).__name__)})"
