@@ -12,7 +12,7 @@ from google.auth.exceptions import TransportError
 
 from aio_authgrpc._http.request import AiohttpRequest, HttpResponse
 from aio_authgrpc._http.token_errors import is_retryable_status, token_error
-from aio_authgrpc._http.urls import place_of
+from aio_authgrpc._http.urls import check_encrypted, place_of
 from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc.errors import TokenRefusedError, TokenUnavailableError
 
@@ -54,23 +54,20 @@ class ThreadRequest(AiohttpRequest):
             problem = token_error(error)
         raise problem  # outside of the handler: aiohttp quotes unreadable bytes, maybe a token
 
-    async def send(self, url: str, *arguments: Any, **options: Any) -> HttpResponse:
+    async def send(
+        self, url: str, method: str = "GET", body: bytes | str | None = None, *others: Any, **options: Any
+    ) -> HttpResponse:
+        check_encrypted(url, body)
         task = asyncio.current_task()
         if self._cut_off or task is None:
             raise _cut_off_error()
         self._sending.add(task)  # where `cut_off` finds it
         try:
-            response = await self._request.send(url, *arguments, **options)
+            response = await self._request.send(url, method, body, *others, **options)
         finally:
             self._sending.discard(task)
         self.status = response.status
-        if is_retryable_status(response.status):
-            raise _unavailable(response, url)
-        if response.status in _REDIRECTS:
-            raise TokenRefusedError(
-                f"No token could be fetched: {place_of(url)} answered {response.status}, a redirect.",
-                hint="Redirects are not followed, so that no secret goes elsewhere. Check the address.",
-            )
+        check_answer(response, url)
         return response
 
     async def bind(self) -> None:
@@ -97,6 +94,17 @@ async def bridge_to_thread(function: Callable[[], T], request: ThreadRequest) ->
         return await run_in_thread(function)
     finally:
         request.cut_off()
+
+
+def check_answer(response: HttpResponse, url: str) -> None:
+    """Raise for a failure that may pass, and for a redirect; other answers are the credential's to read."""
+    if is_retryable_status(response.status):
+        raise _unavailable(response, url)
+    if response.status in _REDIRECTS:
+        raise TokenRefusedError(
+            f"No token could be fetched: {place_of(url)} answered {response.status}, a redirect.",
+            hint="Redirects are not followed, so that no secret goes elsewhere. Check the address.",
+        )
 
 
 def _unavailable(response: HttpResponse, url: str) -> TokenUnavailableError:

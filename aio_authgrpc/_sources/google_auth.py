@@ -13,6 +13,7 @@ from aio_authgrpc._http.bridge import ThreadRequest, bridge_to_thread
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._http.token_errors import token_error
 from aio_authgrpc._loop.threads import import_off_loop
+from aio_authgrpc._sources.credential_urls import check_urls
 from aio_authgrpc._sources.google_auth_gaps import (
     GOOGLE_APIS,
     for_audience,
@@ -47,6 +48,7 @@ class GoogleCredentialsSource(NotPickled):
 
     def __init__(self, credentials: Credentials, *, sign_without_scopes: bool = True) -> None:
         self.credentials = credentials
+        check_urls(credentials)
         self._is_for_one = sign_without_scopes and for_audience(credentials, "https://any") is not None
         self._of_audience: dict[str, Credentials] = {}
 
@@ -147,6 +149,7 @@ class GoogleAioCredentialsSource(NotPickled):
 
     def __init__(self, credentials: AioCredentials) -> None:
         self.credentials = credentials
+        check_urls(credentials)
 
     def cache_key(self, audience: str) -> CacheKey:
         return CacheKey(self.credentials, audience)
@@ -169,10 +172,10 @@ class GoogleAioCredentialsSource(NotPickled):
     async def _refresh(self, http: AiohttpRequest) -> None:
         if is_of(self.credentials, GOOGLE_AUTH_AIO, "StaticCredentials"):
             return  # its one token cannot be replaced
-        await import_off_loop("google.auth.aio.transport.aiohttp")
-        from google.auth.aio.transport import aiohttp as transport  # noqa: PLC0415 - loaded off the loop
+        await import_off_loop("aio_authgrpc._http.aio_request")
+        from aio_authgrpc._http.aio_request import AioRequest  # noqa: PLC0415 - loaded off the loop
 
-        await self.credentials.refresh(transport.Request(http.session()))
+        await self.credentials.refresh(AioRequest(http))
 
     def __repr__(self) -> str:
         return f"<GoogleAioCredentialsSource of {type(self.credentials).__name__}>"

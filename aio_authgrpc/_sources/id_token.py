@@ -9,6 +9,7 @@ from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._http.bridge import ThreadRequest
 from aio_authgrpc._sources import google_auth
+from aio_authgrpc._sources.credential_urls import check_urls
 from aio_authgrpc._sources.default import default
 from aio_authgrpc._sources.files.kind import IdTokenRequest
 from aio_authgrpc._sources.google_auth import GOOGLE_AUTH, LazyCredentialsSource, over_bridge
@@ -125,6 +126,7 @@ def id_token(
             field="credentials",
             hint="Pass service_account(...), say; None means default().",
         )
+    check_urls(given)
     if self_signed and target_principal is not None:
         raise ConfigurationError("it cannot be used with target_principal.", field="self_signed")
     if delegates and target_principal is None:

@@ -128,7 +128,7 @@ async def test_a_plaintext_channel_to_another_machine_warns_when_it_gets_tokens(
 
 async def test_another_identity_warns_on_a_plaintext_channel_without_a_secret() -> None:
     """At its first use: until then nothing that the channel sends is a secret."""
-    async with TokenCache(anonymous()) as cache, grpc.aio.insecure_channel("192.0.2.1:1") as inner:
+    async with TokenCache(anonymous()) as cache, grpc.aio.insecure_channel("db.invalid:1") as inner:
         async with AuthorizedChannel(inner, cache) as channel:
             with pytest.warns(UserWarning, match="in the clear"), identity(TOKEN):
                 EchoStub(channel).UnaryUnary(b"x", timeout=5).cancel()

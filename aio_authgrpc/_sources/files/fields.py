@@ -7,7 +7,7 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import cast
 
-from aio_authgrpc._http.urls import is_loopback
+from aio_authgrpc._http.urls import keeps_secrets
 
 Check = Callable[[object], str]
 Fields = Mapping[str, Check]
@@ -66,9 +66,8 @@ def secure_url(value: object) -> str:
         host = (parts.hostname or "") if parts.port != 0 else ""
     except ValueError:
         return _NEEDS_HTTPS
-    safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
     printable = value.isascii() and value.isprintable() and " " not in value
-    return "" if host and safe and printable else _NEEDS_HTTPS
+    return "" if host and keeps_secrets(value) and printable else _NEEDS_HTTPS
 
 
 def impersonation_url(value: object) -> str:
