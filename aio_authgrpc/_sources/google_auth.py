@@ -163,7 +163,7 @@ class GoogleAioCredentialsSource(NotPickled):
             await self._refresh(request.http)
         headers: dict[str, str] = {}
         await credentials.apply(headers)
-        return _token_from(headers, self._expiry())
+        return _token_from(headers, self._expiry(), request.audience)
 
     def _expiry(self) -> datetime.datetime | None:
         expiry: object = getattr(self.credentials, "expiry", None)
@@ -209,7 +209,7 @@ def blocking_token(credentials: Credentials, request: TokenRequest, http: Thread
     look_up_allowed_locations(credentials, http, request.audience)
     headers: dict[str, str] = {}
     credentials.apply(headers)
-    return _token_from(headers, credentials.expiry)
+    return _token_from(headers, credentials.expiry, request.audience)
 
 
 def _needs_refresh(credentials: Any, unwanted: Token | None) -> bool:
@@ -228,9 +228,11 @@ def _is_usable(token: object) -> bool:
     return bool(token) and is_token_text(token)
 
 
-def _token_from(headers: dict[str, str], expiry: datetime.datetime | None) -> Token:
+def _token_from(headers: dict[str, str], expiry: datetime.datetime | None, audience: str) -> Token:
     """Make a token of the headers that `apply` wrote; an API key's credential writes no `authorization`."""
     headers = {name.lower(): value for name, value in headers.items()}
+    if not is_google_api(audience):  # the credential knows its boundary once any channel has asked for it
+        headers.pop("x-allowed-locations", None)
     # At the first blank: a token with a blank must be refused, not shown as a scheme.
     scheme, blank, value = headers.pop("authorization", "").partition(" ")
     if not blank:
