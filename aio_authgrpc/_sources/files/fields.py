@@ -70,6 +70,18 @@ def secure_url(value: object) -> str:
     return "" if host and keeps_secrets(value) and printable else _NEEDS_HTTPS
 
 
+def google_token_url(value: object) -> str:
+    """Check that a login's token endpoint is Google's: google-auth sends the refresh token there in any case."""
+    problem = secure_url(value)
+    host = "" if problem else urllib.parse.urlsplit(str(value)).hostname or ""
+    if problem or host == "accounts.google.com" or host.endswith(".googleapis.com"):
+        return problem
+    return (
+        "names an endpoint that is not Google's, and google-auth would send the refresh token to Google's. "
+        "Pass an object of google.oauth2.credentials.Credentials(..., token_uri=...) as credentials= instead"
+    )
+
+
 def impersonation_url(value: object) -> str:
     problem = secure_url(value)
     if problem or impersonated_email(str(value)):
