@@ -13,6 +13,7 @@ from google.auth.exceptions import TransportError
 from aio_authgrpc._http.request import AiohttpRequest, HttpResponse
 from aio_authgrpc._http.token_errors import is_retryable_status, token_error
 from aio_authgrpc._http.urls import check_encrypted, place_of
+from aio_authgrpc._loop.processes import KillableProcess
 from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc.errors import TokenRefusedError, TokenUnavailableError
 
@@ -27,7 +28,7 @@ class ThreadRequest(AiohttpRequest):
     """A request over another, for one blocking function: it knows the last status, and can be cut off.
 
     google-auth's exceptions do not tell the status. And after a cancellation the function must not go on
-    sending: a thread cannot be stopped, but its requests can.
+    sending: a thread cannot be stopped, but its requests can, and a program that it runs by `process`.
 
     A failure that a later attempt may mend is raised as `TokenUnavailableError`, past google-auth, which
     retries some of them after seconds in `time.sleep`, some not at all, and does not read `Retry-After`.
@@ -40,6 +41,7 @@ class ThreadRequest(AiohttpRequest):
         self._sending: set[asyncio.Task[object]] = set()
         self._cut_off = False
         self.status: int | None = None
+        self.process = KillableProcess()
 
     def run_on_loop(self, send: Callable[[], Coroutine[None, None, HttpResponse]]) -> HttpResponse:
         self.status = None  # a request without a response must not leave the one before it
@@ -74,8 +76,9 @@ class ThreadRequest(AiohttpRequest):
         await self._request.bind()
 
     def cut_off(self) -> None:
-        """Cancel the request that is under way, and refuse any other. On the loop only."""
+        """Cancel the request under way, kill the program, and refuse any other. On the loop only."""
         self._cut_off = True
+        self.process.cut_off()
         for task in self._sending:
             task.cancel()
 
@@ -87,7 +90,8 @@ def _cut_off_error() -> TransportError:
 async def bridge_to_thread(function: Callable[[], T], request: ThreadRequest) -> T:
     """Run a blocking function of google-auth's, which sends with `request`, in a worker thread.
 
-    Cancelling it cancels the request under way; a `time.sleep` or a subprocess ends by itself, unheard.
+    Cancelling it cancels the request under way and kills `request.process`; a `time.sleep` ends by itself,
+    unheard.
     """
     await request.bind()
     try:

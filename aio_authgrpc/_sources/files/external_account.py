@@ -23,7 +23,7 @@ def external_account(
 
     The subject token comes from a file, a URL, an executable, AWS, or a client certificate, as the
     configuration says. An executable is run only where the environment variable
-    `GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES` is `1`.
+    `GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES` is `1`; it is killed when its token is no longer waited for.
 
     Args:
         file_or_info: The path of the JSON configuration, its text, or its dict.
@@ -37,14 +37,16 @@ def external_account(
 
 
 def _credentials(info: CredentialInfo, options: CredentialOptions) -> Any:
-    from google.auth import aws, identity_pool, pluggable  # noqa: PLC0415 - in a worker thread
+    from google.auth import aws, identity_pool  # noqa: PLC0415 - in a worker thread
 
-    kind: Any = identity_pool
+    from aio_authgrpc._sources.executable import ExecutableCredentials  # noqa: PLC0415 - as above
+
+    kind: Any = identity_pool.Credentials
     if info.fields["subject_token_type"] == _AWS_TOKEN_TYPE:
-        kind = aws
+        kind = aws.Credentials
     elif info.fields["credential_source"].get("executable") is not None:
-        kind = pluggable
-    return kind.Credentials.from_info(info.fields_with(options), scopes=options.scopes)
+        kind = ExecutableCredentials
+    return kind.from_info(info.fields_with(options), scopes=options.scopes)
 
 
 def _id_token_credentials(own: Any, request: IdTokenRequest) -> Any:

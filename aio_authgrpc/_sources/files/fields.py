@@ -71,7 +71,7 @@ def secure_url(value: object) -> str:
 
 
 def google_token_url(value: object) -> str:
-    """Check that a login's token endpoint is Google's: google-auth sends the refresh token there in any case."""
+    """Check that a login's token endpoint is Google's, where google-auth sends the refresh token anyway."""
     problem = secure_url(value)
     host = "" if problem else urllib.parse.urlsplit(str(value)).hostname or ""
     if problem or host == "accounts.google.com" or host.endswith(".googleapis.com"):
