@@ -13,7 +13,7 @@ _SCHEMES = ("dns", "ipv4", "ipv6", "unix", "unix-abstract", "xds")
 # server's than the one that is dialled. A zone of an IPv6 address is written `%25eth0` (RFC 6874).
 _NAME = r"[A-Za-z0-9._-]+"
 _HOST = rf"(?P<host>\[[0-9A-Fa-f:.]+(?:%25{_NAME})?\]|{_NAME})(?::(?P<port>[^/]*))?\Z"
-# gRPC takes such a host for its own scheme of that name.
+# gRPC has more schemes than those that are taken here.
 _OTHER_SCHEMES = ("google-c2p", "google-c2p-experimental", "vsock")
 
 
@@ -55,7 +55,9 @@ def parse_target(target: str) -> Target:
     if colon and scheme in _SCHEMES:
         return _with_scheme(scheme, rest)
     host, port = _host_and_port(target)
-    return Target(address=f"{host}:{port}", audience=_audience(host, port))
+    # gRPC would take such a host for a scheme, and its port for a name.
+    is_scheme = host.lower() in (*_SCHEMES, *_OTHER_SCHEMES)
+    return Target(address=f"{'dns:///' if is_scheme else ''}{host}:{port}", audience=_audience(host, port))
 
 
 def _error(problem: str, hint: str = "Write 'host' or 'host:port'.") -> ConfigurationError:

@@ -23,6 +23,8 @@ from aio_authgrpc._client.target import parse_target
         ("[::1]:80", "[::1]:80", "https://[::1]:80", True),
         ("[2001:db8::1]", "[2001:db8::1]:443", "https://[2001:db8::1]", False),
         ("dns:host", "dns:host:443", "https://host", False),
+        ("xds", "dns:///xds:443", "https://xds", False),
+        ("unix", "dns:///unix:443", "https://unix", False),
         ("dns:///host:1", "dns:///host:1", "https://host:1", False),
         ("dns://8.8.8.8/host", "dns://8.8.8.8/host:443", "https://host", False),
         ("ipv4:127.0.0.1:1,127.0.0.2:2", "ipv4:127.0.0.1:1,127.0.0.2:2", "https://127.0.0.1:1", True),
