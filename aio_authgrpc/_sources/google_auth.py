@@ -25,7 +25,7 @@ from aio_authgrpc._sources.google_auth_gaps import (
 )
 from aio_authgrpc._tokens.source import CacheKey, TokenRequest
 from aio_authgrpc._tokens.token import Token, is_token_text
-from aio_authgrpc.errors import AuthGrpcError, ConfigurationError
+from aio_authgrpc.errors import AuthGrpcError, ConfigurationError, TokenRefusedError
 
 if TYPE_CHECKING:
     from google.auth.aio.credentials import Credentials as AioCredentials
@@ -237,6 +237,11 @@ def _token_from(headers: dict[str, str], expiry: datetime.datetime | None, audie
     scheme, blank, value = headers.pop("authorization", "").partition(" ")
     if not blank:
         scheme, value = "", scheme
+    if not is_token_text(value):
+        raise TokenRefusedError(
+            "The token that was issued holds a blank, or another character that a header cannot carry.",
+            hint="It is the token endpoint that sends it so.",
+        )
     return Token(
         value,
         scheme=scheme,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -112,6 +113,15 @@ def is_content(text: object) -> bool:
         return False
     is_long = any(len(name) > _LONGEST_NAME for name in text.replace("\\", "/").split("/"))
     return is_long or "\n" in text or text.lstrip(_BLANKS).startswith(_CONTENT_BEGINS)
+
+
+def is_device(path: str | None) -> bool:
+    """Return whether a path is a device's, which may be endless. In a worker thread."""
+    try:
+        mode = 0 if path is None else os.stat(path).st_mode  # noqa: PTH116 - pathlib's is the same
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
 
 
 def _read_file(path: Path) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from aio_authgrpc._sources.files import fields
-from aio_authgrpc._sources.files.content import FileOrInfo, file_source
+from aio_authgrpc._sources.files.content import FileOrInfo, file_source, is_device
 from aio_authgrpc._sources.files.fields import ANY, CLIENT, impersonation_url, json_object, secure_url, text
 from aio_authgrpc._sources.files.impersonated_service_account import impersonated_id_token
 from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, CredentialOptions, IdTokenRequest
@@ -41,6 +41,9 @@ def _credentials(info: CredentialInfo, options: CredentialOptions) -> Any:
 
     from aio_authgrpc._sources.executable import ExecutableCredentials  # noqa: PLC0415 - as above
 
+    for name in _FILES:
+        if is_device(info.value(name)):
+            raise info.error("names a device, which would be read for ever", field=name)
     kind: Any = identity_pool.Credentials
     if info.fields["subject_token_type"] == _AWS_TOKEN_TYPE:
         kind = aws.Credentials
@@ -62,6 +65,12 @@ def _id_token_credentials(own: Any, request: IdTokenRequest) -> Any:
 
 # google-auth opens whatever stands in `file`: a number, too, as a descriptor of the process.
 _OF_AWS = ("environment_id", "region_url", "regional_cred_verification_url", "imdsv2_session_token_url")
+_FILES = (
+    "credential_source.file",
+    "credential_source.executable.output_file",
+    "credential_source.certificate.certificate_config_location",
+    "credential_source.certificate.trust_chain_path",
+)
 _SOURCE: fields.Fields = {
     **dict.fromkeys(("file", "url", *_OF_AWS), text),
     "headers": fields.headers,
