@@ -28,6 +28,13 @@ def check_seconds(field: str, value: float | None, *, none_means: str = "") -> N
         )
 
 
+def check_optional_text(field: str, value: object) -> None:
+    """Check a str that may be left out, with None. An empty one is neither."""
+    check_type(field, value, str, type(None))
+    if value == "":
+        raise ConfigurationError("an empty str was given.", field=field, hint="Leave it out, or pass None.")
+
+
 def check_count(field: str, value: int) -> None:
     """Check a number of things, of which there must be one at least."""
     check_type(field, value, int)

@@ -10,7 +10,14 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.plaintext import warn_in_the_clear
-from aio_authgrpc._checks.arguments import as_list, check_count, check_seconds, check_type, checked_pairs
+from aio_authgrpc._checks.arguments import (
+    as_list,
+    check_count,
+    check_optional_text,
+    check_seconds,
+    check_type,
+    checked_pairs,
+)
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.target import Target, parse_target
 from aio_authgrpc._http.request import AiohttpRequest
@@ -85,14 +92,11 @@ class ChannelSettings(NotPickled):
             warn_in_the_clear(self.target.address, stacklevel=3)
 
     def _check_identity(self, given: ConnectArguments) -> None:
-        audience = _of("audience", given.get("audience"), str, type(None))
+        audience = given.get("audience")
+        check_optional_text("audience", audience)
         api_key = _of("api_key", given.get("api_key"), str, type(None))
         quota_project_id = _of("quota_project_id", given.get("quota_project_id"), str, type(None))
         credentials = given.get("credentials")
-        if audience == "":
-            raise ConfigurationError(
-                "an empty str was given.", field="audience", hint="Leave it out for that of the target."
-            )
         self.source: TokenSource = as_token_source(credentials)
         self.audience: str = self.target.audience if audience is None else audience
         self.header: str = header_of(self.source, given.get("header")) or "authorization"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.arguments import check_optional_text, check_type
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._http.bridge import ThreadRequest
 from aio_authgrpc._sources import google_auth
@@ -112,11 +112,7 @@ def id_token(
             without ID tokens is refused when the channel is opened.
     """
     for field, value in (("audience", audience), ("target_principal", target_principal)):
-        check_type(field, value, str, type(None))
-        if value == "":
-            raise ConfigurationError(
-                "an empty str was given.", field=field, hint="Leave it out, or pass None."
-            )
+        check_optional_text(field, value)
     check_type("self_signed", self_signed, bool)
     check_type("delegates", delegates, list, tuple)
     given: object = default() if credentials is None else credentials

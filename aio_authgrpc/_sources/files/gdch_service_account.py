@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.arguments import check_optional_text
 from aio_authgrpc._sources.files.content import FileOrInfo, file_source, is_device
 from aio_authgrpc._sources.files.fields import secure_url, text
 from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, CredentialOptions
@@ -22,7 +22,7 @@ def gdch_service_account(file_or_info: FileOrInfo, *, audience: str | None = Non
     Raises:
         ConfigurationError: As for `authorized_user`.
     """
-    check_type("audience", audience, str, type(None))
+    check_optional_text("audience", audience)
     kind = KIND.replace(make=partial(_credentials, audience=audience))
     return file_source(file_or_info, kind)
 

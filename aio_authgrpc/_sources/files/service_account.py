@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.arguments import check_optional_text, check_type
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._sources.files.content import (
     READ_TIMEOUT,
@@ -212,7 +212,8 @@ def service_account_jwt(
             shows when the channel is opened.
     """
     check_type("lifetime", lifetime, int)
-    for field, value in (("issuer", issuer), ("audience", audience), ("subject", subject), ("email", email)):
+    check_optional_text("audience", audience)
+    for field, value in (("issuer", issuer), ("subject", subject), ("email", email)):
         check_type(field, value, str, type(None))
     if not 1 <= lifetime <= _MAX_LIFETIME:
         raise ConfigurationError(
