@@ -14,6 +14,8 @@ AuthGrpcError                           everything below: `hint`, `retryable`
     ├── TokenDeadlineExceededError      DEADLINE_EXCEEDED: the RPC's time was spent waiting for its token
     ├── ConnectionNotReadyError         UNAVAILABLE: the server could not be reached, in `ready_timeout`
     │                                   or by an RPC; what to do about it is in the details
+    ├── ChannelNotOpenedError           FAILED_PRECONDITION: a channel that opens itself could not; the
+    │                                   cause is the ConfigurationError that says why
     ├── ChannelClosedError              CANCELLED: the channel, or its token cache, was closed
     └── WrongEventLoopError             FAILED_PRECONDITION: used on another loop, or after a fork
 ```
@@ -154,6 +156,12 @@ class ConnectionNotReadyError(AuthRpcError):
 
     status = grpc.StatusCode.UNAVAILABLE
     retryable = True
+
+
+class ChannelNotOpenedError(AuthRpcError):
+    """A `LazyChannel` could not be opened for the RPC; its `__cause__` is the `ConfigurationError`."""
+
+    status = grpc.StatusCode.FAILED_PRECONDITION
 
 
 class ChannelClosedError(AuthRpcError):

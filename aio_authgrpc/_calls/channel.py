@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.authorizer import Authorizer
+from aio_authgrpc._calls.identity import identity
 from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
+from aio_authgrpc._calls.identity_channel import IdentityChannel
 from aio_authgrpc._calls.multi_callables import (
     AuthorizedMethod,
     StreamStreamMethod,
@@ -20,8 +23,10 @@ from aio_authgrpc._calls.multi_callables import (
 )
 from aio_authgrpc._calls.open_calls import OpenCalls
 from aio_authgrpc._calls.plaintext import target_in_the_clear, warn_in_the_clear
+from aio_authgrpc._channels.interceptors import Engine, Intercepted, InterceptedMethod, OuterInterceptors
 from aio_authgrpc._channels.layer import ChannelLayer
 from aio_authgrpc._channels.rotating import RotatingChannel
+from aio_authgrpc._sources.credentials import CredentialsType
 from aio_authgrpc._sources.static import AnonymousTokenSource
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc._tokens.metadata import Metadata, fixed_metadata, holds_secret
@@ -38,7 +43,7 @@ _METHODS: dict[str, type[AuthorizedMethod]] = {
 }
 
 
-class AuthorizedChannel(ChannelLayer):
+class AuthorizedChannel(Intercepted, ChannelLayer):
     """A `grpc.aio.Channel` that adds a token to every RPC of another channel, in all four arities.
 
     Any generated stub takes it. Made on the loop that uses it, and closed with it: `await
@@ -52,8 +57,10 @@ class AuthorizedChannel(ChannelLayer):
         audience: For whom the tokens of other identities are (see `identity`); that of `auth` if None.
         close_auth: What closing the channel awaits last, such as `auth.aclose`. None leaves `auth` open:
             the caller who made it closes it.
-        in_the_clear: The target to name in a warning before a secret is sent, where `channel` is a plaintext
-            one to another machine; "" does not warn. None finds out, where `channel` is one of grpc.aio's.
+        in_the_clear: The target to name in a warning when another identity is first used, where `channel`
+            is a plaintext one to another machine and carries no secret so far; "" does not warn. None finds
+            out where `channel` is one of grpc.aio's, and warns at once if it carries a secret already.
+        outer_interceptors: The interceptors that run above the token; none yet if None.
 
     Raises:
         ConfigurationError: `header` or `metadata` cannot be sent.
@@ -70,6 +77,7 @@ class AuthorizedChannel(ChannelLayer):
         audience: str | None = None,
         close_auth: Callable[[], Awaitable[None]] | None = None,
         in_the_clear: str | None = None,
+        outer_interceptors: OuterInterceptors | None = None,
     ) -> None:
         self._closed = True  # until it is complete, so that __del__ has nothing to say
         super().__init__(channel)
@@ -77,10 +85,11 @@ class AuthorizedChannel(ChannelLayer):
         header = header_of(auth.source, header) or "authorization"
         other_headers = other_headers_of(auth.source)
         fixed = fixed_metadata({header, *other_headers}, None, None, metadata)
-        in_the_clear = target_in_the_clear(channel) if in_the_clear is None else in_the_clear
-        if in_the_clear and (not isinstance(auth.source, AnonymousTokenSource) or holds_secret(fixed)):
-            warn_in_the_clear(in_the_clear, stacklevel=2)
-            in_the_clear = ""  # once
+        if in_the_clear is None:
+            in_the_clear = target_in_the_clear(channel) or ""
+            if in_the_clear and (not isinstance(auth.source, AnonymousTokenSource) or holds_secret(fixed)):
+                warn_in_the_clear(in_the_clear, stacklevel=2)
+                in_the_clear = ""  # once
         self._auth = auth
         self._close_auth = close_auth
         # What a caller may not send beside it: the tokens' headers, and that of an API key.
@@ -94,6 +103,8 @@ class AuthorizedChannel(ChannelLayer):
             in_the_clear=in_the_clear or None,
         )
         self._open_calls = OpenCalls()
+        self.outer_interceptors = OuterInterceptors() if outer_interceptors is None else outer_interceptors
+        self._engine = Engine()
         # A rotating channel alone can be another one by the time that it is ready.
         untyped: Any = channel
         self._connection = untyped if isinstance(channel, RotatingChannel) else None
@@ -104,9 +115,37 @@ class AuthorizedChannel(ChannelLayer):
         """The token cache; `channel.auth.status()` tells its state."""
         return self._auth
 
-    def _multi_callable(self, arity: str, make: Callable[[grpc.aio.Channel], Any]) -> AuthorizedMethod:
-        inner = make(self._channel)
-        return _METHODS[arity](inner, self._open_calls, self._authorizer, self._identities, self._connection)
+    def _multi_callable(
+        self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]
+    ) -> AuthorizedMethod:
+        method = partial(
+            _METHODS[arity],
+            make(self._channel),
+            self._open_calls,
+            self._authorizer,
+            self._identities,
+            self._connection,
+        )
+        engine_method = partial(self._engine.method, arity, make)
+        interceptors = self.outer_interceptors.lists[arity]
+        return method(InterceptedMethod(interceptors, path, engine_method, method))
+
+    def with_identity(self, credentials: CredentialsType, *, header: str | None = None) -> IdentityChannel:
+        """Return a view of this channel whose calls carry another identity, as inside of `identity()`.
+
+        The identity goes with the stub instead of the context: into background tasks, executors that call
+        back, and generators that outlive a block.
+
+            `mine = BookstoreStub(channel.with_identity(static_token(callers_token)))`
+
+        Args:
+            credentials: See `identity`.
+            header: See `identity`.
+
+        Raises:
+            ConfigurationError: The credentials or the header cannot be used.
+        """
+        return IdentityChannel(self, identity(credentials, header=header), self.outer_interceptors)
 
     async def connection_failure(self) -> grpc.aio.AioRpcError | None:
         """Return why gRPC has failed to connect, in its own words; None where it has not, or still tries.
@@ -142,6 +181,7 @@ class AuthorizedChannel(ChannelLayer):
             self._open_calls.abandon_waiting()
             try:
                 # Without a grace: a channel of grpc.aio whose close() is cancelled stays open for good.
+                await self._engine.close()
                 await self._channel.close()
             finally:
                 await self._close_tokens()

@@ -21,6 +21,7 @@ from aio_authgrpc._checks.arguments import (
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.target import Target, parse_target
 from aio_authgrpc._http.request import AiohttpRequest
+from aio_authgrpc._loop.clock import Clock
 from aio_authgrpc._sources.credentials import CredentialsType, as_token_source
 from aio_authgrpc._sources.static import AnonymousTokenSource
 from aio_authgrpc._tls.credentials import SslCredentials, check_channel_credentials, is_local_credentials
@@ -43,10 +44,9 @@ class ChannelArguments(TypedDict, total=False):
     interceptors: Sequence[grpc.aio.ClientInterceptor] | None
 
 
-class ConnectArguments(ChannelArguments, total=False):
-    """The keyword arguments of `connect`, which explains them. `ChannelSettings` has defaults and checks."""
+class ConnectOptions(ChannelArguments, total=False):
+    """The keyword arguments of `connect` beside `credentials`."""
 
-    credentials: CredentialsType
     audience: str | None
     ssl_credentials: grpc.ChannelCredentials | SslCredentials | None
     plaintext: bool
@@ -55,11 +55,20 @@ class ConnectArguments(ChannelArguments, total=False):
     quota_project_id: str | None
     metadata: Sequence[tuple[str, str]] | Mapping[str, str]
     header: str | None
+    outer_interceptors: Sequence[grpc.aio.ClientInterceptor] | None
     request: AiohttpRequest | None
     pool_size: int
     ready_timeout: float | None
     keep_warm: bool
+    grace: float | None
+    clock: Clock | None
     on_event: EventCallback | None
+
+
+class ConnectArguments(ConnectOptions, total=False):
+    """The keyword arguments of `connect`, which explains them. `ChannelSettings` has defaults and checks."""
+
+    credentials: CredentialsType
 
 
 # Where gRPC may be told to lead a connection, besides the environment
@@ -78,6 +87,9 @@ class ChannelSettings(NotPickled):
         self.ready_timeout = given.get("ready_timeout")
         check_seconds("ready_timeout", self.ready_timeout, none_means="not to wait")
         self.keep_warm = _of("keep_warm", given.get("keep_warm", False), bool)
+        self.grace = given.get("grace")
+        check_seconds("grace", self.grace, none_means="to end them at once")
+        self.clock = given.get("clock")
         self.on_event = given.get("on_event")
         if self.on_event is not None and not callable(self.on_event):
             raise ConfigurationError(
@@ -133,15 +145,8 @@ class ChannelSettings(NotPickled):
             _check_authority(authority)
             self.options = (*self.options, ("grpc.default_authority", authority))
         self.compression = _of("compression", given.get("compression"), grpc.Compression, type(None))
-        interceptors = given.get("interceptors")
-        listed = as_list(() if interceptors is None else interceptors)
-        if listed is None or not all(isinstance(item, grpc.aio.ClientInterceptor) for item in listed):
-            raise ConfigurationError(
-                "expected a list of grpc.aio client interceptors.",
-                field="interceptors",
-                hint="Subclass grpc.aio.UnaryUnaryClientInterceptor, or its kin.",
-            )
-        self.interceptors: list[grpc.aio.ClientInterceptor] = listed
+        self.interceptors = _interceptors("interceptors", given.get("interceptors"))
+        self.outer_interceptors = _interceptors("outer_interceptors", given.get("outer_interceptors"))
         self.pool_size = given.get("pool_size", 1)
         check_count("pool_size", self.pool_size)
 
@@ -156,6 +161,17 @@ def check_keywords(function: str, given: Mapping[str, object], allowed: type) ->
 def _of(field: str, value: T, *kinds: type) -> T:
     check_type(field, value, *kinds)
     return value
+
+
+def _interceptors(field: str, given: object) -> list[grpc.aio.ClientInterceptor]:
+    listed = as_list(() if given is None else given)
+    if listed is None or not all(isinstance(item, grpc.aio.ClientInterceptor) for item in listed):
+        raise ConfigurationError(
+            "expected a list of grpc.aio client interceptors.",
+            field=field,
+            hint="Subclass grpc.aio.UnaryUnaryClientInterceptor, or its kin.",
+        )
+    return listed
 
 
 def _check_authority(authority: str) -> None:
