@@ -21,7 +21,7 @@ def check_urls(credentials: object) -> None:
     clouds have no TLS; they are at link-local addresses, which no router forwards.
     """
     for owner in _with_inner(credentials, set()):
-        for name, value in vars(owner).items():
+        for name, value in _attributes(owner).items():
             is_endpoint = name.endswith(_URL_ENDINGS) and not name.startswith(_SOURCE)
             if is_endpoint and _is_in_the_clear(value):
                 raise ConfigurationError(
@@ -45,13 +45,17 @@ def _urls_of_subject_token(credentials: Any) -> list[tuple[str, str]]:
 
 def _with_inner(credentials: Any, seen: set[int]) -> Iterator[Any]:
     """Yield a credential and those in its attributes, such as the source of an impersonation."""
-    if id(credentials) in seen or not hasattr(credentials, "__dict__"):
+    if id(credentials) in seen:
         return
     seen.add(id(credentials))
     yield credentials
-    for value in list(vars(credentials).values()):
+    for value in list(_attributes(credentials).values()):
         if is_of(value, "google.auth.credentials"):
             yield from _with_inner(value, seen)
+
+
+def _attributes(credentials: object) -> Mapping[str, object]:
+    return getattr(credentials, "__dict__", {})
 
 
 def _is_in_the_clear(value: object) -> TypeGuard[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import subprocess
 from types import FunctionType, SimpleNamespace
 from typing import Any
@@ -22,10 +21,11 @@ class ExecutableCredentials(pluggable.Credentials):
     """
 
     def retrieve_subject_token(self, request: Any) -> Any:
-        sender = request.func if isinstance(request, functools.partial) else request  # with a certificate
+        untyped: Any = pluggable.Credentials
+        theirs = untyped.retrieve_subject_token
+        sender: object = getattr(request, "func", request)  # a partial with the client certificate
         if self.interactive or not isinstance(sender, ThreadRequest):
-            return super().retrieve_subject_token(request)
-        theirs = pluggable.Credentials.retrieve_subject_token
+            return theirs(self, request)
         names = {**vars(pluggable), "subprocess": _subprocess(sender.process)}
         return FunctionType(theirs.__code__, names)(self, request)
 
