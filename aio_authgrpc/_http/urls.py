@@ -30,10 +30,13 @@ def place_of(url: str) -> str:
 
 
 def proxy_for(url: str) -> tuple[str | None, dict[str, str]]:
-    """Return the proxy that the environment names for this URL, and the header with its password."""
+    """Return the proxy that the environment names for this URL, and the header with its password.
+
+    None for this machine: without TLS, a secret would travel to the proxy in the clear.
+    """
     parts = _split(url)
-    if parts is None:
-        return None, {}  # sending it raises
+    if parts is None or is_loopback(parts.hostname or ""):
+        return None, {}  # sending a URL that cannot be split raises
     proxy = urllib.request.getproxies().get(parts.scheme)
     if not proxy or urllib.request.proxy_bypass(parts.hostname or ""):
         return None, {}
