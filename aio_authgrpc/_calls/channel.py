@@ -14,6 +14,7 @@ from aio_authgrpc._calls.authorizer import Authorizer
 from aio_authgrpc._calls.identity import identity
 from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
 from aio_authgrpc._calls.identity_channel import IdentityChannel
+from aio_authgrpc._calls.mistakes import check_cache, check_channel
 from aio_authgrpc._calls.multi_callables import (
     AuthorizedMethod,
     StreamStreamMethod,
@@ -23,6 +24,7 @@ from aio_authgrpc._calls.multi_callables import (
 )
 from aio_authgrpc._calls.open_calls import OpenCalls
 from aio_authgrpc._calls.plaintext import target_in_the_clear, warn_in_the_clear
+from aio_authgrpc._calls.telemetry import ChannelTelemetry, observed_attempts, observed_method
 from aio_authgrpc._channels.interceptors import Engine, Intercepted, InterceptedMethod, OuterInterceptors
 from aio_authgrpc._channels.layer import ChannelLayer
 from aio_authgrpc._channels.rotating import RotatingChannel
@@ -60,14 +62,16 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         in_the_clear: The target to name in a warning when another identity is first used, where `channel`
             is a plaintext one to another machine and carries no secret so far; "" does not warn. None finds
             out where `channel` is one of grpc.aio's, and warns at once if it carries a secret already.
+        plaintext: Whether `channel` is a plaintext one, for what errors say; None if it is not known.
         outer_interceptors: The interceptors that run above the token; none yet if None.
+        telemetry: Is told of the calls.
 
     Raises:
-        ConfigurationError: `header` or `metadata` cannot be sent.
+        ConfigurationError: `header` or `metadata` cannot be sent, or another argument has the wrong type.
         ChannelClosedError, WrongEventLoopError: `auth` was closed, or belongs to another loop.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it needs, and what `connect` passes on
         self,
         channel: grpc.aio.Channel,
         auth: TokenCache,
@@ -77,9 +81,13 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         audience: str | None = None,
         close_auth: Callable[[], Awaitable[None]] | None = None,
         in_the_clear: str | None = None,
+        plaintext: bool | None = None,
         outer_interceptors: OuterInterceptors | None = None,
+        telemetry: ChannelTelemetry | None = None,
     ) -> None:
         self._closed = True  # until it is complete, so that __del__ has nothing to say
+        check_channel(channel)
+        check_cache(auth)
         super().__init__(channel)
         auth.check_usable()
         header = header_of(auth.source, header) or "authorization"
@@ -102,9 +110,10 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
             audience=audience,
             in_the_clear=in_the_clear or None,
         )
-        self._open_calls = OpenCalls()
+        self._open_calls = OpenCalls(plaintext=plaintext)
         self.outer_interceptors = OuterInterceptors() if outer_interceptors is None else outer_interceptors
         self._engine = Engine()
+        self._telemetry = telemetry
         # A rotating channel alone can be another one by the time that it is ready.
         untyped: Any = channel
         self._connection = untyped if isinstance(channel, RotatingChannel) else None
@@ -117,10 +126,11 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
 
     def _multi_callable(
         self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]
-    ) -> AuthorizedMethod:
+    ) -> Callable[..., Any]:
+        below = make(self._channel)
         method = partial(
             _METHODS[arity],
-            make(self._channel),
+            below if self._telemetry is None else observed_attempts(below),
             self._open_calls,
             self._authorizer,
             self._identities,
@@ -128,7 +138,8 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         )
         engine_method = partial(self._engine.method, arity, make)
         interceptors = self.outer_interceptors.lists[arity]
-        return method(InterceptedMethod(interceptors, path, engine_method, method))
+        made: Any = method(InterceptedMethod(interceptors, path, engine_method, method))
+        return made if self._telemetry is None else observed_method(made, self._telemetry, path)
 
     def with_identity(self, credentials: CredentialsType, *, header: str | None = None) -> IdentityChannel:
         """Return a view of this channel whose calls carry another identity, as inside of `identity()`.
@@ -196,5 +207,8 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
     def __del__(self) -> None:
         if not self._closed:
             warnings.warn(
-                "An AuthorizedChannel was never closed.", ResourceWarning, source=self, stacklevel=2
+                "An AuthorizedChannel was never closed: await its close(), or open it with 'async with'.",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
             )

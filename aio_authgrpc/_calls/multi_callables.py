@@ -16,6 +16,7 @@ from aio_authgrpc._calls.call import AuthorizedCall
 from aio_authgrpc._calls.call_status import challenge_of, final_code
 from aio_authgrpc._calls.identity import current_identities
 from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
+from aio_authgrpc._calls.mistakes import NotSynchronous
 from aio_authgrpc._calls.open_calls import OpenCalls
 from aio_authgrpc._channels.interceptors import InterceptedMethod
 from aio_authgrpc._channels.rotating import RotatingChannel
@@ -26,7 +27,7 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 
-class AuthorizedMethod:
+class AuthorizedMethod(NotSynchronous):
     """One RPC method of a channel: `inner` starts its real calls, `wait_for_ready` waits for `connection`.
 
     With `intercepted`, and interceptors there, calls go to it; they come back to a method without it.

@@ -27,6 +27,18 @@ def _layered(method: Method) -> Method:
     return cast("Method", functools.wraps(method, updated=())(make_multi_callable))
 
 
+# What grpc.aio's multi-callables take by position: one request is alone, many requests may be followed.
+_POSITIONAL = ("request", "timeout", "metadata", "credentials", "wait_for_ready", "compression")
+
+
+def by_name(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a multi-callable by name; many requests are called `request`, too."""
+    named = {**dict(zip(_POSITIONAL, args, strict=False)), **kwargs}
+    if "request_iterator" in named:
+        named["request"] = named.pop("request_iterator")
+    return named
+
+
 class ArityChannel(grpc.aio.Channel):
     """A `grpc.aio.Channel` whose four arities are one method."""
 

@@ -10,8 +10,10 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.plaintext import warn_in_the_clear
+from aio_authgrpc._calls.telemetry import Telemetry
 from aio_authgrpc._checks.arguments import (
     as_list,
+    check_callback,
     check_count,
     check_optional_text,
     check_seconds,
@@ -62,6 +64,7 @@ class ConnectOptions(ChannelArguments, total=False):
     keep_warm: bool
     grace: float | None
     clock: Clock | None
+    telemetry: Telemetry | None
     on_event: EventCallback | None
 
 
@@ -90,11 +93,16 @@ class ChannelSettings(NotPickled):
         self.grace = given.get("grace")
         check_seconds("grace", self.grace, none_means="to end them at once")
         self.clock = given.get("clock")
-        self.on_event = given.get("on_event")
-        if self.on_event is not None and not callable(self.on_event):
+        self.telemetry = given.get("telemetry")
+        if self.telemetry is not None and not hasattr(self.telemetry, "channel"):
             raise ConfigurationError(
-                "expected a function.", field="on_event", hint="It is called with each TokenEvent."
+                f"expected a Telemetry, not {type(self.telemetry).__name__}.",
+                field="telemetry",
+                hint="Pass aio_authgrpc.otel.OpenTelemetry().",
             )
+        self.on_event = given.get("on_event")
+        if self.on_event is not None:
+            check_callback("on_event", self.on_event, hint="It is called with each TokenEvent.")
         stays_here = self.target.is_local and not _lead_to_a_proxy(self.options)
         in_the_clear = self.plaintext and not stays_here
         sends_secret = not isinstance(self.source, AnonymousTokenSource) or holds_secret(self.metadata)
@@ -155,7 +163,12 @@ def check_keywords(function: str, given: Mapping[str, object], allowed: type) ->
     """Refuse keyword arguments that a function's TypedDict does not name, as a signature would."""
     unknown = given.keys() - allowed.__annotations__.keys()
     if unknown:
-        raise TypeError(f"{function}() got an unexpected keyword argument {min(unknown)!r}")
+        import difflib  # noqa: PLC0415 - for this error alone
+
+        name = min(unknown)
+        meant = difflib.get_close_matches(name, allowed.__annotations__, n=1)
+        suggestion = f". Did you mean {meant[0]!r}?" if meant else ""
+        raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{suggestion}")
 
 
 def _of(field: str, value: T, *kinds: type) -> T:

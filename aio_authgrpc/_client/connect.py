@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, Unpack, cast, overload
 
 import grpc
 import grpc.aio
@@ -65,7 +65,7 @@ class Connection(NotPickled, Generic[T]):
             AuthRpcError: There is no token, or no connection; the error says why.
         """
         check_seconds("timeout", timeout)
-        await make_ready(self.channel, self._settings.target.address, timeout)
+        await make_ready(self.channel, self._settings, timeout)
 
     async def __aenter__(self) -> T:
         # Check and set without an await between them.
@@ -79,7 +79,7 @@ class Connection(NotPickled, Generic[T]):
             try:
                 ready_timeout = self._settings.ready_timeout
                 if ready_timeout is not None:
-                    await make_ready(channel, self._settings.target.address, ready_timeout)
+                    await make_ready(channel, self._settings, ready_timeout)
                 made = tuple(stub(channel) for stub in self._stubs)
             except BaseException:
                 await channel.close()
@@ -95,6 +95,25 @@ class Connection(NotPickled, Generic[T]):
         channel, self._channel = self._channel, None
         if channel is not None:
             await channel.close(self._settings.grace)
+
+    if not TYPE_CHECKING:  # type checkers report these mistakes by themselves
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(
+                f"A connection has no {name!r}: write 'async with connect(...) as stub', and use "
+                f"'stub.{name}' in the block.",
+                name=name,
+                obj=self,
+            )
+
+        def __await__(self) -> NoReturn:
+            raise TypeError("A connection is not awaited: write 'async with connect(...) as stub'.")
+
+        def __enter__(self) -> NoReturn:
+            raise TypeError("A connection is opened on the event loop: write 'async with' instead of 'with'.")
+
+        def __exit__(self, *_: object) -> None:  # without it, Python does not ask for __enter__
+            pass
 
     def __repr__(self) -> str:
         state = "closed" if self._channel is None else "open"
@@ -188,6 +207,8 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
         grace: Seconds that the RPCs under way get to finish when the block is left. None ends them at once.
         clock: The time for tokens and certificates; `aio_authgrpc.testing.FakeClock` in tests. None means the
             machine's.
+        telemetry: Is told of each call, its wait for a token, its attempts and its end:
+            `aio_authgrpc.otel.OpenTelemetry()`.
         on_event: Called with each `TokenEvent`, such as `RefreshFailed`; on the loop, so it must not
             block. `auth.events()` yields the same events.
 

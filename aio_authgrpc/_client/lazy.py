@@ -22,7 +22,7 @@ from aio_authgrpc._channels.interceptors import (
     OuterInterceptors,
     start_call,
 )
-from aio_authgrpc._channels.layer import ArityChannel
+from aio_authgrpc._channels.layer import ArityChannel, by_name
 from aio_authgrpc._checks.arguments import check_seconds
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.arguments import ChannelSettings, ConnectArguments, check_keywords
@@ -40,8 +40,6 @@ from aio_authgrpc.errors import (
 )
 
 Make = Callable[[grpc.aio.Channel], Any]
-# What grpc.aio takes by position, with many requests; one request is alone.
-_POSITIONAL = ("request", "timeout", "metadata", "credentials", "wait_for_ready", "compression")
 
 
 class LazyChannel(Intercepted, ArityChannel, NotPickled):
@@ -88,7 +86,7 @@ class LazyChannel(Intercepted, ArityChannel, NotPickled):
             on_loop = self._on_this_loop()
             if on_loop.channel is not None:
                 return on_loop.method(on_loop.channel, make)(*args, **kwargs)
-            return on_loop.begin(arity, make, **dict(zip(_POSITIONAL, args, strict=False)), **kwargs)
+            return on_loop.begin(arity, make, **by_name(args, kwargs))
 
         return call
 
@@ -147,7 +145,7 @@ class LazyChannel(Intercepted, ArityChannel, NotPickled):
         started = monotonic()
         channel = await self._on_this_loop().opened(timeout)
         remaining = max(0.0, timeout - (monotonic() - started))
-        await make_ready(channel, self._settings.target.address, remaining)
+        await make_ready(channel, self._settings, remaining)
 
     async def close(self, grace: float | None = None) -> None:
         """Close what is open on this loop; see `AuthorizedChannel.close`. The next RPC opens it anew."""
@@ -187,7 +185,6 @@ class _OnLoop:
         make: Make,
         request: Any = None,
         timeout: float | None = None,
-        request_iterator: Any = None,
         **arguments: Any,
     ) -> Any:
         """Begin a call of a channel that is not open yet, and its opening."""
@@ -199,9 +196,8 @@ class _OnLoop:
 
         if make not in self._engine_methods:
             self._engine_methods[make] = self._engine.method(arity, make)
-        given = request if request_iterator is None else request_iterator
         self.start()
-        return self._engine_methods[make].begin((), start, given, timeout=timeout, **arguments)
+        return self._engine_methods[make].begin((), start, request, timeout=timeout, **arguments)
 
     def method(self, channel: AuthorizedChannel, make: Make) -> Any:
         if make not in self._methods:
@@ -227,16 +223,20 @@ class _OnLoop:
         except TimeoutError:
             raise TokenDeadlineExceededError(
                 "The call's time ran out while its channel was opened.",
-                hint="Reading credentials and certificates took longer than the call's timeout.",
+                hint="Reading credentials and certificates took longer than the call's timeout; raise it.",
             ) from None
         except FlightCancelledError:
-            raise ChannelClosedError("The channel was closed while it was opened.") from None
+            raise ChannelClosedError(
+                "The channel was closed while it was opened.", hint="The next call opens it again."
+            ) from None
         if isinstance(outcome, AuthorizedChannel):
             return outcome
         if isinstance(outcome, AuthRpcError):
             raise outcome.copy()
-        text = str(outcome) if isinstance(outcome, AuthGrpcError) else type(outcome).__name__
-        raise ChannelNotOpenedError(f"The channel could not be opened: {text}") from outcome
+        text, hint = type(outcome).__name__, ""
+        if isinstance(outcome, AuthGrpcError):
+            text, hint = str(outcome).removesuffix(f" {outcome.hint}"), outcome.hint
+        raise ChannelNotOpenedError(f"The channel could not be opened: {text}", hint=hint) from outcome
 
     async def _open(self) -> AuthorizedChannel | Exception:
         # An asynchronous generator is closed by its loop's shutdown_asyncgens(), which asyncio.run calls.

@@ -106,7 +106,9 @@ class Refresher:
             if _is_cancelled():
                 raise
             # This task was not cancelled: the source let a cancellation of its own escape.
-            return TokenUnavailableError("The source was cancelled from inside.")
+            return TokenUnavailableError(
+                "The source was cancelled from inside.", hint="A later call asks the source again."
+            )
         except Exception as error:  # noqa: BLE001 - a source is users' code, and may raise anything
             late = TimeoutError(f"the source returned no token within {self._refresh_timeout:g} s")
             return token_error(late if budget.expired() else error)
@@ -227,10 +229,7 @@ class RefreshTasks:
             async with asyncio.timeout(timeout):
                 outcome = await self.flight.join()
         except TimeoutError:  # of this scope: a refresh returns its failures
-            raise TokenDeadlineExceededError(
-                f"The call's time ran out: for {timeout:.3g} s it waited for an access token.",
-                hint="The token endpoint is slow; the refresh goes on and later calls will use it.",
-            ) from None
+            raise _too_late(timeout or 0.0) from None
         except FlightCancelledError:
             raise TokenUnavailableError("The token refresh was cancelled from outside.") from None
         if isinstance(outcome, AuthRpcError):
@@ -244,6 +243,18 @@ class RefreshTasks:
         ending = {task for task in (self._timer, self.flight.cancel()) if task is not None}
         if ending:
             await asyncio.wait(ending, timeout=self._close_timeout)
+
+
+def _too_late(timeout: float) -> TokenDeadlineExceededError:
+    if timeout <= 0:
+        return TokenDeadlineExceededError(
+            "The call's time was over when it waited for an access token.",
+            hint="timeout= is in seconds from now; None does not limit the call.",
+        )
+    return TokenDeadlineExceededError(
+        f"The call's time ran out: for {timeout:.3g} s it waited for an access token.",
+        hint="The token endpoint, or the source, is slow; the refresh goes on and later calls will use it.",
+    )
 
 
 def _retry_after(error: AuthRpcError) -> float | None:

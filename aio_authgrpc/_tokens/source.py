@@ -145,7 +145,9 @@ async def fetch_from(source: TokenSource, request: TokenRequest) -> Token:
     token: object = await source.fetch(request)
     if not isinstance(token, Token):
         raise ConfigurationError(
-            f"the source returned {type(token).__name__}, not an aio_authgrpc.Token.", field="credentials"
+            f"the source returned {type(token).__name__}, not an aio_authgrpc.Token.",
+            field="credentials",
+            hint="Let its fetch() return Token(value, expires_at=...).",
         )
     if is_empty(token) and token is not ANONYMOUS:
         raise TokenUnavailableError(

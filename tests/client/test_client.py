@@ -590,6 +590,7 @@ async def test_the_loop_never_sees_the_key_file_read(
             {"plaintext": True, "ssl_credentials": grpc.ssl_channel_credentials()}, "plaintext", id="both"
         ),
         pytest.param({"on_event": 5}, "on_event", id="no-listener"),
+        pytest.param({"on_event": asyncio.sleep}, "on_event", id="a-listener-that-is-not-awaited"),
         pytest.param({"credentials": "eyJhbGciOi"}, "credentials", id="a-token"),
     ],
 )
@@ -603,8 +604,14 @@ def test_a_mistake_is_an_error_at_the_call(arguments: dict[str, Any], field: str
 
 def test_an_unknown_keyword_is_a_type_error_that_names_the_function() -> None:
     """As for any Python function."""
-    with pytest.raises(TypeError, match=r"connect\(\) got an unexpected keyword argument 'retries'"):
+    with pytest.raises(TypeError, match=r"connect\(\) got an unexpected keyword argument 'retries'$"):
         connect("host", EchoStub, retries=3)  # type: ignore[call-overload]  # the mistake
+
+
+def test_a_misspelt_keyword_gets_a_suggestion() -> None:
+    """Python 3.13 does so, for signatures that name their keywords."""
+    with pytest.raises(TypeError, match=r"argument 'credential'\. Did you mean 'credentials'"):
+        connect("host", EchoStub, credential=TOKEN)  # type: ignore[call-overload]  # the mistake
 
 
 def test_a_connection_is_not_pickled() -> None:
