@@ -12,7 +12,7 @@ import grpc.aio
 
 from aio_authgrpc._calls.authorizer import Authorizer
 from aio_authgrpc._calls.identity import identity
-from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
+from aio_authgrpc._calls.identity_authorizers import MAX_IDENTITIES, IdentityAuthorizers
 from aio_authgrpc._calls.identity_channel import IdentityChannel
 from aio_authgrpc._calls.mistakes import check_cache, check_channel
 from aio_authgrpc._calls.multi_callables import (
@@ -62,12 +62,13 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         in_the_clear: The target to name in a warning when another identity is first used, where `channel`
             is a plaintext one to another machine and carries no secret so far; "" does not warn. None finds
             out where `channel` is one of grpc.aio's, and warns at once if it carries a secret already.
+        max_identities: How many other identities' tokens are kept (see `identity`).
         plaintext: Whether `channel` is a plaintext one, for what errors say; None if it is not known.
         outer_interceptors: The interceptors that run above the token; none yet if None.
         telemetry: Is told of the calls.
 
     Raises:
-        ConfigurationError: `header` or `metadata` cannot be sent, or another argument has the wrong type.
+        ConfigurationError: `header` or `metadata` cannot be sent, or another argument cannot be used.
         ChannelClosedError, WrongEventLoopError: `auth` was closed, or belongs to another loop.
     """
 
@@ -81,6 +82,7 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         audience: str | None = None,
         close_auth: Callable[[], Awaitable[None]] | None = None,
         in_the_clear: str | None = None,
+        max_identities: int = MAX_IDENTITIES,
         plaintext: bool | None = None,
         outer_interceptors: OuterInterceptors | None = None,
         telemetry: ChannelTelemetry | None = None,
@@ -109,6 +111,7 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
             other_headers=other_headers,
             audience=audience,
             in_the_clear=in_the_clear or None,
+            max_identities=max_identities,
         )
         self._open_calls = OpenCalls(plaintext=plaintext)
         self.outer_interceptors = OuterInterceptors() if outer_interceptors is None else outer_interceptors
@@ -121,7 +124,11 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
 
     @property
     def auth(self) -> TokenCache:
-        """The token cache; `channel.auth.status()` tells its state."""
+        """The token cache; `channel.auth.status()` tells its state.
+
+        Channels of `connect()` with the same tokens share it. It is closed with the last of them, and its own
+        `aclose()` does nothing.
+        """
         return self._auth
 
     def _multi_callable(

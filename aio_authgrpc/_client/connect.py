@@ -51,7 +51,7 @@ class Connection(NotPickled, Generic[T]):
 
     @property
     def auth(self) -> TokenCache:
-        """The channel's token cache; `auth.status()` returns its state."""
+        """The channel's token cache; `auth.status()` returns its state. See `AuthorizedChannel.auth`."""
         return self.channel.auth
 
     async def check(self, timeout: float) -> None:
@@ -201,6 +201,8 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
             `_unary_unary_interceptors` and its sisters runs there, too.
         request: The HTTP transport for tokens; it stays the caller's. None makes one.
         pool_size: The number of connections, used in turn. More than one helps above some 100 RPCs at once.
+        max_identities: How many identities of `identity()` the channel keeps the tokens of; 128 if left
+            out. More of them in turn cost more token requests.
         ready_timeout: Seconds to fetch the token and to connect, both at the same time, before the
             stubs are yielded. None leaves both to the first RPC.
         keep_warm: Refresh by a timer, too, so that the first RPC after a quiet hour does not wait.

@@ -62,6 +62,7 @@ async def open_channel(
             audience=settings.audience,
             close_auth=close,
             in_the_clear=settings.target.address if settings.warns_of_identities else "",
+            max_identities=settings.max_identities,
             plaintext=settings.plaintext,
             outer_interceptors=(
                 OuterInterceptors(settings.outer_interceptors)
@@ -107,9 +108,9 @@ async def _channel_below(settings: ChannelSettings) -> grpc.aio.Channel:
 def _connections(settings: ChannelSettings, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
     if settings.pool_size == 1:
         return _connection(settings, credentials, settings.options)
-    # Channels with equal arguments may share one connection.
-    numbered = [(*settings.options, ("aio_authgrpc.connection", n)) for n in range(settings.pool_size)]
-    return ChannelPool([_connection(settings, credentials, options) for options in numbered])
+    # Plaintext channels with equal arguments would share one connection.
+    options = (*settings.options, ("grpc.use_local_subchannel_pool", 1))
+    return ChannelPool([_connection(settings, credentials, options) for _ in range(settings.pool_size)])
 
 
 def _connection(

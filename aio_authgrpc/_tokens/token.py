@@ -8,7 +8,7 @@ from typing import TypeGuard
 from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._checks.values import FrozenValue, NotPickled
 from aio_authgrpc._tokens.metadata import Metadata, checked_header, is_metadata_text
-from aio_authgrpc.errors import ConfigurationError
+from aio_authgrpc.errors import ConfigurationError, TokenRefusedError
 
 # Headers that a credential may bring, and that identify nobody.
 _BESIDE_AN_IDENTITY = frozenset(("x-allowed-locations", "x-goog-api-client", "x-goog-user-project"))
@@ -72,7 +72,16 @@ class Token(NotPickled, FrozenValue):
         super().__init__(value=value, expires_at=expires_at, scheme=scheme, metadata=metadata)
 
     def as_metadata(self, header: str) -> Metadata:
-        """Return the metadata for an RPC: the token under the key `header`, then its own metadata."""
+        """Return the metadata for an RPC: the token under the key `header`, then its own metadata.
+
+        Raises:
+            TokenRefusedError: Its own metadata holds `header`, too: the server would get two tokens.
+        """
+        if any(key == header for key, _ in self.metadata):
+            raise TokenRefusedError(
+                f"The token's own metadata holds {header!r}, the key that the token itself goes to.",
+                hint="Leave it out of Token(metadata=...).",
+            )
         if not self.value:
             return self.metadata
         value = f"{self.scheme} {self.value}" if self.scheme else self.value

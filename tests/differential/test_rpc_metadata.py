@@ -186,7 +186,7 @@ async def test_a_regional_access_boundary_goes_to_no_other_host(
 @KNOWS_BOUNDARIES
 @pytest.mark.usefixtures("boundaries_are_on")
 @pytest.mark.parametrize("make", BOUNDED, ids=lambda make: make.__name__)
-@pytest.mark.parametrize("audience", [None, "https://us.rep.googleapis.com"])
+@pytest.mark.parametrize("audience", [None, "https://bookstore.a.run.app", "https://us.rep.googleapis.com"])
 async def test_a_boundary_that_another_channel_has_looked_up_goes_to_no_other_host(
     make: Make, audience: str | None, world: World, http: AiohttpRequest, echo_server: EchoServer
 ) -> None:
