@@ -49,8 +49,9 @@ class AiohttpRequest(google.auth.transport.Request):
     """google-auth's HTTP transport over one `aiohttp.ClientSession`.
 
     Call `await request.send(...)` on the loop; or hand the object to any google-auth credential and
-    call that in a worker thread. It follows no redirect, keeps no cookies, reads at most 1 MiB, and
-    takes proxies from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, but no password from a netrc file.
+    call that in a worker thread. It follows no redirect, keeps no cookies, reads at most 1 MiB,
+    decompresses nothing, and takes proxies from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, but no
+    password from a netrc file.
 
     Args:
         session: The session to use; closing it stays with the caller. None makes one at the first
@@ -112,20 +113,21 @@ class AiohttpRequest(google.auth.transport.Request):
         proxy, for_proxy = proxy_for(url)
         # Only the proxy gets a tunnel's password; without a tunnel, it reads the request's own headers.
         own = {**(headers or {}), **({} if url.startswith("https:") else for_proxy)}
-        sent = {name: _text(value) for name, value in own.items()}
+        sent = {name: _text(value) for name, value in own.items() if name.lower() != "accept-encoding"}
         remember(url, {**sent, **for_proxy}, body)
         try:
             async with self.session().request(
                 method,
                 yarl.URL(with_path(url), encoded=True),
                 data=body.encode() if isinstance(body, str) else body,
-                headers=sent,
+                headers={**sent, "Accept-Encoding": "identity"},
                 timeout=aiohttp.ClientTimeout(total=total),
                 allow_redirects=False,
                 skip_auto_headers=("Content-Type",),
                 proxy=proxy,
                 proxy_headers=for_proxy or None,
                 ssl=ssl_context,
+                auto_decompress=False,
             ) as response:
                 body_read = await _read(response, url)
                 return HttpResponse(status=response.status, headers=response.headers, data=body_read)
@@ -230,6 +232,10 @@ def own_request(request: google.auth.transport.Request | None) -> AiohttpRequest
 
 
 async def _read(response: aiohttp.ClientResponse, url: str) -> bytes:
+    encoding = response.headers.get("Content-Encoding", "identity")
+    if encoding.strip().lower() not in ("identity", ""):
+        # A few kilobytes may stand for gigabytes.
+        raise TransportError(f"{place_of(url)} answered with a compressed body, which was not asked for.")
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk

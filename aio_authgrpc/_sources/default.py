@@ -18,7 +18,7 @@ from aio_authgrpc._sources.compute_engine import (
     metadata_server_url,
     wait_for_metadata_server,
 )
-from aio_authgrpc._sources.files.content import InfoLoader, is_content
+from aio_authgrpc._sources.files.content import InfoLoader, is_content, read_in_thread
 from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialOptions, checked_options
 from aio_authgrpc._sources.files.registry import credential_kinds
 from aio_authgrpc._sources.google_auth import GoogleCredentialsSource, LazyCredentialsSource
@@ -93,7 +93,7 @@ class DefaultCredentialsSource(LazyCredentialsSource):
             if options.quota_project_id is None:
                 options = options.replace(quota_project_id=_quota_project())
             make = compute_engine_credentials if info is None else info.credentials
-            credentials = await run_in_thread(lambda: make(options))
+            credentials = await read_in_thread(lambda: make(options), "default()", field="credentials")
             found = "compute_engine" if info is None else info.kind.name
             return GoogleCredentialsSource(credentials)
         finally:

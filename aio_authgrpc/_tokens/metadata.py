@@ -13,6 +13,23 @@ from aio_authgrpc.errors import ConfigurationError
 Metadata = tuple[tuple[str, str], ...]
 """gRPC metadata: pairs of a lower-case key and a text."""
 
+# With one of these a reader of the network can call in the sender's name.
+_SECRET = frozenset(
+    (
+        "authorization",
+        "cookie",
+        "proxy-authorization",
+        "x-api-key",
+        "x-goog-api-key",
+        "x-goog-iap-jwt-assertion",
+        "x-serverless-authorization",
+    )
+)
+
+
+def holds_secret(metadata: Metadata) -> bool:
+    return any(key in _SECRET for key, _ in metadata)
+
 
 def is_metadata_text(value: object) -> TypeGuard[str]:
     """Return whether gRPC can carry the value as text: printable ASCII, or empty."""

@@ -21,6 +21,15 @@ def test_a_token_shows_no_secret() -> None:
     assert SECRET not in repr(token) + str(token)
 
 
+def test_a_token_that_was_refused_shows_nothing() -> None:
+    """Its first half could pass for a scheme; a debugger looks at the object in the frame of the error."""
+    with pytest.raises(ConfigurationError) as caught:
+        Token("half", scheme=f"Bearer {SECRET}")
+    frames = [entry.frame.f_locals for entry in caught.traceback]
+    refused = next(names["self"] for names in frames if isinstance(names.get("self"), Token))
+    assert SECRET not in repr(refused) + str(caught.value)
+
+
 @pytest.mark.parametrize("how", [pickle.dumps, copy.deepcopy])
 def test_a_token_is_not_pickled(how: Any) -> None:
     """A pickle would hold the secret in the clear."""
@@ -82,7 +91,10 @@ def test_a_value_that_a_header_cannot_carry_is_refused_without_being_shown(value
     assert not isinstance(value, str) or value not in str(caught.value)
 
 
-@pytest.mark.parametrize("expires_at", ["3600", datetime.datetime(2030, 1, 1), float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "expires_at",
+    ["3600", datetime.datetime(2030, 1, 1), float("nan"), float("inf"), pytest.param(10**400, id="huge")],
+)
 def test_an_expiry_that_is_not_a_finite_number_is_refused(expires_at: Any) -> None:
     """The mistake would otherwise show an hour later."""
     with pytest.raises(ConfigurationError, match="expires_at"):
@@ -94,6 +106,7 @@ def test_an_expiry_that_is_not_a_finite_number_is_refused(expires_at: Any) -> No
     [
         {"scheme": 5},
         {"scheme": "B\n"},
+        {"scheme": "Bearer half-of-a-token"},
         {"metadata": 5},
         {"metadata": (("x-a",),)},
         {"metadata": (("X-A", "b"),)},

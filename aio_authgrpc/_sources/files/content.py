@@ -6,11 +6,13 @@ each mistake is a `ConfigurationError` that names the place and the field, and s
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from aio_authgrpc._checks.files import hint_for_unreadable, is_pkcs12
 from aio_authgrpc._checks.secrets import is_secret, shown
@@ -20,10 +22,14 @@ from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, che
 from aio_authgrpc._sources.google_auth import GoogleCredentialsSource, LazyCredentialsSource
 from aio_authgrpc.errors import ConfigurationError
 
+T = TypeVar("T")
+
 FileOrInfo = str | os.PathLike[str] | Mapping[str, object]
 """A path, the JSON text itself, or the dict that it holds."""
 
 _ARGUMENT = "file_or_info"
+# Seconds. A key file takes milliseconds; a pipe, a device or a network file system may take for ever.
+READ_TIMEOUT = 10.0
 # A key file has 2 400 bytes.
 _MAX_FILE_BYTES = 256 * 1024
 # What may stand before the brace of JSON text; Windows writes a byte order mark.
@@ -82,6 +88,7 @@ def file_source(
     quota_project_id: str | None = None,
     *,
     sign_without_scopes: bool = True,
+    timeout: float = READ_TIMEOUT,
 ) -> LazyCredentialsSource:
     """Return the source that reads a file of one type, never another, in a worker thread."""
     options = checked_options(scopes, quota_project_id)
@@ -91,7 +98,23 @@ def file_source(
         credentials = loader.read().credentials(options)
         return GoogleCredentialsSource(credentials, sign_without_scopes=sign_without_scopes)
 
-    return LazyCredentialsSource(f"{kind.name}({loader!r})", lambda _: run_in_thread(make))
+    name = f"{kind.name}({loader!r})"
+    return LazyCredentialsSource(name, lambda _: read_in_thread(make, name, timeout))
+
+
+async def read_in_thread(
+    function: Callable[[], T], name: str, timeout: float = READ_TIMEOUT, *, field: str = _ARGUMENT
+) -> T:
+    """Run a function that reads credential files in a worker thread, which is abandoned after `timeout`."""
+    try:
+        async with asyncio.timeout(timeout):
+            return await run_in_thread(function)
+    except TimeoutError:
+        raise ConfigurationError(
+            f"reading the file of {name} took more than {timeout:g} s.",
+            field=field,
+            hint="It may name a pipe, a device or a network file system that does not answer.",
+        ) from None
 
 
 def is_content(text: object) -> bool:
@@ -101,6 +124,15 @@ def is_content(text: object) -> bool:
     is_long = any(len(name) > _LONGEST_NAME for name in text.replace("\\", "/").split("/"))
     text = text.lstrip(_BLANKS)
     return is_long or "\n" in text or text.startswith(_JSON_BEGINS) or is_secret(text)
+
+
+def is_device(path: str | None) -> bool:
+    """Return whether a path is a device's, which may be endless. In a worker thread."""
+    try:
+        mode = 0 if path is None else os.stat(path).st_mode  # noqa: PTH116 - pathlib's is the same
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
 
 
 def _read_file(path: Path, field: str) -> str:

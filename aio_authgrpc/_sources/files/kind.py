@@ -102,6 +102,10 @@ class CredentialInfo(NotPickled, FrozenValue):
         chosen = options.quota_project_id
         return {**self.fields, **({} if chosen is None else {"quota_project_id": chosen})}
 
+    def value(self, name: str) -> Any:
+        """Return a field, also of an object in the file; None where it is missing."""
+        return _value(self.fields, name)
+
     def error(self, problem: str, *, field: str) -> ConfigurationError:
         return ConfigurationError(f"{self.origin} {problem}.", field=self.prefix + field, hint=self.kind.hint)
 
