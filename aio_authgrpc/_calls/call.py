@@ -98,8 +98,10 @@ class AuthorizedCall(grpc.aio.Call):
 
     def _stop_waiting(self, task: asyncio.Task[None]) -> None:
         self._method.open_calls.waiting.discard(self)
-        if task.cancelled():
-            self._end_without_call(asyncio.CancelledError())
+        # Also what is no `Exception`, such as pytest.fail() in a fake: without an end, the call never would.
+        end = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if end is not None:
+            self._end_without_call(end)
 
     async def _start_when_ready(self, connection: RotatingChannel[Any] | None) -> None:
         try:
@@ -169,8 +171,8 @@ class AuthorizedCall(grpc.aio.Call):
                 self._may_replay = False
                 self._refused, self._call = call, None
                 self._wait(self._method.connection_to_wait_for() if self._arguments[1] else None)
-                self._authorizer.say_replayed()  # last: a listener may cancel the call
                 self._tell_decision()
+                self._authorizer.say_replayed()  # last: a listener may cancel the call
                 return
         self._finish()
 
@@ -188,7 +190,9 @@ class AuthorizedCall(grpc.aio.Call):
         for callback in callbacks:
             try:
                 callback(self)
-            except Exception as error:  # noqa: BLE001 - users' code, which must not keep others from their end
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - users' code, which must not keep others from their end
                 context = {"message": f"A done callback of {self!r} raised", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(context)
 

@@ -24,7 +24,7 @@ _HINTS = {
 }
 
 
-def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcError:
+def token_error(error: BaseException, *, http_status: int | None = None) -> AuthRpcError:
     """Return the error of this package for what a token source raised, which becomes its `__cause__`."""
     if isinstance(error, AuthRpcError):
         return error
@@ -53,7 +53,7 @@ def is_retryable_status(status: int) -> bool:
     return status in (408, 429) or status >= 500
 
 
-def _is_retryable(error: Exception) -> bool:
+def _is_retryable(error: BaseException) -> bool:
     """Decide without a response. google-auth wraps transport errors, so the causes count too."""
     network = (google.auth.exceptions.TransportError, aiohttp.ClientError, OSError, TimeoutError)
     for link in chain_of(error):
@@ -76,7 +76,7 @@ def chain_of(error: BaseException) -> list[BaseException]:
     return links
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     """Describe an error: google-auth's first argument is the message, the second the whole response."""
     message = str(error.args[0])[:_MAX_SEARCHED] if error.args else ""
     named = message if isinstance(error, google.auth.exceptions.GoogleAuthError) and message else None
@@ -84,14 +84,14 @@ def _describe(error: Exception) -> str:
     return redacted(" ".join(text.split()))[:_MAX_DESCRIPTION]
 
 
-def _oauth_error(error: Exception) -> str:
+def _oauth_error(error: BaseException) -> str:
     """Return the OAuth error code of the response that google-auth's errors carry; "" without one."""
     response = error.args[1] if len(error.args) > 1 else None
     code: object = cast("dict[str, object]", response).get("error") if isinstance(response, dict) else None
     return code if isinstance(code, str) else ""
 
 
-def _without_secrets(error: Exception, description: str) -> BaseException:
+def _without_secrets(error: BaseException, description: str) -> BaseException:
     """Return the error itself as a cause, or a copy of its text where it, or its cause, shows a secret."""
     for link in chain_of(error):
         shown = repr(link) + str(link)

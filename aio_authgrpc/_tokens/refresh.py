@@ -112,7 +112,9 @@ class Refresher:
                 raise
             # This task was not cancelled: the source let a cancellation of its own escape.
             return TokenUnavailableError("The source was cancelled from inside.")
-        except Exception as error:  # noqa: BLE001 - a source is users' code, and may raise anything
+        except (KeyboardInterrupt, GeneratorExit):
+            raise  # the terminal's, and that of a coroutine whose loop is gone
+        except BaseException as error:  # noqa: BLE001 - a source is users' code: sys.exit() ends its fetch alone
             late = TimeoutError(f"the source returned no token within {self._refresh_timeout:g} s")
             return token_error(late if budget.expired() else error)
 
