@@ -123,6 +123,11 @@ class StreamRequestCall(AuthorizedCall):
     _ends_with_connection_wait = False
     _may_replay = False
 
+    @property
+    def _done_writing_flag(self) -> bool:
+        """grpc.aio's intercepted calls ask the call below for it."""
+        return self._call is not None and bool(self._call._done_writing_flag)
+
     def _check_style(self) -> None:
         if self._arguments[0] is not None:
             raise grpc.aio.UsageError("The iterator and read/write APIs may not be mixed on a single RPC.")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -19,7 +20,9 @@ from aio_authgrpc._calls.multi_callables import (
     UnaryUnaryMethod,
 )
 from aio_authgrpc._calls.open_calls import OpenCalls
+from aio_authgrpc._channels.interceptors import InterceptedMethod, OuterInterceptors
 from aio_authgrpc._channels.layer import ChannelLayer
+from aio_authgrpc._channels.pool import close_all
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc._tokens.metadata import Metadata, fixed_metadata
@@ -34,6 +37,16 @@ _METHODS: dict[str, type[AuthorizedMethod]] = {
     "stream_unary": StreamUnaryMethod,
     "stream_stream": StreamStreamMethod,
 }
+
+
+def _list_of(arity: str) -> property:
+    def interceptors(channel: AuthorizedChannel) -> list[Any]:
+        return channel._outer.lists[arity]  # pyright: ignore[reportPrivateUsage]  # a property of that class
+
+    def assign(channel: AuthorizedChannel, given: Iterable[Any]) -> None:
+        interceptors(channel)[:] = given
+
+    return property(interceptors, assign)
 
 
 class AuthorizedChannel(ChannelLayer):
@@ -52,6 +65,7 @@ class AuthorizedChannel(ChannelLayer):
             the caller who made it closes it.
         in_the_clear: The target to name in a warning when another identity is first used, where `channel`
             is a plaintext one to another machine and carries no secret so far. None does not warn.
+        outer_interceptors: grpc.aio client interceptors that run above the token; see `connect`.
 
     Raises:
         ConfigurationError: `header` or `metadata` cannot be sent.
@@ -68,6 +82,7 @@ class AuthorizedChannel(ChannelLayer):
         audience: str | None = None,
         close_auth: Callable[[], Awaitable[None]] | None = None,
         in_the_clear: str | None = None,
+        outer_interceptors: Iterable[grpc.aio.ClientInterceptor] = (),
     ) -> None:
         self._closed = True  # until it is complete, so that __del__ has nothing to say
         super().__init__(channel)
@@ -84,6 +99,8 @@ class AuthorizedChannel(ChannelLayer):
             self._authorizer, auth, other_headers=other_headers, audience=audience, in_the_clear=in_the_clear
         )
         self._open_calls = OpenCalls()
+        self._outer = OuterInterceptors()
+        self._outer.add(outer_interceptors)
         # A rotating channel alone can be another one by the time that it is ready.
         untyped: Any = channel
         self._connection = untyped if isinstance(channel, RotatingChannel) else None
@@ -94,9 +111,25 @@ class AuthorizedChannel(ChannelLayer):
         """The token cache; `channel.auth.status()` tells its state."""
         return self._auth
 
-    def _multi_callable(self, arity: str, make: Callable[[grpc.aio.Channel], Any]) -> AuthorizedMethod:
-        inner = make(self._channel)
-        return _METHODS[arity](inner, self._open_calls, self._authorizer, self._identities, self._connection)
+    # grpc.aio's own channels have these lists, and libraries append to them: google-api-core and google-cloud
+    # clients, pymilvus. There is no public way to add an interceptor to a channel.
+    _unary_unary_interceptors = _list_of("unary_unary")
+    _unary_stream_interceptors = _list_of("unary_stream")
+    _stream_unary_interceptors = _list_of("stream_unary")
+    _stream_stream_interceptors = _list_of("stream_stream")
+
+    def _multi_callable(
+        self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]
+    ) -> AuthorizedMethod:
+        method = partial(
+            _METHODS[arity],
+            make(self._channel),
+            self._open_calls,
+            self._authorizer,
+            self._identities,
+            self._connection,
+        )
+        return method(InterceptedMethod(self._outer, arity, path, make, method))
 
     async def connection_failure(self) -> grpc.aio.AioRpcError | None:
         """Return why gRPC has failed to connect, in its own words; None where it has not, or still tries.
@@ -132,7 +165,7 @@ class AuthorizedChannel(ChannelLayer):
             self._open_calls.abandon_waiting()
             try:
                 # Without a grace: a channel of grpc.aio whose close() is cancelled stays open for good.
-                await self._channel.close()
+                await close_all([*self._outer.channels, self._channel], None)
             finally:
                 await self._close_tokens()
 

@@ -20,8 +20,8 @@ def _layered(method: Method) -> Method:
     arity: str = method.__name__
 
     # Any arguments: generated stubs pass one that the type stubs lack, and versions of gRPC differ.
-    def make_multi_callable(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return self._multi_callable(arity, methodcaller(arity, *args, **kwargs))
+    def make_multi_callable(self: Any, method: str, *args: Any, **kwargs: Any) -> Any:
+        return self._multi_callable(arity, method, methodcaller(arity, method, *args, **kwargs))
 
     # Without the method's attributes, one of which says that it is abstract.
     return cast("Method", functools.wraps(method, updated=())(make_multi_callable))
@@ -38,11 +38,12 @@ class ChannelLayer(grpc.aio.Channel):
         self._channel = channel
 
     @abstractmethod
-    def _multi_callable(self, arity: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
+    def _multi_callable(self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
         """Return the object that a stub calls for one RPC method.
 
         Args:
             arity: The channel's method that was asked, such as `"unary_unary"`.
+            path: The RPC method's, `/package.Service/Method`.
             make: Asks the same of a channel below.
         """
 

@@ -27,7 +27,7 @@ class ChannelPool(ChannelLayer):
         super().__init__(channels[0])
         self._channels = tuple(channels)
 
-    def _multi_callable(self, arity: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
+    def _multi_callable(self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
         turns = itertools.cycle([make(channel) for channel in self._channels])
 
         def call_next(*args: Any, **kwargs: Any) -> Any:

@@ -70,7 +70,7 @@ class RotatingChannel(ChannelLayer, Generic[T]):
         self._timer = loop.create_task(readings, name="aio_authgrpc certificates")
         finalize(self, _cancel, self._timer, loop).atexit = False
 
-    def _multi_callable(self, arity: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
+    def _multi_callable(self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
         inner = self._current
         multi_callable = make(inner.channel)
 

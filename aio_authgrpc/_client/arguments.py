@@ -48,6 +48,7 @@ class ConnectArguments(ChannelArguments, total=False):
     quota_project_id: str | None
     metadata: Sequence[tuple[str, str]] | Mapping[str, str]
     header: str | None
+    outer_interceptors: Sequence[grpc.aio.ClientInterceptor] | None
     request: AiohttpRequest | None
     pool_size: int
     ready_timeout: float | None
@@ -131,15 +132,8 @@ class ChannelSettings(NotPickled):
             _check_authority(authority)
             self.options = (*self.options, ("grpc.default_authority", authority))
         self.compression = _of("compression", given.get("compression"), grpc.Compression, type(None))
-        interceptors = given.get("interceptors")
-        listed = as_list(() if interceptors is None else interceptors)
-        if listed is None or not all(isinstance(item, grpc.aio.ClientInterceptor) for item in listed):
-            raise ConfigurationError(
-                "expected a list of grpc.aio client interceptors.",
-                field="interceptors",
-                hint="Subclass grpc.aio.UnaryUnaryClientInterceptor, or its kin.",
-            )
-        self.interceptors: list[grpc.aio.ClientInterceptor] = listed
+        self.interceptors = _interceptors("interceptors", given.get("interceptors"))
+        self.outer_interceptors = _interceptors("outer_interceptors", given.get("outer_interceptors"))
         self.pool_size = given.get("pool_size", 1)
         check_count("pool_size", self.pool_size)
 
@@ -154,6 +148,17 @@ def check_keywords(function: str, given: Mapping[str, object], allowed: type) ->
 def _of(field: str, value: T, *kinds: type) -> T:
     check_type(field, value, *kinds)
     return value
+
+
+def _interceptors(field: str, given: object) -> list[grpc.aio.ClientInterceptor]:
+    listed = as_list(() if given is None else given)
+    if listed is None or not all(isinstance(item, grpc.aio.ClientInterceptor) for item in listed):
+        raise ConfigurationError(
+            "expected a list of grpc.aio client interceptors.",
+            field=field,
+            hint="Subclass grpc.aio.UnaryUnaryClientInterceptor, or its kin.",
+        )
+    return listed
 
 
 def _check_authority(authority: str) -> None:

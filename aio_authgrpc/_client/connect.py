@@ -163,6 +163,9 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
         options: gRPC channel arguments.
         compression: The channel's default.
         interceptors: grpc.aio client interceptors. They run below this package and see its metadata.
+        outer_interceptors: Those that run above it, once for each call. They see the caller's metadata, the
+            wait for a token and the outcome, and no secret. What libraries append to the channel's
+            `_unary_unary_interceptors` and its sisters runs there, too.
         request: The HTTP transport for tokens; it stays the caller's. None makes one.
         pool_size: The number of connections, used in turn. More than one helps above some 100 RPCs at once.
         ready_timeout: Seconds to fetch the token and to connect, both at the same time, before the

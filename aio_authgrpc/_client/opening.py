@@ -46,6 +46,7 @@ async def open_channel(settings: ChannelSettings) -> AuthorizedChannel:
             audience=settings.audience,
             close_auth=close,
             in_the_clear=settings.target.address if settings.warns_of_identities else None,
+            outer_interceptors=settings.outer_interceptors,
         )
     except BaseException:
         await close()
