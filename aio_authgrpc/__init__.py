@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aio_authgrpc._calls.call_credentials import AuthMetadataPlugin as AuthMetadataPlugin
     from aio_authgrpc._calls.channel import AuthorizedChannel as AuthorizedChannel
     from aio_authgrpc._calls.identity import identity as identity
+    from aio_authgrpc._calls.multi_callables import without_replay as without_replay
     from aio_authgrpc._client.arguments import ConnectArguments as ConnectArguments
     from aio_authgrpc._client.google_auth import OpeningChannel as OpeningChannel
     from aio_authgrpc._client.google_auth import insecure_authorized_channel as insecure_authorized_channel
@@ -82,6 +83,7 @@ _MODULES = {
     "service_account_jwt": "_sources.files.service_account",
     "static_token": "_sources.static",
     "token_source": "_sources.static",
+    "without_replay": "_calls.multi_callables",
 }
 
 if not TYPE_CHECKING:

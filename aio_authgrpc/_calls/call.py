@@ -21,10 +21,9 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.authorizer import Authorization, Authorizer, CallerMetadata
-from aio_authgrpc._calls.call_status import challenge_of, final_code, status_of
+from aio_authgrpc._calls.call_status import challenge_of, final_code, has_headers, raise_end, status_of
 from aio_authgrpc._calls.open_calls import OpenCalls
 from aio_authgrpc._channels.rotating import RotatingChannel
-from aio_authgrpc.errors import AuthRpcError
 
 T = TypeVar("T")
 
@@ -44,6 +43,8 @@ class Method(Protocol):
     """The grpc.aio multi-callable that starts a real call."""
     open_calls: OpenCalls
     """The calls of the channel."""
+    replay: bool
+    """Whether a refused call may be sent again."""
 
     def connection_to_wait_for(self) -> RotatingChannel[Any] | None: ...
 
@@ -144,7 +145,7 @@ class AuthorizedCall(grpc.aio.Call):
         """Return the real call once it is started, or raise why there is none."""
         call = await self._started()
         if self._end is not None:
-            _raise(self._end)
+            raise_end(self._end)
         return call
 
     async def _real_call_or_cancel(self) -> Any:
@@ -167,7 +168,8 @@ class AuthorizedCall(grpc.aio.Call):
             return
         if final_code(call) is _UNAUTHENTICATED:
             worth_it = self._authorizer.reject(self._authorization.token, challenge=challenge_of(call))
-            if worth_it and self._may_replay and not self._method.open_calls.closed:
+            may_replay = self._may_replay and self._method.replay and not has_headers(call)
+            if worth_it and may_replay and not self._method.open_calls.closed:
                 self._may_replay = False
                 self._refused, self._call = call, None
                 self._wait(self._method.connection_to_wait_for() if self._arguments[1] else None)
@@ -262,7 +264,7 @@ class AuthorizedCall(grpc.aio.Call):
     async def wait_for_connection(self) -> None:
         """See `grpc.aio.Call.wait_for_connection`. With one request, to cancel it cancels the RPC, too."""
         try:
-            await self._ask(lambda call: call.wait_for_connection(), _raise)
+            await self._ask(lambda call: call.wait_for_connection(), raise_end)
         except asyncio.CancelledError:
             if self._ends_with_connection_wait:
                 self.cancel()
@@ -282,6 +284,8 @@ class AuthorizedCall(grpc.aio.Call):
                 if await self._stands(call):
                     raise
             else:
+                if not call.done():
+                    self._may_replay = False  # the response headers came, and a caller has been told
                 if await self._stands(call):
                     return answer
 
@@ -298,7 +302,3 @@ class AuthorizedCall(grpc.aio.Call):
             return f"<{type(self).__name__} of {self._call!r}>"
         state = "waiting for its token" if self._end is None else "ended without an RPC"
         return f"<{type(self).__name__} {state}>"
-
-
-def _raise(end: BaseException) -> None:
-    raise end.copy() if isinstance(end, AuthRpcError) else end

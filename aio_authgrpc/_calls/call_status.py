@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import grpc
 import grpc.aio
+
+from aio_authgrpc.errors import AuthRpcError
 
 T = TypeVar("T")
 
@@ -29,6 +31,15 @@ def challenge_of(call: grpc.aio.Call) -> str:
     return value if isinstance(value, str) else ""
 
 
+def has_headers(call: grpc.aio.Call) -> bool:
+    """Return whether response headers with metadata came before the status of a call that is done.
+
+    They commit the RPC (gRFC A6): the server's method has begun to answer. grpc.aio shows headers without
+    metadata as it shows none, and an HTTP error's.
+    """
+    return bool(_answer_of(call.initial_metadata()))
+
+
 def _answer_of(coroutine: Coroutine[Any, Any, T]) -> T | None:
     """Return what a coroutine answers at its first step, or None if it would wait or raises."""
     try:
@@ -48,3 +59,12 @@ def status_of(end: BaseException) -> tuple[grpc.StatusCode, str]:
     if isinstance(end, asyncio.CancelledError):
         return grpc.StatusCode.CANCELLED, _CANCELLED_DETAILS
     return grpc.StatusCode.INTERNAL, f"The call could not be made: {type(end).__name__}."
+
+
+def raise_end(end: BaseException) -> NoReturn:
+    """Raise why a call was never made, as another object for each caller: each raise adds to a traceback."""
+    if isinstance(end, AuthRpcError):
+        raise end.copy()
+    if isinstance(end, asyncio.CancelledError):
+        raise asyncio.CancelledError
+    raise end

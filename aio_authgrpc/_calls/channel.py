@@ -66,13 +66,14 @@ class AuthorizedChannel(ChannelLayer):
         in_the_clear: The target to name in a warning when another identity is first used, where `channel`
             is a plaintext one to another machine and carries no secret so far. None does not warn.
         outer_interceptors: grpc.aio client interceptors that run above the token; see `connect`.
+        replay: Whether a call that is refused as unauthenticated is sent once more; see `connect`.
 
     Raises:
         ConfigurationError: `header` or `metadata` cannot be sent.
         ChannelClosedError, WrongEventLoopError: `auth` was closed, or belongs to another loop.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it needs, and what `connect` passes on
         self,
         channel: grpc.aio.Channel,
         auth: TokenCache,
@@ -83,6 +84,7 @@ class AuthorizedChannel(ChannelLayer):
         close_auth: Callable[[], Awaitable[None]] | None = None,
         in_the_clear: str | None = None,
         outer_interceptors: Iterable[grpc.aio.ClientInterceptor] = (),
+        replay: bool = True,
     ) -> None:
         self._closed = True  # until it is complete, so that __del__ has nothing to say
         super().__init__(channel)
@@ -92,6 +94,7 @@ class AuthorizedChannel(ChannelLayer):
         fixed = fixed_metadata({header, *other_headers}, None, None, metadata)
         self._auth = auth
         self._close_auth = close_auth
+        self._replay = replay
         # What a caller may not send beside it: the tokens' headers, and that of an API key.
         reserved = {header, *other_headers, *(_API_KEY_HEADERS & {key for key, _ in fixed})}
         self._authorizer = Authorizer(auth, header=header, metadata=fixed, reserved=frozenset(reserved))
@@ -128,6 +131,7 @@ class AuthorizedChannel(ChannelLayer):
             self._authorizer,
             self._identities,
             self._connection,
+            self._replay,
         )
         return method(InterceptedMethod(self._outer, arity, path, make, method))
 

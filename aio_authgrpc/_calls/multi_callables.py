@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
-from typing import Any, ClassVar, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, Self, TypeVar, cast
 from weakref import ref
 
 import grpc
@@ -24,6 +24,7 @@ from aio_authgrpc.errors import ConfigurationError
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+StubMethod = TypeVar("StubMethod", bound=Callable[..., Any])
 
 
 class AuthorizedMethod:
@@ -41,15 +42,27 @@ class AuthorizedMethod:
         authorizer: Authorizer,
         identities: IdentityAuthorizers,
         connection: RotatingChannel[Any] | None,
+        replay: bool,
         intercepted: InterceptedMethod | None = None,
     ) -> None:
         self.inner = inner
         self.open_calls = open_calls
+        self.replay = replay
         self._authorizer = authorizer
         self._identities = identities
         self._connection = connection
         self._intercepted = intercepted
         self._interceptors: list[Any] = [] if intercepted is None else intercepted.interceptors
+
+    def without_replay(self) -> Self:
+        """Return the same method, whose calls are not sent again."""
+        above = None
+        if self._intercepted is not None:
+            below = self._intercepted.make_below
+            above = self._intercepted.over(lambda: below().without_replay())
+        return type(self)(
+            self.inner, self.open_calls, self._authorizer, self._identities, self._connection, False, above
+        )
 
     def connection_to_wait_for(self) -> RotatingChannel[Any] | None:
         connection = self._connection
@@ -179,6 +192,31 @@ class StreamStreamMethod(RequestStreamMethod, grpc.aio.StreamStreamMultiCallable
     """Calls an RPC with many requests and many responses."""
 
     call_class = StreamStreamCall
+
+
+def without_replay(method: StubMethod) -> StubMethod:
+    """Return a stub's method whose calls are never sent a second time.
+
+    `await aio_authgrpc.without_replay(bookstore.CreateShelf)(request, timeout=10)`
+
+    A call that is refused as unauthenticated is otherwise sent once more with a new token, and a method that
+    works before it refuses works twice. `connect(replay=False)` is the same for all methods of a channel. The
+    refused token is replaced all the same, for the calls that follow.
+
+    Args:
+        method: A method of a stub on a channel of this package. The returned one is called as it is, any
+            number of times.
+
+    Raises:
+        ConfigurationError: It is something else, whose calls might be sent again.
+    """
+    if not isinstance(method, AuthorizedMethod):
+        raise ConfigurationError(
+            f"expected a method of a stub on a channel of this package, not {type(method).__name__}.",
+            field="method",
+            hint="Write without_replay(bookstore.CreateShelf)(request).",
+        )
+    return cast("StubMethod", method.without_replay())  # of the same class
 
 
 def _refuse_call_credentials() -> NoReturn:

@@ -76,14 +76,18 @@ class InterceptedMethod:
         self._arity = arity
         self._path = path
         self._make = make
-        self._make_below = make_below
+        self.make_below = make_below
         self._made: tuple[Callable[..., Any], _StartBelow] | None = None
+
+    def over(self, make_below: Callable[[], Any]) -> InterceptedMethod:
+        """Return the same method over another multi-callable."""
+        return InterceptedMethod(self._outer, self._arity, self._path, self._make, make_below)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return grpc.aio's intercepted call, whose task runs the interceptors."""
         engine = self._outer.engine()
         if self._made is None:
-            self._made = (self._make(engine), _StartBelow(self._path, self._make_below()))
+            self._made = (self._make(engine), _StartBelow(self._path, self.make_below()))
         intercepted, start = self._made
         # Replaced, not appended to: an instrumentation gives each new channel an interceptor of its own, and
         # has one on the channel below already.

@@ -53,6 +53,7 @@ class ConnectArguments(ChannelArguments, total=False):
     pool_size: int
     ready_timeout: float | None
     keep_warm: bool
+    replay: bool
     on_event: EventCallback | None
 
 
@@ -81,6 +82,7 @@ class ChannelSettings(NotPickled):
         self.ready_timeout = given.get("ready_timeout")
         check_seconds("ready_timeout", self.ready_timeout, none_means="not to wait")
         self.keep_warm = _of("keep_warm", given.get("keep_warm", False), bool)
+        self.replay = _of("replay", given.get("replay", True), bool)
         self.on_event = given.get("on_event")
         if self.on_event is not None and not callable(self.on_event):
             raise ConfigurationError(

@@ -171,6 +171,9 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
         ready_timeout: Seconds to fetch the token and to connect, both at the same time, before the
             stubs are yielded. None leaves both to the first RPC.
         keep_warm: Refresh by a timer, too, so that the first RPC after a quiet hour does not wait.
+        replay: False sends no call a second time. True sends a call that is refused as unauthenticated once
+            more, with a new token, unless its requests are a stream or its response headers came. A method
+            that works before it refuses then works twice; `without_replay` is for one method.
         on_event: Called with each `TokenEvent`, such as `RefreshFailed`; on the loop, so it must not
             block. `auth.events()` yields the same events.
 

@@ -47,6 +47,7 @@ async def open_channel(settings: ChannelSettings) -> AuthorizedChannel:
             close_auth=close,
             in_the_clear=settings.target.address if settings.warns_of_identities else None,
             outer_interceptors=settings.outer_interceptors,
+            replay=settings.replay,
         )
     except BaseException:
         await close()

@@ -169,6 +169,13 @@ async def identities_are_sources(credentials: google.oauth2.credentials.Credenti
             assert_type(await stub.UnaryUnary(b""), bytes)
 
 
+async def a_method_without_replay_is_typed_as_it_is(bookstore: BookstoreStub, echo: EchoStub) -> None:
+    once = aio_authgrpc.without_replay(bookstore.ListShelves)
+    assert_type(await once(Empty(), timeout=1.0), ListShelvesResponse)
+    async for message in aio_authgrpc.without_replay(echo.UnaryStream)(b"", wait_for_ready=True):
+        assert_type(message, bytes)
+
+
 async def events_are_typed(connection: aio_authgrpc.Connection[EchoStub]) -> None:
     def listen(event: aio_authgrpc.events.TokenEvent) -> None:
         if isinstance(event, aio_authgrpc.events.RefreshFailed):
