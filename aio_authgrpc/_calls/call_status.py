@@ -16,6 +16,14 @@ T = TypeVar("T")
 _CANCELLED_DETAILS = "Locally cancelled by application!"  # what a real call says
 
 
+def is_over(call: grpc.aio.Call) -> bool:
+    """Return whether a call is done, or cannot be asked: an interceptor may return something of its own."""
+    try:
+        return call.done()
+    except Exception:  # noqa: BLE001 - users' code, and grpc.aio's own around it
+        return True
+
+
 def final_code(call: grpc.aio.Call) -> grpc.StatusCode | None:
     """Return the code of a call that is done, without waiting; None where it has none.
 
@@ -46,7 +54,9 @@ def _answer_of(coroutine: Coroutine[Any, Any, T]) -> T | None:
         coroutine.send(None)
     except StopIteration as finished:
         return cast("T", finished.value)
-    except Exception:  # noqa: BLE001 - an interceptor raised: such a call has no status
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # noqa: BLE001 - an interceptor raised: such a call has no status
         return None
     coroutine.close()
     return None
