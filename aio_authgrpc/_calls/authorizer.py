@@ -42,14 +42,24 @@ class Authorization:
 class Authorizer:
     """Turns tokens into metadata, once for each token.
 
-    The token goes to `header`, beside the fixed `metadata`; a caller may not send the `reserved` keys.
+    The token goes to `header`, beside the fixed `metadata`; a caller may not send the `reserved` keys. With
+    `replay`, a call that is refused may be sent again.
     """
 
-    def __init__(self, tokens: Tokens, *, header: str, metadata: Metadata, reserved: frozenset[str]) -> None:
+    def __init__(
+        self,
+        tokens: Tokens,
+        *,
+        header: str,
+        metadata: Metadata,
+        reserved: frozenset[str],
+        replay: bool = True,
+    ) -> None:
         self._tokens = tokens
         self.header = header
         self.metadata = metadata
         self.reserved = reserved
+        self.replay = replay
         self._last: Authorization | None = None
 
     def current(self) -> Authorization | None:
@@ -90,7 +100,7 @@ class Authorizer:
         """Return a caller's own metadata.
 
         Raises:
-            ConfigurationError: It has another shape, or holds a header that the channel fills.
+            ConfigurationError: It has another shape, or a key that the channel fills, or in upper case.
         """
         entries = tuple(metadata)
         for entry in entries:
@@ -101,10 +111,15 @@ class Authorizer:
                     hint="Write (('key', 'value'),).",
                 )
         for key, _ in entries:
-            if key.lower() in self.reserved:
+            lowered = key.lower()
+            if lowered in self.reserved:
                 raise ConfigurationError(
-                    f"the channel fills {key.lower()!r} itself, and the server would get two.",
+                    f"the channel fills {lowered!r} itself, and the server would get two.",
                     field="metadata",
                     hint="Leave it out, or use a plain grpc.aio channel for this call.",
+                )
+            if lowered != key:  # gRPC ends such a call with an error of its inside
+                raise ConfigurationError(
+                    f"the key {key!r} is not in lower case.", field="metadata", hint=f"Write {lowered!r}."
                 )
         return entries

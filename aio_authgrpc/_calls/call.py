@@ -23,6 +23,7 @@ import grpc.aio
 from aio_authgrpc._calls.authorizer import Authorization, Authorizer, CallerMetadata
 from aio_authgrpc._calls.call_status import challenge_of, final_code, has_headers, raise_end, status_of
 from aio_authgrpc._calls.open_calls import OpenCalls
+from aio_authgrpc._calls.telemetry import current_call
 from aio_authgrpc._channels.rotating import RotatingChannel
 
 T = TypeVar("T")
@@ -43,8 +44,6 @@ class Method(Protocol):
     """The grpc.aio multi-callable that starts a real call."""
     open_calls: OpenCalls
     """The calls of the channel."""
-    replay: bool
-    """Whether a refused call may be sent again."""
 
     def connection_to_wait_for(self) -> RotatingChannel[Any] | None: ...
 
@@ -108,7 +107,7 @@ class AuthorizedCall(grpc.aio.Call):
         try:
             if connection is not None:
                 await connection.wait_until_ready(self.time_remaining())
-            authorization = await self._authorizer.get(self.time_remaining())
+            authorization = await self._authorization_in_time()
             if self._end is not None:
                 return
             if self._refused is not None and authorization.metadata == self._authorization.metadata:
@@ -118,6 +117,14 @@ class AuthorizedCall(grpc.aio.Call):
                 self._start_real_call(authorization, self.time_remaining())
         except Exception as error:  # noqa: BLE001 - also what a real call raises when it is made
             self._end_without_call(error)
+
+    async def _authorization_in_time(self) -> Authorization:
+        observed, began = current_call.get(), monotonic()
+        try:
+            return await self._authorizer.get(self.time_remaining())
+        finally:
+            if observed is not None:
+                observed.waited_for_token(monotonic() - began)
 
     def _start_real_call(self, authorization: Authorization, timeout: float | None) -> None:
         self._authorization = authorization
@@ -168,7 +175,7 @@ class AuthorizedCall(grpc.aio.Call):
             return
         if final_code(call) is _UNAUTHENTICATED:
             worth_it = self._authorizer.reject(self._authorization.token, challenge=challenge_of(call))
-            may_replay = self._may_replay and self._method.replay and not has_headers(call)
+            may_replay = self._may_replay and self._authorizer.replay and not has_headers(call)
             if worth_it and may_replay and not self._method.open_calls.closed:
                 self._may_replay = False
                 self._refused, self._call = call, None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,10 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.authorizer import Authorizer
+from aio_authgrpc._calls.identity import identity
 from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
+from aio_authgrpc._calls.identity_channel import IdentityChannel
+from aio_authgrpc._calls.mistakes import check_cache, check_channel
 from aio_authgrpc._calls.multi_callables import (
     AuthorizedMethod,
     StreamStreamMethod,
@@ -20,10 +23,11 @@ from aio_authgrpc._calls.multi_callables import (
     UnaryUnaryMethod,
 )
 from aio_authgrpc._calls.open_calls import OpenCalls
-from aio_authgrpc._channels.interceptors import InterceptedMethod, OuterInterceptors
+from aio_authgrpc._calls.telemetry import ChannelTelemetry, observed_attempts, observed_method
+from aio_authgrpc._channels.interceptors import Engine, Intercepted, InterceptedMethod, OuterInterceptors
 from aio_authgrpc._channels.layer import ChannelLayer
-from aio_authgrpc._channels.pool import close_all
 from aio_authgrpc._channels.rotating import RotatingChannel
+from aio_authgrpc._sources.credentials import CredentialsType
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc._tokens.metadata import Metadata, fixed_metadata
 from aio_authgrpc._tokens.source import header_of, other_headers_of
@@ -39,17 +43,7 @@ _METHODS: dict[str, type[AuthorizedMethod]] = {
 }
 
 
-def _list_of(arity: str) -> property:
-    def interceptors(channel: AuthorizedChannel) -> list[Any]:
-        return channel._outer.lists[arity]  # pyright: ignore[reportPrivateUsage]  # a property of that class
-
-    def assign(channel: AuthorizedChannel, given: Iterable[Any]) -> None:
-        interceptors(channel)[:] = given
-
-    return property(interceptors, assign)
-
-
-class AuthorizedChannel(ChannelLayer):
+class AuthorizedChannel(Intercepted, ChannelLayer):
     """A `grpc.aio.Channel` that adds a token to every RPC of another channel, in all four arities.
 
     Any generated stub takes it. Made on the loop that uses it, and closed with it: `await
@@ -65,11 +59,13 @@ class AuthorizedChannel(ChannelLayer):
             the caller who made it closes it.
         in_the_clear: The target to name in a warning when another identity is first used, where `channel`
             is a plaintext one to another machine and carries no secret so far. None does not warn.
-        outer_interceptors: grpc.aio client interceptors that run above the token; see `connect`.
+        plaintext: Whether `channel` is a plaintext one, for what errors say; None if it is not known.
         replay: Whether a call that is refused as unauthenticated is sent once more; see `connect`.
+        outer_interceptors: The interceptors that run above the token; none yet if None.
+        telemetry: Is told of the calls.
 
     Raises:
-        ConfigurationError: `header` or `metadata` cannot be sent.
+        ConfigurationError: `header` or `metadata` cannot be sent, or another argument has the wrong type.
         ChannelClosedError, WrongEventLoopError: `auth` was closed, or belongs to another loop.
     """
 
@@ -83,10 +79,14 @@ class AuthorizedChannel(ChannelLayer):
         audience: str | None = None,
         close_auth: Callable[[], Awaitable[None]] | None = None,
         in_the_clear: str | None = None,
-        outer_interceptors: Iterable[grpc.aio.ClientInterceptor] = (),
+        plaintext: bool | None = None,
         replay: bool = True,
+        outer_interceptors: OuterInterceptors | None = None,
+        telemetry: ChannelTelemetry | None = None,
     ) -> None:
         self._closed = True  # until it is complete, so that __del__ has nothing to say
+        check_channel(channel)
+        check_cache(auth)
         super().__init__(channel)
         auth.check_usable()
         header = header_of(auth.source, header) or "authorization"
@@ -94,16 +94,18 @@ class AuthorizedChannel(ChannelLayer):
         fixed = fixed_metadata({header, *other_headers}, None, None, metadata)
         self._auth = auth
         self._close_auth = close_auth
-        self._replay = replay
         # What a caller may not send beside it: the tokens' headers, and that of an API key.
         reserved = {header, *other_headers, *(_API_KEY_HEADERS & {key for key, _ in fixed})}
-        self._authorizer = Authorizer(auth, header=header, metadata=fixed, reserved=frozenset(reserved))
+        self._authorizer = Authorizer(
+            auth, header=header, metadata=fixed, reserved=frozenset(reserved), replay=replay
+        )
         self._identities = IdentityAuthorizers(
             self._authorizer, auth, other_headers=other_headers, audience=audience, in_the_clear=in_the_clear
         )
-        self._open_calls = OpenCalls()
-        self._outer = OuterInterceptors()
-        self._outer.add(outer_interceptors)
+        self._open_calls = OpenCalls(plaintext=plaintext)
+        self.outer_interceptors = OuterInterceptors() if outer_interceptors is None else outer_interceptors
+        self._engine = Engine()
+        self._telemetry = telemetry
         # A rotating channel alone can be another one by the time that it is ready.
         untyped: Any = channel
         self._connection = untyped if isinstance(channel, RotatingChannel) else None
@@ -114,26 +116,39 @@ class AuthorizedChannel(ChannelLayer):
         """The token cache; `channel.auth.status()` tells its state."""
         return self._auth
 
-    # grpc.aio's own channels have these lists, and libraries append to them: google-api-core and google-cloud
-    # clients, pymilvus. There is no public way to add an interceptor to a channel.
-    _unary_unary_interceptors = _list_of("unary_unary")
-    _unary_stream_interceptors = _list_of("unary_stream")
-    _stream_unary_interceptors = _list_of("stream_unary")
-    _stream_stream_interceptors = _list_of("stream_stream")
-
     def _multi_callable(
         self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]
-    ) -> AuthorizedMethod:
+    ) -> Callable[..., Any]:
+        below = make(self._channel)
         method = partial(
             _METHODS[arity],
-            make(self._channel),
+            below if self._telemetry is None else observed_attempts(below),
             self._open_calls,
             self._authorizer,
             self._identities,
             self._connection,
-            self._replay,
         )
-        return method(InterceptedMethod(self._outer, arity, path, make, method))
+        engine_method = partial(self._engine.method, arity, make)
+        interceptors = self.outer_interceptors.lists[arity]
+        made: Any = method(InterceptedMethod(interceptors, path, engine_method, method))
+        return made if self._telemetry is None else observed_method(made, self._telemetry, path)
+
+    def with_identity(self, credentials: CredentialsType, *, header: str | None = None) -> IdentityChannel:
+        """Return a view of this channel whose calls carry another identity, as inside of `identity()`.
+
+        The identity goes with the stub instead of the context: into background tasks, executors that call
+        back, and generators that outlive a block.
+
+            `mine = BookstoreStub(channel.with_identity(static_token(callers_token)))`
+
+        Args:
+            credentials: See `identity`.
+            header: See `identity`.
+
+        Raises:
+            ConfigurationError: The credentials or the header cannot be used.
+        """
+        return IdentityChannel(self, identity(credentials, header=header), self.outer_interceptors)
 
     async def connection_failure(self) -> grpc.aio.AioRpcError | None:
         """Return why gRPC has failed to connect, in its own words; None where it has not, or still tries.
@@ -169,7 +184,8 @@ class AuthorizedChannel(ChannelLayer):
             self._open_calls.abandon_waiting()
             try:
                 # Without a grace: a channel of grpc.aio whose close() is cancelled stays open for good.
-                await close_all([*self._outer.channels, self._channel], None)
+                await self._engine.close()
+                await self._channel.close()
             finally:
                 await self._close_tokens()
 
@@ -183,5 +199,8 @@ class AuthorizedChannel(ChannelLayer):
     def __del__(self) -> None:
         if not self._closed:
             warnings.warn(
-                "An AuthorizedChannel was never closed.", ResourceWarning, source=self, stacklevel=2
+                "An AuthorizedChannel was never closed: await its close(), or open it with 'async with'.",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
             )

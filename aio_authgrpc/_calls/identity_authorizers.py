@@ -11,7 +11,7 @@ from typing import NamedTuple
 from weakref import WeakSet
 
 from aio_authgrpc._calls.authorizer import Authorizer, Tokens
-from aio_authgrpc._calls.identity import Identity
+from aio_authgrpc._calls.identity import WITHOUT_REPLAY, Identity
 from aio_authgrpc._sources.credentials import all_of, combined
 from aio_authgrpc._sources.static import AnonymousTokenSource
 from aio_authgrpc._tokens.cache import TokenCache
@@ -72,7 +72,7 @@ class IdentityAuthorizers:
                 sources[header or self._usual_header] = source
                 keys[header or self._usual_header] = identity.cache_keys[header]
         self._warn_in_the_clear(sources.values())
-        made = self._make(sources, keys)
+        made = self._make(sources, keys, replay=self._own.replay and WITHOUT_REPLAY not in identities)
         self._made[identities] = self._newest = made
         while max(len(self._made), len(self._caches)) > _MOST_IDENTITIES and len(self._made) > 1:
             self._forget(self._made.popitem(last=False)[1])
@@ -85,15 +85,17 @@ class IdentityAuthorizers:
         warnings.warn(text, UserWarning, stacklevel=4)  # at the call of the stub
         self._in_the_clear = None  # not reached where the warning is an error: then each such call is one
 
-    def _make(self, sources: Mapping[str, TokenSource], keys: Mapping[str, CacheKey]) -> _Made:
+    def _make(
+        self, sources: Mapping[str, TokenSource], keys: Mapping[str, CacheKey], *, replay: bool
+    ) -> _Made:
         caches = {header: self._cache_of(source, keys[header]) for header, source in sources.items()}
         own = self._own
-        tokens: Tokens
+        tokens: Tokens = self._cache
         if caches.keys() >= self._own_headers:
             # The channel's own token is not needed; the token still goes to the channel's header first.
             caches = {own.header: caches.pop(own.header), **caches}
             tokens = caches[own.header] if len(caches) == 1 else SeveralTokens(caches)
-        else:
+        elif caches:
             tokens = SeveralTokens(caches, own=(own.header, self._cache))
         authorizer = Authorizer(
             tokens,
@@ -101,6 +103,7 @@ class IdentityAuthorizers:
             # A header named by `identity()` overrides the channel's fixed metadata.
             metadata=tuple(pair for pair in own.metadata if pair[0] not in sources),
             reserved=own.reserved | sources.keys(),
+            replay=replay,
         )
         return _Made(authorizer, tuple(keys.values()))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
-from typing import Any, ClassVar, NoReturn, Self, TypeVar, cast
+from typing import Any, ClassVar, NoReturn, TypeVar
 from weakref import ref
 
 import grpc
@@ -16,6 +16,7 @@ from aio_authgrpc._calls.call import AuthorizedCall
 from aio_authgrpc._calls.call_status import challenge_of, final_code
 from aio_authgrpc._calls.identity import current_identities
 from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
+from aio_authgrpc._calls.mistakes import NotSynchronous
 from aio_authgrpc._calls.open_calls import OpenCalls
 from aio_authgrpc._channels.interceptors import InterceptedMethod
 from aio_authgrpc._channels.rotating import RotatingChannel
@@ -24,10 +25,9 @@ from aio_authgrpc.errors import ConfigurationError
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
-StubMethod = TypeVar("StubMethod", bound=Callable[..., Any])
 
 
-class AuthorizedMethod:
+class AuthorizedMethod(NotSynchronous):
     """One RPC method of a channel: `inner` starts its real calls, `wait_for_ready` waits for `connection`.
 
     With `intercepted`, and interceptors there, calls go to it; they come back to a method without it.
@@ -42,27 +42,15 @@ class AuthorizedMethod:
         authorizer: Authorizer,
         identities: IdentityAuthorizers,
         connection: RotatingChannel[Any] | None,
-        replay: bool,
         intercepted: InterceptedMethod | None = None,
     ) -> None:
         self.inner = inner
         self.open_calls = open_calls
-        self.replay = replay
         self._authorizer = authorizer
         self._identities = identities
         self._connection = connection
         self._intercepted = intercepted
         self._interceptors: list[Any] = [] if intercepted is None else intercepted.interceptors
-
-    def without_replay(self) -> Self:
-        """Return the same method, whose calls are not sent again."""
-        above = None
-        if self._intercepted is not None:
-            below = self._intercepted.make_below
-            above = self._intercepted.over(lambda: below().without_replay())
-        return type(self)(
-            self.inner, self.open_calls, self._authorizer, self._identities, self._connection, False, above
-        )
 
     def connection_to_wait_for(self) -> RotatingChannel[Any] | None:
         connection = self._connection
@@ -80,7 +68,7 @@ class AuthorizedMethod:
         compression: grpc.Compression | None,
     ) -> Any:
         assert self._intercepted is not None
-        return self._intercepted(
+        return self._intercepted.begin(
             request,
             timeout=timeout,
             metadata=metadata,
@@ -192,31 +180,6 @@ class StreamStreamMethod(RequestStreamMethod, grpc.aio.StreamStreamMultiCallable
     """Calls an RPC with many requests and many responses."""
 
     call_class = StreamStreamCall
-
-
-def without_replay(method: StubMethod) -> StubMethod:
-    """Return a stub's method whose calls are never sent a second time.
-
-    `await aio_authgrpc.without_replay(bookstore.CreateShelf)(request, timeout=10)`
-
-    A call that is refused as unauthenticated is otherwise sent once more with a new token, and a method that
-    works before it refuses works twice. `connect(replay=False)` is the same for all methods of a channel. The
-    refused token is replaced all the same, for the calls that follow.
-
-    Args:
-        method: A method of a stub on a channel of this package. The returned one is called as it is, any
-            number of times.
-
-    Raises:
-        ConfigurationError: It is something else, whose calls might be sent again.
-    """
-    if not isinstance(method, AuthorizedMethod):
-        raise ConfigurationError(
-            f"expected a method of a stub on a channel of this package, not {type(method).__name__}.",
-            field="method",
-            hint="Write without_replay(bookstore.CreateShelf)(request).",
-        )
-    return cast("StubMethod", method.without_replay())  # of the same class
 
 
 def _refuse_call_credentials() -> NoReturn:

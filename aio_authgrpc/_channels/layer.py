@@ -16,7 +16,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def _layered(method: Method) -> Method:
-    """Return a method for `ChannelLayer` with name, docstring and signature of this one of grpc's."""
+    """Return a method for `ArityChannel` with name, docstring and signature of this one of grpc's."""
     arity: str = method.__name__
 
     # Any arguments: generated stubs pass one that the type stubs lack, and versions of gRPC differ.
@@ -27,15 +27,20 @@ def _layered(method: Method) -> Method:
     return cast("Method", functools.wraps(method, updated=())(make_multi_callable))
 
 
-class ChannelLayer(grpc.aio.Channel):
-    """A `grpc.aio.Channel` over another one, to which everything goes that a subclass does not change.
+# What grpc.aio's multi-callables take by position: one request is alone, many requests may be followed.
+_POSITIONAL = ("request", "timeout", "metadata", "credentials", "wait_for_ready", "compression")
 
-    Args:
-        channel: The channel below. It is closed with this one.
-    """
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._channel = channel
+def by_name(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a multi-callable by name; many requests are called `request`, too."""
+    named = {**dict(zip(_POSITIONAL, args, strict=False)), **kwargs}
+    if "request_iterator" in named:
+        named["request"] = named.pop("request_iterator")
+    return named
+
+
+class ArityChannel(grpc.aio.Channel):
+    """A `grpc.aio.Channel` whose four arities are one method."""
 
     @abstractmethod
     def _multi_callable(self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
@@ -52,6 +57,23 @@ class ChannelLayer(grpc.aio.Channel):
     stream_unary = _layered(grpc.aio.Channel.stream_unary)
     stream_stream = _layered(grpc.aio.Channel.stream_stream)
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+class ChannelLayer(ArityChannel):
+    """A `grpc.aio.Channel` over another one, to which everything goes that a subclass does not change.
+
+    Args:
+        channel: The channel below. It is closed with this one.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """See `grpc.aio.Channel.get_state`."""
         return self._channel.get_state(try_to_connect)
@@ -67,12 +89,6 @@ class ChannelLayer(grpc.aio.Channel):
     async def close(self, grace: float | None = None) -> None:
         """See `grpc.aio.Channel.close`."""
         await self._channel.close(grace)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
 
 async def first_change(*waits: Awaitable[Any]) -> None:

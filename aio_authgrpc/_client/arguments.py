@@ -10,10 +10,19 @@ from typing import TypedDict, TypeVar, Unpack
 import grpc
 import grpc.aio
 
-from aio_authgrpc._checks.arguments import as_list, check_count, check_seconds, check_type, checked_pairs
+from aio_authgrpc._calls.telemetry import Telemetry
+from aio_authgrpc._checks.arguments import (
+    as_list,
+    check_callback,
+    check_count,
+    check_seconds,
+    check_type,
+    checked_pairs,
+)
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.target import Target, parse_target
 from aio_authgrpc._http.request import AiohttpRequest
+from aio_authgrpc._loop.clock import Clock
 from aio_authgrpc._sources.credentials import CredentialsType, as_token_source
 from aio_authgrpc._sources.static import AnonymousTokenSource
 from aio_authgrpc._tls.credentials import SslCredentials, check_channel_credentials, is_local_credentials
@@ -36,10 +45,9 @@ class ChannelArguments(TypedDict, total=False):
     interceptors: Sequence[grpc.aio.ClientInterceptor] | None
 
 
-class ConnectArguments(ChannelArguments, total=False):
-    """The keyword arguments of `connect`, which explains them. `ChannelSettings` has defaults and checks."""
+class ConnectOptions(ChannelArguments, total=False):
+    """The keyword arguments of `connect` beside `credentials`."""
 
-    credentials: CredentialsType
     audience: str | None
     ssl_credentials: grpc.ChannelCredentials | SslCredentials | None
     plaintext: bool
@@ -54,7 +62,16 @@ class ConnectArguments(ChannelArguments, total=False):
     ready_timeout: float | None
     keep_warm: bool
     replay: bool
+    grace: float | None
+    clock: Clock | None
+    telemetry: Telemetry | None
     on_event: EventCallback | None
+
+
+class ConnectArguments(ConnectOptions, total=False):
+    """The keyword arguments of `connect`, which explains them. `ChannelSettings` has defaults and checks."""
+
+    credentials: CredentialsType
 
 
 # Fixed metadata that lets a reader of the network call in the sender's name.
@@ -83,11 +100,19 @@ class ChannelSettings(NotPickled):
         check_seconds("ready_timeout", self.ready_timeout, none_means="not to wait")
         self.keep_warm = _of("keep_warm", given.get("keep_warm", False), bool)
         self.replay = _of("replay", given.get("replay", True), bool)
-        self.on_event = given.get("on_event")
-        if self.on_event is not None and not callable(self.on_event):
+        self.grace = given.get("grace")
+        check_seconds("grace", self.grace, none_means="to end them at once")
+        self.clock = given.get("clock")
+        self.telemetry = given.get("telemetry")
+        if self.telemetry is not None and not hasattr(self.telemetry, "channel"):
             raise ConfigurationError(
-                "expected a function.", field="on_event", hint="It is called with each TokenEvent."
+                f"expected a Telemetry, not {type(self.telemetry).__name__}.",
+                field="telemetry",
+                hint="Pass aio_authgrpc.otel.OpenTelemetry().",
             )
+        self.on_event = given.get("on_event")
+        if self.on_event is not None:
+            check_callback("on_event", self.on_event, hint="It is called with each TokenEvent.")
         in_the_clear = self.plaintext and not self.target.is_local
         sends_secret = not isinstance(self.source, AnonymousTokenSource) or any(
             key in _SECRET for key, _ in self.metadata
@@ -144,7 +169,12 @@ def check_keywords(function: str, given: Mapping[str, object], allowed: type) ->
     """Refuse keyword arguments that a function's TypedDict does not name, as a signature would."""
     unknown = given.keys() - allowed.__annotations__.keys()
     if unknown:
-        raise TypeError(f"{function}() got an unexpected keyword argument {min(unknown)!r}")
+        import difflib  # noqa: PLC0415 - for this error alone
+
+        name = min(unknown)
+        meant = difflib.get_close_matches(name, allowed.__annotations__, n=1)
+        suggestion = f". Did you mean {meant[0]!r}?" if meant else ""
+        raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{suggestion}")
 
 
 def _of(field: str, value: T, *kinds: type) -> T:

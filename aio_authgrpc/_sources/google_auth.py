@@ -112,7 +112,9 @@ class LazyCredentialsSource(NotPickled):
     async def _source(self, request: TokenRequest) -> GoogleCredentialsSource:
         failures = self._failures
         if request.http.closed:  # this caller's own mistake, which the others must not be told
-            raise ConfigurationError("it was closed.", field="request")
+            raise ConfigurationError(
+                "it was closed.", field="request", hint="Close it after the channels that use it."
+            )
         async with self._lock_of_this_loop():
             if self._made is not None:
                 return self._made

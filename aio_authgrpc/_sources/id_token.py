@@ -126,9 +126,13 @@ def id_token(
             hint="Pass service_account(...), say; None means default().",
         )
     if self_signed and target_principal is not None:
-        raise ConfigurationError("it cannot be used with target_principal.", field="self_signed")
+        raise ConfigurationError(
+            "it cannot be used with target_principal.", field="self_signed", hint="Leave one of them out."
+        )
     if delegates and target_principal is None:
-        raise ConfigurationError("they need a target_principal.", field="delegates")
+        raise ConfigurationError(
+            "they need a target_principal.", field="delegates", hint="Pass target_principal='<its email>'."
+        )
     chain = tuple(delegates)
 
     def make(own: Any, wanted: IdTokenRequest) -> Any:

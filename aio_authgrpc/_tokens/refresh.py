@@ -111,7 +111,9 @@ class Refresher:
             if _is_cancelled():
                 raise
             # This task was not cancelled: the source let a cancellation of its own escape.
-            return TokenUnavailableError("The source was cancelled from inside.")
+            return TokenUnavailableError(
+                "The source was cancelled from inside.", hint="A later call asks the source again."
+            )
         except (KeyboardInterrupt, GeneratorExit):
             raise  # the terminal's, and that of a coroutine whose loop is gone
         except BaseException as error:  # noqa: BLE001 - a source is users' code: sys.exit() ends its fetch alone
@@ -143,6 +145,7 @@ class Refresher:
             raise ConfigurationError(
                 f"the source returned {type(token).__name__}, not an aio_authgrpc.Token.",
                 field="credentials",
+                hint="Let its fetch() return Token(value, expires_at=...).",
             )
         fetched = CachedToken(token, clock=self._clock, jitter=self._jitter)
         if self._clock.time() >= fetched.expired_at:
@@ -239,10 +242,7 @@ class RefreshTasks:
             async with asyncio.timeout(timeout):
                 outcome = await self.flight.join()
         except TimeoutError:  # of this scope: a refresh returns its failures
-            raise TokenDeadlineExceededError(
-                f"The call's time ran out: for {timeout:.3g} s it waited for an access token.",
-                hint="The token endpoint is slow; the refresh goes on and later calls will use it.",
-            ) from None
+            raise _too_late(timeout or 0.0) from None
         except FlightCancelledError:
             raise TokenUnavailableError("The token refresh was cancelled from outside.") from None
         if isinstance(outcome, AuthRpcError):
@@ -256,6 +256,18 @@ class RefreshTasks:
         ending = {task for task in (self._timer, self.flight.cancel()) if task is not None}
         if ending:
             await asyncio.wait(ending, timeout=self._close_timeout)
+
+
+def _too_late(timeout: float) -> TokenDeadlineExceededError:
+    if timeout <= 0:
+        return TokenDeadlineExceededError(
+            "The call's time was over when it waited for an access token.",
+            hint="timeout= is in seconds from now; None does not limit the call.",
+        )
+    return TokenDeadlineExceededError(
+        f"The call's time ran out: for {timeout:.3g} s it waited for an access token.",
+        hint="The token endpoint, or the source, is slow; the refresh goes on and later calls will use it.",
+    )
 
 
 def _retry_after(error: AuthRpcError) -> float | None:

@@ -535,3 +535,34 @@ async def test_of_identities_with_several_headers_as_many_tokens_are_kept(
     del first, second, sources
     gc.collect()
     assert sum(reference() is not None for reference in forgotten) <= 128
+
+
+async def test_a_view_of_the_channel_carries_an_identity(
+    echo_server: EchoServer, channel: AuthorizedChannel, arity: Any
+) -> None:
+    """Wherever its stub is used; the channel's own stubs keep the channel's identity."""
+    mine = EchoStub(channel.with_identity(static_token("mine")))
+    assert await arity.finish(arity.begin(mine)) == arity.responses
+    assert await arity.finish(arity.begin(EchoStub(channel))) == arity.responses
+    assert [call.values("authorization") for call in echo_server.calls] == [
+        ("Bearer mine",),
+        ("Bearer token-1",),
+    ]
+
+
+async def test_a_view_is_the_innermost_identity(echo_server: EchoServer, channel: AuthorizedChannel) -> None:
+    """A block around the call does not replace what the stub was made with."""
+    mine = EchoStub(channel.with_identity(static_token("mine")))
+    with identity(static_token("of-the-block")):
+        await mine.UnaryUnary(b"x")
+    assert echo_server.calls[0].values("authorization") == ("Bearer mine",)
+
+
+async def test_closing_a_view_leaves_the_channel_open(
+    echo_server: EchoServer, channel: AuthorizedChannel
+) -> None:
+    """The channel belongs to its opener."""
+    async with channel.with_identity(static_token("mine"), header="x-mine") as view:
+        await EchoStub(view).UnaryUnary(b"x")
+    await EchoStub(channel).UnaryUnary(b"x")
+    assert [call.values("x-mine") for call in echo_server.calls] == [("Bearer mine",), ()]

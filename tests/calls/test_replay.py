@@ -18,8 +18,9 @@ from aio_authgrpc import (
     identity,
     insecure_authorized_channel,
     secure_authorized_channel,
-    without_replay,
 )
+from aio_authgrpc._channels.interceptors import OuterInterceptors
+from aio_authgrpc.credentials import without_replay
 from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock, Gate, ScriptedTokens
 from aio_authgrpc.tokens import TokenCache
 from tests.support.raw_http2 import RawHttp2Server
@@ -53,17 +54,25 @@ async def answering() -> AsyncIterator[AnsweringServer]:
         yield server
 
 
+class Stub(EchoStub):
+    """A stub that knows its channel."""
+
+    def __init__(self, channel: AuthorizedChannel) -> None:
+        super().__init__(channel)
+        self.channel = channel
+
+
 @asynccontextmanager
 async def old_token(
     target: str, fake_clock: FakeClock, options: Any = (), interceptors: Any = (), **arguments: Any
-) -> AsyncIterator[EchoStub]:
+) -> AsyncIterator[Stub]:
     """Give a stub whose token is old enough to be taken back."""
     inner = grpc.aio.insecure_channel(target, options, interceptors=interceptors)
     async with TokenCache(ScriptedTokens(), clock=fake_clock) as cache:
         async with AuthorizedChannel(inner, cache, **arguments) as channel:
             await cache.get()
             fake_clock.advance(10)
-            yield EchoStub(channel)
+            yield Stub(channel)
 
 
 async def test_a_call_refused_after_its_response_headers_is_not_sent_again(
@@ -215,10 +224,9 @@ def by_insecure(server: EchoServer, source: Any, replay: bool) -> Any:
 async def test_each_way_to_open_a_channel_has_the_option(
     opening: Callable[..., AbstractAsyncContextManager[AuthorizedChannel]], tls: bool, replay: bool
 ) -> None:
-    """A token that lived for ten seconds is needed, which is the clock's own time: the method shows it."""
+    """Only a token that has lived for ten seconds shows it in calls."""
     async with EchoServer(tls=tls) as server, opening(server, ScriptedTokens(), replay) as channel:
-        method: Any = EchoStub(channel).UnaryUnary
-        assert method.replay is replay
+        assert channel._authorizer.replay is replay
 
 
 def test_replay_is_true_or_false() -> None:
@@ -228,36 +236,60 @@ def test_replay_is_true_or_false() -> None:
     assert caught.value.field == "replay"
 
 
-async def test_a_call_without_replay_is_not_sent_again(
+async def test_a_call_in_a_block_without_replay_is_not_sent_again(
     replayable: Any, answering: AnsweringServer, fake_clock: FakeClock
 ) -> None:
-    """Its arguments are grpc.aio's, and other calls of the stub are sent again."""
+    """Calls outside of the block are, with the token that replaced the refused one."""
     answering.headers = None
     async with old_token(answering.target, fake_clock) as stub:
-        method = getattr(stub, replayable.method)
+        with without_replay():
+            call = replayable.begin(stub, timeout=10)
         with pytest.raises(grpc.aio.AioRpcError, match="ordered a refusal"):
-            await replayable.finish(without_replay(method)(b"x", timeout=10, metadata=(("x-own", "1"),)))
-        assert [call.values("x-own") for call in answering.calls] == [("1",)]
-        assert await replayable.finish(method(b"x")) == replayable.responses
+            await replayable.finish(call)
+        assert await replayable.finish(replayable.begin(stub)) == replayable.responses
         fake_clock.advance(10)
         answering.refuse(times=1)
-        assert await replayable.finish(method(b"x")) == replayable.responses
-    assert len(answering.calls) == 4
+        assert await replayable.finish(replayable.begin(stub)) == replayable.responses
+    assert [call.values("authorization") for call in answering.calls] == [
+        ("Bearer token-1",),
+        ("Bearer token-2",),
+        ("Bearer token-2",),
+        ("Bearer token-3",),
+    ]
 
 
+@pytest.mark.parametrize("outside", ["identity", "without_replay"])
 async def test_a_call_of_another_identity_without_replay_is_not_sent_again(
+    answering: AnsweringServer, fake_clock: FakeClock, outside: str
+) -> None:
+    """Whose token it carries does not matter, nor which block is the inner one."""
+    answering.headers = None
+    answering.behave()
+    own = identity(ScriptedTokens("own"))
+    async with old_token(answering.target, fake_clock) as stub:
+        with own:
+            await stub.UnaryUnary(b"x")
+        answering.refuse(times=1)
+        fake_clock.advance(10)
+        first, second = (own, without_replay()) if outside == "identity" else (without_replay(), own)
+        with first, second, pytest.raises(grpc.aio.AioRpcError, match="ordered a refusal"):
+            await stub.UnaryUnary(b"x")
+    assert [call.values("authorization") for call in answering.calls] == [("Bearer own",)] * 2
+
+
+async def test_a_call_of_a_channels_view_without_replay_is_not_sent_again(
     answering: AnsweringServer, fake_clock: FakeClock
 ) -> None:
-    """Whose token it carries does not matter."""
+    """The view adds an identity to those of the block."""
     answering.headers = None
     async with old_token(answering.target, fake_clock) as stub:
-        with identity(ScriptedTokens()):
-            answering.behave()
-            await stub.UnaryUnary(b"x")
-            answering.refuse(times=1)
-            fake_clock.advance(10)
-            with pytest.raises(grpc.aio.AioRpcError, match="ordered a refusal"):
-                await without_replay(stub.UnaryUnary)(b"x")
+        view = EchoStub(stub.channel.with_identity(ScriptedTokens()))
+        answering.behave()
+        await view.UnaryUnary(b"x")
+        answering.refuse(times=1)
+        fake_clock.advance(10)
+        with without_replay(), pytest.raises(grpc.aio.AioRpcError, match="ordered a refusal"):
+            await view.UnaryUnary(b"x")
     assert len(answering.calls) == 2
 
 
@@ -273,31 +305,35 @@ async def test_a_call_without_replay_passes_the_outer_interceptors(
             seen.append(details.method)
             return await continuation(details, request)
 
-    async with old_token(answering.target, fake_clock, outer_interceptors=[Seeing()]) as stub:
-        with pytest.raises(grpc.aio.AioRpcError, match="ordered a refusal"):
-            await without_replay(stub.UnaryUnary)(b"x")
+    outer = OuterInterceptors([Seeing()])
+    async with old_token(answering.target, fake_clock, outer_interceptors=outer) as stub:
+        with without_replay(), pytest.raises(grpc.aio.AioRpcError, match="ordered a refusal"):
+            await stub.UnaryUnary(b"x")
     assert (len(seen), len(answering.calls)) == (1, 1)
 
 
-async def test_a_stream_of_requests_without_replay_is_called_as_it_is(
-    not_replayable: Any, stub: EchoStub
+async def test_blocks_without_replay_may_be_nested(answering: AnsweringServer, fake_clock: FakeClock) -> None:
+    """The outer one holds until its own end."""
+    answering.headers = None
+    async with old_token(answering.target, fake_clock) as stub:
+        with without_replay():
+            with without_replay():
+                pass
+            with pytest.raises(grpc.aio.AioRpcError, match="ordered a refusal"):
+                await stub.UnaryUnary(b"x")
+    assert len(answering.calls) == 1
+
+
+async def test_calls_in_a_block_without_replay_carry_the_channels_token(
+    arity: Any, stub: EchoStub, echo_server: EchoServer, tokens: Any
 ) -> None:
-    """It is never sent again, and a caller need not know."""
-    method = without_replay(getattr(stub, not_replayable.method))
-    assert await not_replayable.finish(method(iter([b"x", b"x"]))) == not_replayable.responses
-
-
-async def test_another_object_without_replay_is_an_error(echo_server: EchoServer, stub: EchoStub) -> None:
-    """What wraps a method might send it again: a promise that is not kept would be worse."""
-
-    def wrapped(request: bytes) -> Any:
-        return stub.UnaryUnary(request)
-
-    async with grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials) as plain:
-        for method in (wrapped, EchoStub(plain).UnaryUnary, stub):
-            with pytest.raises(ConfigurationError, match="a method of a stub") as caught:
-                without_replay(method)  # type: ignore[type-var]  # a stub is one of the mistakes
-            assert caught.value.field == "method"
+    """Cold and warm, of all arities, from the channel's own cache."""
+    with without_replay() as entered:
+        for _ in range(2):
+            assert await arity.finish(arity.begin(stub)) == arity.responses
+    assert repr(entered) == "without_replay()"
+    assert [call.values("authorization") for call in echo_server.calls] == [("Bearer token-1",)] * 2
+    assert tokens.fetches == 1
 
 
 @pytest.mark.parametrize(("replay", "attempts"), [(True, 10), (False, 5)])

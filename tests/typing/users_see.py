@@ -169,11 +169,9 @@ async def identities_are_sources(credentials: google.oauth2.credentials.Credenti
             assert_type(await stub.UnaryUnary(b""), bytes)
 
 
-async def a_method_without_replay_is_typed_as_it_is(bookstore: BookstoreStub, echo: EchoStub) -> None:
-    once = aio_authgrpc.without_replay(bookstore.ListShelves)
-    assert_type(await once(Empty(), timeout=1.0), ListShelvesResponse)
-    async for message in aio_authgrpc.without_replay(echo.UnaryStream)(b"", wait_for_ready=True):
-        assert_type(message, bytes)
+async def a_block_without_replay_changes_no_type(bookstore: BookstoreStub) -> None:
+    with aio_authgrpc.credentials.without_replay():
+        assert_type(await bookstore.ListShelves(Empty(), timeout=1.0), ListShelvesResponse)
 
 
 async def events_are_typed(connection: aio_authgrpc.Connection[EchoStub]) -> None:
