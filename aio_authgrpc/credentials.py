@@ -1,4 +1,4 @@
-"""Every source of tokens for `connect(credentials=...)` and `identity(...)`, and the blocks around calls."""
+"""Every source of tokens that `connect(credentials=...)` takes, and the blocks around calls."""
 
 from aio_authgrpc._calls.identity import Identity, identity, without_replay
 from aio_authgrpc._sources.compute_engine import compute_engine
