@@ -8,7 +8,7 @@ import threading
 import urllib.parse
 import warnings
 import weakref
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Self
 
@@ -79,6 +79,7 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
         loop_timeout: float = _LOOP_TIMEOUT,
     ) -> None:
         self._closed = True  # until it is complete, so that __del__ has nothing to say
+        self._all_closed = False
         check_type("default_host", default_host, str, type(None))
         _check_host(default_host)
         check_seconds("loop_timeout", loop_timeout)
@@ -125,12 +126,14 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
             self._watch.add(handover, loop)
 
     async def aclose(self) -> None:
-        """End the RPCs that wait for a token, and close what is owned. Calling it again does nothing.
+        """End the RPCs that wait for a token, and close what is owned.
+
+        Calling it again does nothing, or the rest where the first call was cancelled.
 
         Raises:
             WrongEventLoopError: Another loop than the plugin's runs here.
         """
-        if self._closed:
+        if self._all_closed:
             return
         if self._loop is not None and self._loop is not asyncio.get_running_loop():
             raise WrongEventLoopError(
@@ -139,12 +142,14 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
         self._closed = True
         for task in self._waiting:
             task.cancel()
-        await asyncio.gather(*self._waiting, return_exceptions=True)
-        try:
-            await asyncio.gather(*(cache.aclose() for cache in self._caches.values()))
-        finally:
+        for cache in self._caches.values():
+            cache.end()
+        async with AsyncExitStack() as closing:  # each wait may be cancelled
             if self._owns_http:
-                await self._http.aclose()
+                closing.push_async_callback(self._http.aclose)
+            await asyncio.gather(*self._waiting, return_exceptions=True)
+            await asyncio.gather(*(cache.aclose() for cache in self._caches.values()))
+        self._all_closed = True
 
     async def __aenter__(self) -> Self:
         """Take the running loop for the plugin's, if it has none, and let the source read its files.

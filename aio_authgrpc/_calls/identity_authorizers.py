@@ -52,6 +52,7 @@ class IdentityAuthorizers:
         self._caches: dict[CacheKey, _Used] = {}
         # Kept by the calls that wait on them, not by the channel.
         self._leaving: WeakSet[TokenCache] = WeakSet()
+        self._ending: list[TokenCache] = []  # until they are closed, which may take a second attempt
 
     def of(self, identities: tuple[Identity, ...]) -> Authorizer:
         """Return the authorizer for the identities around a call, the innermost last.
@@ -123,12 +124,15 @@ class IdentityAuthorizers:
 
     async def aclose(self) -> None:
         """Close the caches of other identities; the channel's own belongs to the channel's opener."""
-        caches = (*(used.cache for used in self._caches.values()), *self._leaving)
+        for cache in (*(used.cache for used in self._caches.values()), *self._leaving):
+            cache.end()
+            self._ending.append(cache)
         self._made.clear()
         self._newest = None
         self._caches.clear()
         self._leaving.clear()
-        await asyncio.gather(*(cache.aclose() for cache in caches))
+        await asyncio.gather(*(cache.aclose() for cache in self._ending))
+        self._ending.clear()
 
 
 class _Made(NamedTuple):

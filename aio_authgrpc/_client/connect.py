@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, Unpack, cast, overload
 
@@ -27,7 +28,7 @@ S5 = TypeVar("S5")
 class Connection(NotPickled, Generic[T]):
     """What `connect()` returns: an async context manager that yields the stubs, or else the channel.
 
-    It can be opened again after it was closed. Closed, it holds no resources.
+    It can be opened again after it was closed, or its event loop has ended. Closed, it holds no resources.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Connection(NotPickled, Generic[T]):
         self._stubs = tuple(stubs)
         self._opening = False
         self._channel: AuthorizedChannel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def channel(self) -> AuthorizedChannel:
@@ -68,12 +70,13 @@ class Connection(NotPickled, Generic[T]):
         await make_ready(self.channel, self._settings, timeout)
 
     async def __aenter__(self) -> T:
-        # Check and set without an await between them.
-        if self._opening or self._channel is not None:
+        # Check and set without an await between them. What was open on a loop that has ended is lost.
+        in_use = self._opening or self._channel is not None
+        if in_use and self._loop is not None and not self._loop.is_closed():
             raise ConfigurationError(
                 "it is open already.", field="connection", hint="Share its stub, or call connect() again."
             )
-        self._opening = True
+        self._opening, self._loop = True, asyncio.get_running_loop()
         try:
             channel = await open_channel(self._settings)
             try:

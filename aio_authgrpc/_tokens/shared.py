@@ -35,19 +35,22 @@ class CacheLease:
 
     def __init__(self, shared: _SharedCache) -> None:
         self.cache = shared.cache
-        self._shared: _SharedCache | None = shared
+        self._shared = shared
+        self._is_last = False
+        self._given_back = False
         shared.leases += 1
 
     async def give_back(self) -> None:
+        """Close the cache with its last lease. Calling it again does what a cancelled call has left."""
         # Check and set without an await between them.
-        shared, self._shared = self._shared, None
-        if shared is None:
-            return
-        shared.leases -= 1
-        if not shared.leases:
-            if _open.get(shared.key) is shared:
-                del _open[shared.key]
-            await shared.cache.aclose()
+        if not self._given_back:
+            self._given_back = True
+            self._shared.leases -= 1
+            self._is_last = not self._shared.leases
+            if self._is_last and _open.get(self._shared.key) is self._shared:
+                del _open[self._shared.key]
+        if self._is_last:
+            await self._shared.cache.aclose()
 
 
 async def lease_cache(
