@@ -13,20 +13,18 @@ a real call. The wait counts against the call's timeout.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.authorizer import Authorization, Authorizer, CallerMetadata
-from aio_authgrpc._calls.call_status import challenge_of, final_code, has_headers, raise_end, status_of
+from aio_authgrpc._calls.call_status import challenge_of, final_code, has_headers, raise_end
 from aio_authgrpc._calls.open_calls import OpenCalls
 from aio_authgrpc._calls.telemetry import current_call
 from aio_authgrpc._channels.rotating import RotatingChannel
-
-T = TypeVar("T")
 
 DoneCallback = Callable[[Any], None]
 """Is called with the call when it is done."""
@@ -62,7 +60,6 @@ class AuthorizedCall(grpc.aio.Call):
     _decision: asyncio.Future[None] | None = None  # made by questions that wait for `_settle`
     _callbacks: tuple[DoneCallback, ...] = ()
     _may_replay = True  # whether the request can be sent a second time
-    _ends_with_connection_wait = True  # with one request, as in grpc.aio
     # Kept here, because an intercepted call of grpc.aio does not know its own.
     _deadline: float | None = None
 
@@ -251,58 +248,6 @@ class AuthorizedCall(grpc.aio.Call):
             callback(self)
         else:
             self._callbacks = (*self._callbacks, callback)
-
-    async def initial_metadata(self) -> grpc.aio.Metadata:
-        return await self._ask(lambda call: call.initial_metadata(), lambda _: grpc.aio.Metadata())
-
-    async def trailing_metadata(self) -> grpc.aio.Metadata:
-        return await self._ask(lambda call: call.trailing_metadata(), lambda _: grpc.aio.Metadata())
-
-    async def code(self) -> grpc.StatusCode:
-        return await self._ask(lambda call: call.code(), lambda end: status_of(end)[0])
-
-    async def details(self) -> str:
-        return await self._ask(lambda call: call.details(), lambda end: status_of(end)[1])
-
-    async def debug_error_string(self) -> str:
-        """What grpc.aio's calls have beside their public interface; empty where no RPC was made."""
-        return await self._ask(lambda call: call.debug_error_string(), lambda _: "")
-
-    async def wait_for_connection(self) -> None:
-        """See `grpc.aio.Call.wait_for_connection`. With one request, to cancel it cancels the RPC, too."""
-        try:
-            await self._ask(lambda call: call.wait_for_connection(), raise_end)
-        except asyncio.CancelledError:
-            if self._ends_with_connection_wait:
-                self.cancel()
-            raise
-
-    async def _ask(
-        self, question: Callable[[Any], Awaitable[T]], without_call: Callable[[BaseException], T]
-    ) -> T:
-        """Ask the real call, and the next one where that one is sent again."""
-        while True:
-            call = await self._started()
-            if self._end is not None:
-                return without_call(self._end)
-            try:
-                answer = await question(call)
-            except grpc.aio.AioRpcError:
-                if await self._stands(call):
-                    raise
-            else:
-                if not call.done():
-                    self._may_replay = False  # the response headers came, and a caller has been told
-                if await self._stands(call):
-                    return answer
-
-    async def _stands(self, call: Any) -> bool:
-        """Wait until it is decided whether a real call's end is this call's; return whether it is."""
-        while self._call is call and call.done() and not self._finished:
-            if self._decision is None:
-                self._decision = asyncio.get_running_loop().create_future()
-            await asyncio.wait({self._decision})
-        return self._call is call
 
     def __repr__(self) -> str:
         if self._call is not None:

@@ -13,7 +13,7 @@ import grpc.aio
 
 from aio_authgrpc._calls.authorizer import Authorizer
 from aio_authgrpc._calls.identity import identity
-from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
+from aio_authgrpc._calls.identity_authorizers import MAX_IDENTITIES, IdentityAuthorizers
 from aio_authgrpc._calls.identity_channel import IdentityChannel
 from aio_authgrpc._calls.mistakes import check_cache, check_channel
 from aio_authgrpc._calls.multi_callables import (
@@ -61,13 +61,14 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
             the caller who made it closes it.
         in_the_clear: The target to name in a warning when another identity is first used, where `channel`
             is a plaintext one to another machine and carries no secret so far. None does not warn.
+        max_identities: How many other identities' tokens are kept (see `identity`).
         plaintext: Whether `channel` is a plaintext one, for what errors say; None if it is not known.
         replay: Whether a call that is refused as unauthenticated is sent once more; see `connect`.
         outer_interceptors: The interceptors that run above the token; none yet if None.
         telemetry: Is told of the calls.
 
     Raises:
-        ConfigurationError: `header` or `metadata` cannot be sent, or another argument has the wrong type.
+        ConfigurationError: `header` or `metadata` cannot be sent, or another argument cannot be used.
         ChannelClosedError, WrongEventLoopError: `auth` was closed, or belongs to another loop.
     """
 
@@ -81,6 +82,7 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         audience: str | None = None,
         close_auth: Callable[[], Awaitable[None]] | None = None,
         in_the_clear: str | None = None,
+        max_identities: int = MAX_IDENTITIES,
         plaintext: bool | None = None,
         replay: bool = True,
         outer_interceptors: OuterInterceptors | None = None,
@@ -103,7 +105,12 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
             auth, header=header, metadata=fixed, reserved=frozenset(reserved), replay=replay
         )
         self._identities = IdentityAuthorizers(
-            self._authorizer, auth, other_headers=other_headers, audience=audience, in_the_clear=in_the_clear
+            self._authorizer,
+            auth,
+            other_headers=other_headers,
+            audience=audience,
+            in_the_clear=in_the_clear,
+            max_identities=max_identities,
         )
         self._open_calls = OpenCalls(plaintext=plaintext)
         self.outer_interceptors = OuterInterceptors() if outer_interceptors is None else outer_interceptors
@@ -116,7 +123,11 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
 
     @property
     def auth(self) -> TokenCache:
-        """The token cache; `channel.auth.status()` tells its state."""
+        """The token cache; `channel.auth.status()` tells its state.
+
+        Channels of `connect()` with the same tokens share it. It is closed with the last of them, and its own
+        `aclose()` does nothing.
+        """
         return self._auth
 
     def _multi_callable(

@@ -10,6 +10,7 @@ from typing import TypedDict, TypeVar, Unpack
 import grpc
 import grpc.aio
 
+from aio_authgrpc._calls.identity_authorizers import MAX_IDENTITIES
 from aio_authgrpc._calls.telemetry import Telemetry
 from aio_authgrpc._checks.arguments import (
     as_list,
@@ -59,6 +60,7 @@ class ConnectOptions(ChannelArguments, total=False):
     outer_interceptors: Sequence[grpc.aio.ClientInterceptor] | None
     request: AiohttpRequest | None
     pool_size: int
+    max_identities: int
     ready_timeout: float | None
     keep_warm: bool
     replay: bool
@@ -137,6 +139,8 @@ class ChannelSettings(NotPickled):
         self.metadata: Metadata = fixed_metadata(
             headers, api_key, quota_project_id, given.get("metadata", ())
         )
+        self.max_identities = given.get("max_identities", MAX_IDENTITIES)
+        check_count("max_identities", self.max_identities)
 
     def _check_transport(self, given: ConnectArguments) -> None:
         self.plaintext = _of("plaintext", given.get("plaintext", False), bool)

@@ -14,6 +14,7 @@ from aio_authgrpc._checks.arguments import check_seconds
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.arguments import ChannelSettings, ConnectArguments, check_keywords
 from aio_authgrpc._client.opening import make_ready, open_channel
+from aio_authgrpc._loop.ownership import running_loop
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc.errors import ConfigurationError
 
@@ -53,7 +54,7 @@ class Connection(NotPickled, Generic[T]):
 
     @property
     def auth(self) -> TokenCache:
-        """The channel's token cache; `auth.status()` returns its state."""
+        """The channel's token cache; `auth.status()` returns its state. See `AuthorizedChannel.auth`."""
         return self.channel.auth
 
     async def check(self, timeout: float) -> None:
@@ -76,7 +77,7 @@ class Connection(NotPickled, Generic[T]):
             raise ConfigurationError(
                 "it is open already.", field="connection", hint="Share its stub, or call connect() again."
             )
-        self._opening, self._loop = True, asyncio.get_running_loop()
+        self._opening, self._loop = True, running_loop()
         try:
             channel = await open_channel(self._settings)
             try:
@@ -204,6 +205,8 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
             `_unary_unary_interceptors` and its sisters runs there, too.
         request: The HTTP transport for tokens; it stays the caller's. None makes one.
         pool_size: The number of connections, used in turn. More than one helps above some 100 RPCs at once.
+        max_identities: How many identities of `identity()` the channel keeps the tokens of; 128 if left
+            out. More of them in turn cost more token requests.
         ready_timeout: Seconds to fetch the token and to connect, both at the same time, before the
             stubs are yielded. None leaves both to the first RPC.
         keep_warm: Refresh by a timer, too, so that the first RPC after a quiet hour does not wait.

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 from time import monotonic
 from typing import Any, Unpack
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import grpc
 import grpc.aio
@@ -17,7 +17,6 @@ import grpc.aio
 from aio_authgrpc._calls.channel import AuthorizedChannel
 from aio_authgrpc._channels.interceptors import (
     Engine,
-    EngineMethod,
     Intercepted,
     OuterInterceptors,
     start_call,
@@ -27,6 +26,7 @@ from aio_authgrpc._checks.arguments import check_seconds
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.arguments import ChannelSettings, ConnectArguments, check_keywords
 from aio_authgrpc._client.opening import make_ready, open_channel
+from aio_authgrpc._loop.ownership import running_loop
 from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
 from aio_authgrpc._tokens.across_loops import TokensAcrossLoops
 from aio_authgrpc.errors import (
@@ -36,7 +36,6 @@ from aio_authgrpc.errors import (
     ChannelNotOpenedError,
     ConfigurationError,
     TokenDeadlineExceededError,
-    WrongEventLoopError,
 )
 
 Make = Callable[[grpc.aio.Channel], Any]
@@ -82,22 +81,24 @@ class LazyChannel(Intercepted, ArityChannel, NotPickled):
         _all.add(self)
 
     def _multi_callable(self, arity: str, path: str, make: Make) -> Callable[..., Any]:
+        # Kept with the stub, not with the channel: a service may make a stub for each of its requests.
+        made: WeakKeyDictionary[AuthorizedChannel, Any] = WeakKeyDictionary()
+
+        def method(channel: AuthorizedChannel) -> Any:
+            if channel not in made:
+                made[channel] = make(channel)
+            return made[channel]
+
         def call(*args: Any, **kwargs: Any) -> Any:
             on_loop = self._on_this_loop()
             if on_loop.channel is not None:
-                return on_loop.method(on_loop.channel, make)(*args, **kwargs)
-            return on_loop.begin(arity, make, **by_name(args, kwargs))
+                return method(on_loop.channel)(*args, **kwargs)
+            return on_loop.begin(arity, make, method, **by_name(args, kwargs))
 
         return call
 
     def _on_this_loop(self) -> _OnLoop:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            raise WrongEventLoopError(
-                "No asyncio event loop runs here.",
-                hint="Call the stub in a coroutine that asyncio runs; other event loops are not supported.",
-            ) from None
+        loop = running_loop()
         last = self._last
         if last is not None and last.loop is loop:
             return last
@@ -153,7 +154,11 @@ class LazyChannel(Intercepted, ArityChannel, NotPickled):
         with self._lock:
             self._on_loops.remove(on_loop)
             self._last = None
-        await on_loop.close(grace)
+        try:
+            await on_loop.close(grace)
+        finally:
+            if not self._on_loops:
+                self._source.forget()
 
     def __repr__(self) -> str:
         return f"<LazyChannel to {self._settings.target.address}>"
@@ -175,14 +180,12 @@ class _OnLoop:
         self._flight = SingleFlight(self._open)
         self._until_loop_ends: AsyncGenerator[AuthorizedChannel] | None = None
         self._engine = Engine()
-        # By the function that asks a channel for the method, one for each that a stub has.
-        self._methods: dict[Make, Any] = {}
-        self._engine_methods: dict[Make, EngineMethod] = {}
 
     def begin(
         self,
         arity: str,
         make: Make,
+        method: Callable[[AuthorizedChannel], Any],
         request: Any = None,
         timeout: float | None = None,
         **arguments: Any,
@@ -192,17 +195,10 @@ class _OnLoop:
 
         async def start(details: Any, request: Any) -> Any:
             channel = await self.opened(_remaining(deadline))
-            return start_call(self.method(channel, make), details, request, _remaining(deadline))
+            return start_call(method(channel), details, request, _remaining(deadline))
 
-        if make not in self._engine_methods:
-            self._engine_methods[make] = self._engine.method(arity, make)
         self.start()
-        return self._engine_methods[make].begin((), start, request, timeout=timeout, **arguments)
-
-    def method(self, channel: AuthorizedChannel, make: Make) -> Any:
-        if make not in self._methods:
-            self._methods[make] = make(channel)
-        return self._methods[make]
+        return self._engine.method(arity, make).begin((), start, request, timeout=timeout, **arguments)
 
     def start(self) -> None:
         """Open the channel in the background, if it is not open."""
@@ -255,7 +251,6 @@ class _OnLoop:
             yield channel
         finally:
             self.channel = None
-            self._methods.clear()
             await self._engine.close()
             await channel.close(self._grace)
 

@@ -57,6 +57,11 @@ class TokensAcrossLoops(NotPickled):
                 return await self._fetch(request, own)
             await asyncio.wait({asyncio.wrap_future(other)})  # cancelling this wait does not cancel the other
 
+    def forget(self) -> None:
+        """Keep no token any more, until the next one is fetched."""
+        with self._lock:
+            self._token = None
+
     def _is_good(self, token: Token, request: TokenRequest) -> bool:
         return token != request.unwanted and request.time < self._stale_at
 

@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from contextvars import Context
 from typing import Any
 
 from aio_authgrpc._checks.arguments import check_count, check_seconds
@@ -226,8 +227,9 @@ class RefreshTasks:
         """Refresh from now on whenever `due_in()` seconds are over. Calling it again does nothing."""
         # Check and set without an await between them.
         if self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.create_task(self._refresh_when_due(due_in), name="aio_authgrpc keep_warm")
+            timer = self._refresh_when_due(due_in)
+            # In an empty context: it would keep that of the first caller for as long as the channel is open.
+            self._timer = asyncio.create_task(timer, name="aio_authgrpc keep_warm", context=Context())
 
     async def _refresh_when_due(self, due_in: Callable[[], float]) -> None:
         while True:

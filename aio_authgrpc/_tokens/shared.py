@@ -14,10 +14,26 @@ from aio_authgrpc._tokens.source import TokenSource, cache_key, load
 _Key = tuple[int, int, str, int | None, int | None, bool]
 
 
+class SharedTokenCache(TokenCache):
+    """A cache that channels share: `channel.auth` of each. It is closed with the last of them."""
+
+    def end(self) -> None:
+        """Do nothing: other channels may use its tokens."""
+
+    async def aclose(self) -> None:
+        """Do nothing: other channels may use its tokens."""
+
+    async def close_after_last_channel(self) -> None:
+        super().end()
+        await super().aclose()
+
+
 class _SharedCache:
     """A cache with the number of its leases. It keeps alive what the ids of its key stand for."""
 
-    def __init__(self, key: _Key, loop: asyncio.AbstractEventLoop, owner: object, cache: TokenCache) -> None:
+    def __init__(
+        self, key: _Key, loop: asyncio.AbstractEventLoop, owner: object, cache: SharedTokenCache
+    ) -> None:
         self.key = key
         self.loop = loop
         self.owner = owner
@@ -50,7 +66,7 @@ class CacheLease:
             if self._is_last and _open.get(self._shared.key) is self._shared:
                 del _open[self._shared.key]
         if self._is_last:
-            await self._shared.cache.aclose()
+            await self._shared.cache.close_after_last_channel()
 
 
 async def lease_cache(
@@ -75,8 +91,8 @@ async def lease_cache(
     for closed in [known for known, shared in _open.items() if shared.loop.is_closed()]:
         del _open[closed]  # its loop has ended: it can no longer be closed
     shared = _open.get(key)
-    if shared is None or shared.cache.closed:
-        cache = TokenCache(
+    if shared is None:
+        cache = SharedTokenCache(
             source, audience=tokens.audience, request=request, keep_warm=keep_warm, clock=clock
         )
         shared = _open[key] = _SharedCache(key, loop, tokens.owner, cache)

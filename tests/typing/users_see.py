@@ -12,8 +12,15 @@ import grpc
 import grpc.aio
 
 import aio_authgrpc
-from aio_authgrpc.bookstore import BookstoreStub, Empty, ListShelvesResponse, Shelf
-from aio_authgrpc.testing import EchoStub
+from aio_authgrpc.bookstore import (
+    BookstoreStub,
+    Empty,
+    InMemoryBookstore,
+    ListShelvesResponse,
+    Shelf,
+    add_BookstoreServicer_to_server,
+)
+from aio_authgrpc.testing import Authority, EchoStub, GuardedServer, RecordedCall
 
 
 async def one_stub_is_yielded_as_itself() -> None:
@@ -193,3 +200,12 @@ def events_are_values_with_typed_fields(event: aio_authgrpc.events.TokenEvent) -
             assert_type(error, aio_authgrpc.AuthRpcError)
         case _:
             assert_type(event.at, float)
+
+
+async def a_guarded_server_connects_a_stub_of_its_service(authority: Authority) -> None:
+    server = GuardedServer(authority, add_BookstoreServicer_to_server, InMemoryBookstore(), audience="books")
+    async with server, server.connect(BookstoreStub, metadata=(("x-a", "b"),)) as bookstore:
+        assert_type(bookstore, BookstoreStub)
+        assert_type(server.recorded, list[RecordedCall])
+    async with server.connect() as channel:
+        assert_type(channel, aio_authgrpc.AuthorizedChannel)
