@@ -9,7 +9,7 @@ import urllib.parse
 import warnings
 import weakref
 from collections import OrderedDict
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Self
 from weakref import WeakSet
@@ -91,6 +91,7 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
         loop_timeout: float = _LOOP_TIMEOUT,
     ) -> None:
         self._bound = LoopBound("plugin")
+        self._all_closed = False
         self._caches: OrderedDict[str, TokenCache] = OrderedDict()
         self._leaving: WeakSet[TokenCache] = WeakSet()  # kept by the RPCs that wait on them
         check_type("default_host", default_host, str, type(None))
@@ -136,23 +137,28 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
             self._watch.add(handover, loop)
 
     async def aclose(self) -> None:
-        """End the RPCs that wait for a token, and close what is owned. Calling it again does nothing.
+        """End the RPCs that wait for a token, and close what is owned.
+
+        Calling it again does nothing, or the rest where the first call was cancelled.
 
         Raises:
             WrongEventLoopError: Another loop than the plugin's runs here.
         """
-        if self._bound.closed:
+        if self._all_closed:
             return
-        self._bound.check()
-        self._bound.close()
+        if not self._bound.closed:
+            self._bound.check()
+            self._bound.close()
         for task in self._waiting:
             task.cancel()
-        await asyncio.gather(*self._waiting, return_exceptions=True)
-        try:
-            await asyncio.gather(*(cache.aclose() for cache in (*self._caches.values(), *self._leaving)))
-        finally:
+        for cache in (caches := [*self._caches.values(), *self._leaving]):
+            cache.end()
+        async with AsyncExitStack() as closing:  # each wait may be cancelled
             if self._owns_http:
-                await self._http.aclose()
+                closing.push_async_callback(self._http.aclose)
+            await asyncio.gather(*self._waiting, return_exceptions=True)
+            await asyncio.gather(*(cache.aclose() for cache in caches))
+        self._all_closed = True
 
     async def __aenter__(self) -> Self:
         """Take the running loop for the plugin's, if it has none, and let the source read its files.

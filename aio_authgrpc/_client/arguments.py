@@ -65,6 +65,7 @@ class ConnectOptions(ChannelArguments, total=False):
     max_identities: int
     ready_timeout: float | None
     keep_warm: bool
+    replay: bool
     grace: float | None
     clock: Clock | None
     telemetry: Telemetry | None
@@ -93,6 +94,7 @@ class ChannelSettings(NotPickled):
         self.ready_timeout = given.get("ready_timeout")
         check_seconds("ready_timeout", self.ready_timeout, none_means="not to wait")
         self.keep_warm = _of("keep_warm", given.get("keep_warm", False), bool)
+        self.replay = _of("replay", given.get("replay", True), bool)
         self.grace = given.get("grace")
         check_seconds("grace", self.grace, none_means="to end them at once")
         self.clock = given.get("clock")

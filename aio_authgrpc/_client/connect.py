@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, Unpack, cast, overload
@@ -15,6 +16,7 @@ from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.arguments import ChannelSettings, ConnectArguments, check_keywords
 from aio_authgrpc._client.opening import make_ready, open_channel
+from aio_authgrpc._loop.ownership import running_loop
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc.errors import ConfigurationError
 
@@ -29,7 +31,7 @@ S5 = TypeVar("S5")
 class Connection(NotPickled, Generic[T]):
     """What `connect()` returns: an async context manager that yields the stubs, or else the channel.
 
-    It can be opened again after it was closed. Closed, it holds no resources.
+    It can be opened again after it was closed, or its event loop has ended. Closed, it holds no resources.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Connection(NotPickled, Generic[T]):
         self._stubs = tuple(stubs)
         self._opening = False
         self._channel: AuthorizedChannel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def channel(self) -> AuthorizedChannel:
@@ -70,12 +73,13 @@ class Connection(NotPickled, Generic[T]):
         await make_ready(self.channel, self._settings, timeout)
 
     async def __aenter__(self) -> T:
-        # Check and set without an await between them.
-        if self._opening or self._channel is not None:
+        # Check and set without an await between them. What was open on a loop that has ended is lost.
+        in_use = self._opening or self._channel is not None
+        if in_use and self._loop is not None and not self._loop.is_closed():
             raise ConfigurationError(
                 "it is open already.", field="connection", hint="Share its stub, or call connect() again."
             )
-        self._opening = True
+        self._opening, self._loop = True, running_loop()
         try:
             channel = await open_channel(self._settings)
             try:
@@ -215,6 +219,9 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
             machine's.
         telemetry: Is told of each call, its wait for a token, its attempts and its end:
             `aio_authgrpc.otel.OpenTelemetry()`.
+        replay: False sends no call a second time. True sends a call that is refused as unauthenticated once
+            more, with a new token, unless its requests are a stream or its response headers came. A method
+            that works before it refuses then works twice; `credentials.without_replay()` is for some calls.
         on_event: Called with each `TokenEvent`, such as `RefreshFailed`; on the loop, so it must not
             block. `auth.events()` yields the same events.
 

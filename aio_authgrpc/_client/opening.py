@@ -66,6 +66,7 @@ async def open_channel(
             in_the_clear=settings.target.address if settings.warns_of_identities else "",
             max_identities=settings.max_identities,
             plaintext=settings.plaintext,
+            replay=settings.replay,
             outer_interceptors=(
                 OuterInterceptors(settings.outer_interceptors)
                 if outer_interceptors is None

@@ -207,7 +207,7 @@ class AiohttpRequest(google.auth.transport.Request):
         session, self._closed = self._session, True
         if self._owns_session and session is not None:
             self._session = None
-            await session.close()
+            await session.close()  # its connections are closed before it waits, and may be cancelled
 
     async def __aenter__(self) -> Self:
         await self.bind()

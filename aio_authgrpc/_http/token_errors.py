@@ -44,7 +44,7 @@ _ENDPOINT_FAILED = (
 _SOURCE_FAILED = "A later call asks the source again."
 
 
-def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcError:
+def token_error(error: BaseException, *, http_status: int | None = None) -> AuthRpcError:
     """Return the error of this package for what a token source raised, which becomes its `__cause__`.
 
     It has no frames: those of a request hold what was sent.
@@ -80,7 +80,7 @@ def is_retryable_status(status: int) -> bool:
     return status in (408, 429) or status >= 500
 
 
-def _is_retryable(error: Exception) -> bool:
+def _is_retryable(error: BaseException) -> bool:
     """Decide without a response. google-auth wraps transport errors, so the causes count too."""
     network = (google.auth.exceptions.TransportError, aiohttp.ClientError, OSError, TimeoutError)
     for link in chain_of(error):
@@ -93,7 +93,7 @@ def _is_retryable(error: Exception) -> bool:
     return False
 
 
-def _is_of_http(error: Exception) -> bool:
+def _is_of_http(error: BaseException) -> bool:
     kinds = (google.auth.exceptions.GoogleAuthError, aiohttp.ClientError)
     return any(isinstance(link, kinds) for link in chain_of(error))
 
@@ -118,7 +118,7 @@ def _describe(error: BaseException) -> str:
     return " ".join(redacted_answer(text).split())[:_MAX_DESCRIPTION]
 
 
-def _oauth_error(error: Exception) -> str:
+def _oauth_error(error: BaseException) -> str:
     """Return the OAuth error code of the response that google-auth's errors carry; "" without one."""
     response = error.args[1] if len(error.args) > 1 else None
     code: object = cast("dict[str, object]", response).get("error") if isinstance(response, dict) else None

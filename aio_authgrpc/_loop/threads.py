@@ -49,6 +49,8 @@ def _run_and_tell(
     outcome: _Outcome
     try:
         outcome = (function(), None)
+    except KeyboardInterrupt as error:  # not the terminal's: raised in a task it would end the loop
+        outcome = (None, RuntimeError(f"{error!r} was raised in a worker thread."))
     except BaseException as error:  # noqa: BLE001 - raised again on the loop
         outcome = (None, error)
     with suppress(RuntimeError):  # the loop was closed meanwhile

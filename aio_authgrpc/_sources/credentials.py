@@ -142,12 +142,20 @@ async def all_of(coroutines: Sequence[Coroutine[None, None, T]]) -> list[T]:
     """Await all of them at the same time; the first failure cancels the others and is raised as it is."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(coroutine, name="aio_authgrpc token") for coroutine in coroutines]
+            tasks = [group.create_task(_alone(waits), name="aio_authgrpc token") for waits in coroutines]
     except BaseExceptionGroup as failures:
         error = failures.exceptions[0]
     else:
         return [task.result() for task in tasks]
     raise error  # outside of the handler, so that the group is not its context
+
+
+async def _alone(coroutine: Coroutine[None, None, T]) -> T:
+    """Await it. `sys.exit()` fails it alone, and would end the application's loop where it ends a task."""
+    try:
+        return await coroutine
+    except SystemExit as error:
+        raise RuntimeError("the source called sys.exit().") from error
 
 
 def combined(tokens: Mapping[str, Token]) -> Token:

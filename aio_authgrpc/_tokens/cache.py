@@ -239,17 +239,24 @@ class TokenCache:
         """Return what the cache knows now. Changes nothing and starts nothing."""
         return self._refresher.status(self._entry)
 
-    async def aclose(self) -> None:
-        """Cancel the refresh, wake all waiting callers with `ChannelClosedError`, and close what is owned.
+    def end(self) -> None:
+        """Do the part of closing that needs no wait: cancel the refresh, and wake all waiting callers.
 
-        Waits `close_timeout` seconds at most for the refresh to end. Calling it again does nothing.
+        Several caches are ended before the first wait of `aclose`, which may be cancelled.
         """
-        if self.closed:
-            return
         self._loop.close()
         self._entry = None
         self._refresher.forget_token()
         self._events.end()
+        self._tasks.end()
+
+    async def aclose(self) -> None:
+        """Cancel the refresh, wake all waiting callers with `ChannelClosedError`, and close what is owned.
+
+        Waits `close_timeout` seconds at most for the refresh to end. Calling it again does nothing, or the
+        rest where the first call was cancelled.
+        """
+        self.end()
         try:
             await self._tasks.aclose()
         finally:

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
+from typing import Any
 
 from aio_authgrpc._checks.arguments import check_count, check_seconds
 from aio_authgrpc._http.request import AiohttpRequest
@@ -110,7 +111,9 @@ class Refresher:
             return TokenUnavailableError(
                 "The source was cancelled from inside.", hint="A later call asks the source again."
             )
-        except Exception as error:  # noqa: BLE001 - a source is users' code, and may raise anything
+        except (KeyboardInterrupt, GeneratorExit):
+            raise  # the terminal's, and that of a coroutine whose loop is gone
+        except BaseException as error:  # noqa: BLE001 - a source is users' code: sys.exit() ends its fetch alone
             late = TimeoutError(f"the source returned no token within {self._refresh_timeout:g} s")
             return token_error(late if budget.expired() else error)
 
@@ -207,6 +210,7 @@ class RefreshTasks:
         self._clock = clock
         self._close_timeout = close_timeout
         self._timer: asyncio.Task[None] | None = None
+        self._ending: set[asyncio.Task[Any]] = set()
 
     def start_timer(self, due_in: Callable[[], float]) -> None:
         """Refresh from now on whenever `due_in()` seconds are over. Calling it again does nothing."""
@@ -238,13 +242,16 @@ class RefreshTasks:
             raise outcome.copy()
         return outcome
 
-    async def aclose(self) -> None:
-        """Cancel the timer and the refresh, wake all waiting callers, and wait `close_timeout` at most."""
+    def end(self) -> None:
+        """Cancel the timer and the refresh, and wake all waiting callers."""
         if self._timer is not None:
             self._timer.cancel()
-        ending = {task for task in (self._timer, self.flight.cancel()) if task is not None}
-        if ending:
-            await asyncio.wait(ending, timeout=self._close_timeout)
+        self._ending.update(task for task in (self._timer, self.flight.cancel()) if task is not None)
+
+    async def aclose(self) -> None:
+        """Wait, `close_timeout` at most, for what `end` has cancelled. May be repeated."""
+        if self._ending:
+            _, self._ending = await asyncio.wait(self._ending, timeout=self._close_timeout)
 
 
 def _too_late(timeout: float) -> TokenDeadlineExceededError:

@@ -17,10 +17,14 @@ _Key = tuple[int, int, str, int | None, int | None, bool]
 class SharedTokenCache(TokenCache):
     """A cache that channels share: `channel.auth` of each. It is closed with the last of them."""
 
+    def end(self) -> None:
+        """Do nothing: other channels may use its tokens."""
+
     async def aclose(self) -> None:
         """Do nothing: other channels may use its tokens."""
 
     async def close_after_last_channel(self) -> None:
+        super().end()
         await super().aclose()
 
 
@@ -47,19 +51,22 @@ class CacheLease:
 
     def __init__(self, shared: _SharedCache) -> None:
         self.cache = shared.cache
-        self._shared: _SharedCache | None = shared
+        self._shared = shared
+        self._is_last = False
+        self._given_back = False
         shared.leases += 1
 
     async def give_back(self) -> None:
+        """Close the cache with its last lease. Calling it again does what a cancelled call has left."""
         # Check and set without an await between them.
-        shared, self._shared = self._shared, None
-        if shared is None:
-            return
-        shared.leases -= 1
-        if not shared.leases:
-            if _open.get(shared.key) is shared:
-                del _open[shared.key]
-            await shared.cache.close_after_last_channel()
+        if not self._given_back:
+            self._given_back = True
+            self._shared.leases -= 1
+            self._is_last = not self._shared.leases
+            if self._is_last and _open.get(self._shared.key) is self._shared:
+                del _open[self._shared.key]
+        if self._is_last:
+            await self._shared.cache.close_after_last_channel()
 
 
 async def lease_cache(

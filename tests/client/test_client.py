@@ -576,6 +576,19 @@ def test_a_ready_timeout_that_is_none_is_refused(seconds: float) -> None:
 # Opening and closing
 
 
+def test_a_connection_whose_loop_has_ended_can_be_opened_again() -> None:
+    """It was never closed, which the dropped channel says."""
+    connection = connect("127.0.0.1:1", EchoStub, credentials=static_token("abc"), plaintext=True)
+
+    async def open_and_close() -> None:
+        async with connection as stub:
+            assert isinstance(stub, EchoStub)
+
+    asyncio.run(connection.__aenter__())
+    with pytest.warns(ResourceWarning, match="never closed"):
+        asyncio.run(open_and_close())
+
+
 async def test_a_connection_can_be_opened_again(echo_server: EchoServer) -> None:
     """After it was closed; while it is open it is one error."""
     connection = connect(

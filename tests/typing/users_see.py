@@ -200,6 +200,11 @@ async def identities_are_sources(credentials: google.oauth2.credentials.Credenti
             assert_type(await stub.UnaryUnary(b""), bytes)
 
 
+async def a_block_without_replay_changes_no_type(bookstore: BookstoreStub) -> None:
+    with aio_authgrpc.credentials.without_replay():
+        assert_type(await bookstore.ListShelves(Empty(), timeout=1.0), ListShelvesResponse)
+
+
 async def events_are_typed(connection: aio_authgrpc.Connection[EchoStub]) -> None:
     def listen(event: aio_authgrpc.events.TokenEvent) -> None:
         if isinstance(event, aio_authgrpc.events.RefreshFailed):
