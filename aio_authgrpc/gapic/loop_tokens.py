@@ -149,9 +149,11 @@ class LoopTokens:
         self._closed = True
         for task in self._answering:
             task.cancel()
-        await asyncio.gather(*self._answering, return_exceptions=True)
-        self._held.clear()
-        await self._leases.aclose()
+        try:
+            await asyncio.gather(*self._answering, return_exceptions=True)
+        finally:  # also where leaving the block is cancelled
+            self._held.clear()
+            await self._leases.aclose()
 
     def _lives_for(self, token: Token) -> float:
         return math.inf if token.expires_at is None else token.expires_at - self._clock.time()

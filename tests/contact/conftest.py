@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
-import tempfile
 import tomllib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -40,10 +39,18 @@ if MISSING and os.environ.get("AIO_AUTHGRPC_CONTACT") == "required":
 # Their modules import the clients. The environment `contact` of tox has them all.
 collect_ignore_glob = ["test_*.py"] if MISSING else []
 
-# Some clients take no certificates. gRPC reads the file once, when a process first needs it.
-ROOTS = Path(tempfile.mkdtemp(prefix="aio_authgrpc-")) / "roots.pem"
-ROOTS.write_bytes(CERTIFICATE_AUTHORITY.cert_pem.bytes())
-os.environ["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"] = str(ROOTS)
+
+@pytest.fixture(scope="session", autouse=True)
+def trusted_everywhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let every channel trust the servers: some clients take no certificates.
+
+    gRPC reads the file once, when a process first needs it.
+    """
+    roots = tmp_path_factory.mktemp("roots") / "roots.pem"
+    roots.write_bytes(CERTIFICATE_AUTHORITY.cert_pem.bytes())
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", str(roots))
+        yield
 
 
 @pytest.fixture(autouse=True)
