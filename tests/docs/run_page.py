@@ -37,6 +37,7 @@ _OPENING = re.compile(r"(?P<indent> *)```(?P<language>\S*)(?:.*?title=\"(?P<titl
 # pytest-asyncio as a reader's suite has it, and nothing written but what the page writes.
 _PYTEST = (
     *("-m", "pytest", "-q", "-Werror", "-pno:cacheprovider"),
+    "-ppytest_aio_authgrpc",  # loaded already, if what is installed has the entry point
     *("-c", os.devnull, "--rootdir=."),  # no settings of a folder above
     *("-oasyncio_mode=auto", "-oasyncio_default_fixture_loop_scope=function"),
 )
