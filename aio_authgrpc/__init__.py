@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from aio_authgrpc._calls.channel import AuthorizedChannel as AuthorizedChannel
     from aio_authgrpc._calls.identity import identity as identity
     from aio_authgrpc._client.arguments import ConnectArguments as ConnectArguments
+    from aio_authgrpc._client.factory import channel_factory as channel_factory
     from aio_authgrpc._client.google_auth import OpeningChannel as OpeningChannel
     from aio_authgrpc._client.google_auth import insecure_authorized_channel as insecure_authorized_channel
     from aio_authgrpc._client.google_auth import secure_authorized_channel as secure_authorized_channel
+    from aio_authgrpc._client.lazy import LazyChannel as LazyChannel
     from aio_authgrpc._http.request import AiohttpRequest as AiohttpRequest
     from aio_authgrpc._sources.compute_engine import compute_engine as compute_engine
     from aio_authgrpc._sources.default import default as default
@@ -62,6 +64,7 @@ _MODULES = {
     "ConfigurationError": "errors",
     "ConnectArguments": "_client.arguments",
     "Connection": "_client.connect",
+    "LazyChannel": "_client.lazy",
     "OpeningChannel": "_client.google_auth",
     "SslCredentials": "_tls.credentials",
     "Token": "_tokens.token",
@@ -70,6 +73,7 @@ _MODULES = {
     "anonymous": "_sources.static",
     "api_key": "_sources.static",
     "authorized_user": "_sources.files.authorized_user",
+    "channel_factory": "_client.factory",
     "client_certificate_files": "_tls.certificates",
     "compute_engine": "_sources.compute_engine",
     "connect": "_client.connect",

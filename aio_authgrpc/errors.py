@@ -13,7 +13,9 @@ AuthGrpcError                           everything below: `hint`, `retryable`
     ├── TokenRefusedError               UNAUTHENTICATED: the token endpoint, or the source, refused
     ├── TokenDeadlineExceededError      DEADLINE_EXCEEDED: the RPC's time was spent waiting for its token
     ├── ConnectionNotReadyError         UNAVAILABLE: the server could not be reached, in `ready_timeout`
-    │                                   or by an RPC; what to do about it is in the details
+    │                                   or by an RPC; the details are gRPC's words
+    ├── ChannelNotOpenedError           FAILED_PRECONDITION: a channel that opens itself could not; the
+    │                                   cause is the ConfigurationError that says why
     ├── ChannelClosedError              CANCELLED: the channel, or its token cache, was closed
     └── WrongEventLoopError             FAILED_PRECONDITION: used on another loop, or after a fork
 ```
@@ -49,18 +51,17 @@ class ConfigurationError(AuthGrpcError, ValueError):
     """An argument, a file or the environment cannot be used; raised before any RPC is made.
 
     Attributes:
-        message: What is wrong, without the field and the hint.
         field: The argument, or the field of a file, that is wrong, such as `"target"` or `"private_key"`.
     """
 
     def __init__(self, message: str, *, field: str, hint: str = "") -> None:
         super().__init__(f"{field}: {message}" + (f" {hint}" if hint else ""))
-        self.message = message
+        self._message = message
         self.field = field
         self.hint = hint
 
     def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
-        return partial(type(self), self.message, field=self.field, hint=self.hint), ()
+        return partial(type(self), self._message, field=self.field, hint=self.hint), ()
 
 
 # `retryable` is an attribute of ours and a property of google-auth's; ours comes first, and is False.
@@ -85,7 +86,6 @@ class AuthRpcError(AuthGrpcError, grpc.aio.AioRpcError):
 
     Attributes:
         status: The code of this class; `code()` returns it.
-        message: What happened, without the code and the hint; `details()` returns it.
     """
 
     status: ClassVar[grpc.StatusCode] = grpc.StatusCode.UNKNOWN
@@ -94,8 +94,13 @@ class AuthRpcError(AuthGrpcError, grpc.aio.AioRpcError):
         grpc.aio.AioRpcError.__init__(
             self, self.status, grpc.aio.Metadata(), grpc.aio.Metadata(), details=details
         )
-        self.message = details
+        # Private: google-api-core prints `code` and `message` of errors that have both, as texts.
+        self._message = details
         self.hint = hint
+
+    def details(self) -> str:
+        """Return what happened, without the code and the hint."""
+        return self._message
 
     def copy(self) -> Self:
         """Return an equal exception with the same cause.
@@ -108,13 +113,13 @@ class AuthRpcError(AuthGrpcError, grpc.aio.AioRpcError):
         return copy
 
     def __str__(self) -> str:
-        return f"{self.status.name}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+        return f"{self.status.name}: {self._message}" + (f" ({self.hint})" if self.hint else "")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self}>"
 
     def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
-        return partial(type(self), self.message, hint=self.hint), ()
+        return partial(type(self), self._message, hint=self.hint), ()
 
 
 class TokenUnavailableError(AuthRpcError):
@@ -133,7 +138,7 @@ class TokenUnavailableError(AuthRpcError):
         self.retry_after = retry_after
 
     def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
-        return partial(type(self), self.message, hint=self.hint, retry_after=self.retry_after), ()
+        return partial(type(self), self._message, hint=self.hint, retry_after=self.retry_after), ()
 
 
 class TokenRefusedError(AuthRpcError):
@@ -150,10 +155,16 @@ class TokenDeadlineExceededError(AuthRpcError):
 
 
 class ConnectionNotReadyError(AuthRpcError):
-    """The server could not be reached within `ready_timeout`, or by an RPC; the details say what to do."""
+    """The server could not be reached within `ready_timeout`, or by an RPC; the hint says what to do."""
 
     status = grpc.StatusCode.UNAVAILABLE
     retryable = True
+
+
+class ChannelNotOpenedError(AuthRpcError):
+    """A `LazyChannel` could not be opened for the RPC; its `__cause__` is the `ConfigurationError`."""
+
+    status = grpc.StatusCode.FAILED_PRECONDITION
 
 
 class ChannelClosedError(AuthRpcError):

@@ -46,8 +46,8 @@ class NoCall:
 class NoChannel(ChannelLayer):
     """A channel whose calls do nothing."""
 
-    def _multi_callable(self, arity: str, make: object) -> Any:
-        del arity, make
+    def _multi_callable(self, arity: str, path: str, make: object) -> Any:
+        del arity, path, make
         return NoCall()
 
 

@@ -16,19 +16,19 @@ async def meet(calling: Awaitable[object]) -> None:
     try:
         await calling
     except auth.ConfigurationError as error:
-        print(f"Correct {error.field!r}; no RPC was made: {error.message}")
+        print(f"No RPC was made; correct {error}")
     except auth.errors.TokenUnavailableError as error:
-        print(f"Retry later (retryable is {error.retryable}): {error.message}")
+        print(f"Retry later (retryable is {error.retryable}): {error.details()}")
     except auth.errors.TokenRefusedError as error:
         print(f"Do not retry, an operator has to act: {error.hint}")
     except auth.errors.TokenDeadlineExceededError as error:
-        print(f"Give it more time; the RPC was not sent: {error.message}")
+        print(f"Give it more time; the RPC was not sent: {error.details()}")
     except auth.errors.ConnectionNotReadyError as error:
-        print(f"Do not start yet: {error.message}")
+        print(f"Do not start yet: {error.details()}")
     except auth.errors.ChannelClosedError as error:
-        print(f"Use a stub inside of its block: {error.message}")
+        print(f"Use a stub inside of its block: {error.details()}")
     except auth.errors.WrongEventLoopError as error:
-        print(f"Open a connection on each loop: {error.message}")
+        print(f"Open a connection on each loop: {error.details()}")
     except grpc.aio.AioRpcError as error:
         print(f"The service said {error.code().name}: {error.details()}")
 

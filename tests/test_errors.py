@@ -45,6 +45,12 @@ def test_an_rpc_error_that_is_pickled_comes_back_the_same(kind: type[aio_authgrp
     assert again.hint == "what to do"
 
 
+@pytest.mark.parametrize("kind", ALL)
+def test_an_rpc_error_has_no_public_message(kind: type[aio_authgrpc.AuthRpcError]) -> None:
+    """google-api-core prints the `code` and `message` of errors that have both: here `code` is a method."""
+    assert not hasattr(kind("what happened"), "message")
+
+
 def test_a_pickled_error_keeps_its_retry_after() -> None:
     """A copy keeps it as well."""
     error = aio_authgrpc.errors.TokenUnavailableError("busy", hint="wait", retry_after=5.0)
@@ -128,12 +134,51 @@ def test_a_wrapped_transport_error_is_retryable() -> None:
     assert token_error(error).retryable
 
 
-def test_invalid_grant_says_what_to_check() -> None:
-    """A refused assertion comes with a hint."""
+@pytest.mark.parametrize(
+    ("description", "hint"),
+    [
+        ("Invalid JWT Signature.", "Create a new JSON key"),
+        ("Invalid JWT: ... Check your iat and exp values in the JWT claim.", "this machine's clock"),
+        ("Invalid grant: account not found", "does not know the account"),
+        ("Token has been expired or revoked.", "log in again"),
+        ("Bad Request", "that this machine's clock is right"),
+    ],
+)
+def test_invalid_grant_says_what_to_check(description: str, hint: str) -> None:
+    """One cause where Google's words name it, else all of them."""
     error = google.auth.exceptions.RefreshError(
-        "invalid_grant: Invalid JWT Signature.", {"error": "invalid_grant"}
+        f"invalid_grant: {description}", {"error": "invalid_grant", "error_description": description}
     )
-    assert "clock" in token_error(error, http_status=400).hint
+    translated = token_error(error, http_status=400)
+    assert hint in translated.hint
+    assert ("clock" in translated.hint) == ("clock" in hint)
+
+
+def test_a_refusal_without_a_description_reads_as_words() -> None:
+    """As of an endpoint that sends the code alone: google-auth formats the description that is not there."""
+    error = google.auth.exceptions.RefreshError("invalid_grant: None", {"error": "invalid_grant"})
+    translated = token_error(error, http_status=400)
+    assert translated.details() == "No token could be fetched: the token endpoint answered 'invalid_grant'."
+    assert translated.hint
+
+
+@pytest.mark.parametrize(
+    ("error", "http_status", "blames_endpoint"),
+    [
+        pytest.param(google.auth.exceptions.TransportError("reset"), None, True, id="transport"),
+        pytest.param(aiohttp.ServerDisconnectedError(), None, True, id="aiohttp"),
+        pytest.param(google.auth.exceptions.RefreshError("x"), 503, True, id="503"),
+        pytest.param(OSError(24, "Too many open files"), None, False, id="os"),
+        pytest.param(TimeoutError("the source returned no token within 60 s"), None, False, id="source"),
+    ],
+)
+def test_a_failure_blames_the_token_endpoint_only_if_it_was_asked(
+    error: Exception, http_status: int | None, blames_endpoint: bool
+) -> None:
+    """A source may be a function that reads a file."""
+    translated = token_error(error, http_status=http_status)
+    assert ("token endpoint" in translated.hint) == blames_endpoint
+    assert "later call" in translated.hint
 
 
 def test_a_secret_in_google_auths_error_reaches_neither_text_nor_cause() -> None:

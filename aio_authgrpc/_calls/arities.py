@@ -12,13 +12,30 @@ import grpc.aio
 
 from aio_authgrpc._calls.call import AuthorizedCall
 from aio_authgrpc._calls.call_status import final_code
+from aio_authgrpc._calls.mistakes import NotIterable
 from aio_authgrpc._channels.connection_hints import explained
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 
-class UnaryResponseCall(AuthorizedCall):
+_REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+_AUDIENCE_NOTE = (
+    "The token's audience is not the one that the service expects: pass that one as connect(audience=...), "
+    "or to the source."
+)
+
+
+class ResponseCall(AuthorizedCall):
+    """A call whose errors say what to do, where the reason is known."""
+
+    def _explained(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
+        if error.code() in _REFUSED and "audience" in (error.details() or "").lower():
+            error.add_note(_AUDIENCE_NOTE)  # the server's own error stays what it is
+        return explained(error, plaintext=self._method.open_calls.plaintext)
+
+
+class UnaryResponseCall(ResponseCall):
     """A call that is awaited for its one response."""
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -32,13 +49,13 @@ class UnaryResponseCall(AuthorizedCall):
             except grpc.aio.AioRpcError as error:
                 self._settle(call)
                 if self._call is call:
-                    raise explained(error)  # noqa: B904 - mostly the error itself, else it has its cause
+                    raise self._explained(error)  # noqa: B904 - mostly the error itself, else it has its cause
             except asyncio.CancelledError:
                 self._cancel_with(call)
                 raise
 
 
-class StreamResponseCall(AuthorizedCall):
+class StreamResponseCall(NotIterable, ResponseCall):
     """A call whose responses are iterated or read.
 
     A refusal before the first message may be replayed, one after it may not. A message may still be queued
@@ -64,7 +81,7 @@ class StreamResponseCall(AuthorizedCall):
         except grpc.aio.AioRpcError as error:
             self._end_reading(call)
             if self._call is call:
-                raise explained(error)  # noqa: B904 - mostly the error itself, else it has its cause
+                raise self._explained(error)  # noqa: B904 - mostly the error itself, else it has its cause
             self._refusal = error
         except asyncio.CancelledError:
             self._cancel_with(call)
@@ -94,7 +111,7 @@ class StreamResponseCall(AuthorizedCall):
         while True:
             call = await self._real_call_or_cancel()
             if self._refusal is not None and call is self._refused:
-                raise self._refusal  # it stands; the iterator of a real call raises once only
+                raise self._explained(self._refusal)  # it stands; a real call's iterator raises once only
             with self._reading_from(call):
                 async for message in call:
                     self._may_replay = False
@@ -122,6 +139,11 @@ class StreamRequestCall(AuthorizedCall):
 
     _ends_with_connection_wait = False
     _may_replay = False
+
+    @property
+    def _done_writing_flag(self) -> bool:
+        """grpc.aio's intercepted calls ask the call below for it."""
+        return self._call is not None and bool(self._call._done_writing_flag)
 
     def _check_style(self) -> None:
         if self._arguments[0] is not None:

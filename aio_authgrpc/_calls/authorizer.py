@@ -54,10 +54,14 @@ class Authorizer:
 
     def current(self) -> Authorization | None:
         """Return what to send now, or None where a call has to wait. Never waits."""
-        token, last = self._tokens.current(), self._last
-        if last is not None and last.token is token:
-            return last
-        return None if token is None else self._of(token)
+        try:
+            token, last = self._tokens.current(), self._last
+            if last is not None and last.token is token:
+                return last
+            return None if token is None else self._of(token)
+        except TokenRefusedError:
+            # Such a token cannot be sent: `get` raises the same, so that each call fails when it is awaited.
+            return None
 
     async def get(self, timeout: float | None) -> Authorization:
         """Return what to send, waiting `timeout` seconds at most; see `TokenCache.get`."""
@@ -67,16 +71,15 @@ class Authorizer:
         last = self._last
         if last is not None and last.token is token:
             return last
-        if any(key == self.header for key, _ in token.metadata):
-            raise TokenRefusedError(
-                f"The token's own metadata holds {self.header!r}, the key that the token itself goes to.",
-                hint="Leave it out of Token(metadata=...).",
-            )
         # The channel's fixed metadata overrides what the credential brings along.
         fixed = {key for key, _ in self.metadata}
         brought = (entry for entry in token.as_metadata(self.header) if entry[0] not in fixed)
         self._last = Authorization(token, (*self.metadata, *brought))
         return self._last
+
+    def forget(self) -> None:
+        """Keep no token any more: the channel is closed, and a stub that a user holds holds this."""
+        self._last = None
 
     def reject(self, token: Token, *, challenge: str = "") -> bool:
         """Take a refused token back; see `TokenCache.reject`."""
@@ -90,21 +93,27 @@ class Authorizer:
         """Return a caller's own metadata.
 
         Raises:
-            ConfigurationError: It has another shape, or holds a header that the channel fills.
+            ConfigurationError: It has another shape, or a key that the channel fills, or in upper case.
         """
         entries = tuple(metadata)
         for entry in entries:
-            if not (isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str)):
+            # Lists as well: grpc.aio takes whatever can be unpacked.
+            if not (isinstance(entry, (tuple, list)) and len(entry) == 2 and isinstance(entry[0], str)):
                 raise ConfigurationError(
                     "expected pairs of a key and a value.",
                     field="metadata",
                     hint="Write (('key', 'value'),).",
                 )
         for key, _ in entries:
-            if key.lower() in self.reserved:
+            lowered = key.lower()
+            if lowered in self.reserved:
                 raise ConfigurationError(
-                    f"the channel fills {key.lower()!r} itself, and the server would get two.",
+                    f"the channel fills {lowered!r} itself, and the server would get two.",
                     field="metadata",
                     hint="Leave it out, or use a plain grpc.aio channel for this call.",
+                )
+            if lowered != key:  # gRPC ends such a call with an error of its inside
+                raise ConfigurationError(
+                    f"the key {key!r} is not in lower case.", field="metadata", hint=f"Write {lowered!r}."
                 )
         return entries

@@ -23,6 +23,7 @@ import grpc.aio
 from aio_authgrpc._calls.authorizer import Authorization, Authorizer, CallerMetadata
 from aio_authgrpc._calls.call_status import challenge_of, final_code, status_of
 from aio_authgrpc._calls.open_calls import OpenCalls
+from aio_authgrpc._calls.telemetry import current_call
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc.errors import AuthRpcError
 
@@ -105,7 +106,7 @@ class AuthorizedCall(grpc.aio.Call):
         try:
             if connection is not None:
                 await connection.wait_until_ready(self.time_remaining())
-            authorization = await self._authorizer.get(self.time_remaining())
+            authorization = await self._authorization_in_time()
             if self._end is not None:
                 return
             if self._refused is not None and authorization.metadata == self._authorization.metadata:
@@ -115,6 +116,14 @@ class AuthorizedCall(grpc.aio.Call):
                 self._start_real_call(authorization, self.time_remaining())
         except Exception as error:  # noqa: BLE001 - also what a real call raises when it is made
             self._end_without_call(error)
+
+    async def _authorization_in_time(self) -> Authorization:
+        observed, began = current_call.get(), monotonic()
+        try:
+            return await self._authorizer.get(self.time_remaining())
+        finally:
+            if observed is not None:
+                observed.waited_for_token(monotonic() - began)
 
     def _start_real_call(self, authorization: Authorization, timeout: float | None) -> None:
         self._authorization = authorization

@@ -22,6 +22,11 @@ def final_code(call: grpc.aio.Call) -> grpc.StatusCode | None:
     return _answer_of(call.code())
 
 
+def details_of(call: grpc.aio.Call) -> str:
+    """Return the details of a call that is done, without waiting."""
+    return _answer_of(call.details()) or ""
+
+
 def challenge_of(call: grpc.aio.Call) -> str:
     """Return the `www-authenticate` of a call that is done, or "" without one (RFC 6750, 3)."""
     trailing: grpc.aio.Metadata | None = _answer_of(call.trailing_metadata())

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.authorizer import Authorizer
-from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
+from aio_authgrpc._calls.identity import identity
+from aio_authgrpc._calls.identity_authorizers import MAX_IDENTITIES, IdentityAuthorizers
+from aio_authgrpc._calls.identity_channel import IdentityChannel
+from aio_authgrpc._calls.mistakes import check_cache, check_channel
 from aio_authgrpc._calls.multi_callables import (
     AuthorizedMethod,
     StreamStreamMethod,
@@ -19,8 +23,11 @@ from aio_authgrpc._calls.multi_callables import (
     UnaryUnaryMethod,
 )
 from aio_authgrpc._calls.open_calls import OpenCalls
+from aio_authgrpc._calls.telemetry import ChannelTelemetry, observed_attempts, observed_method
+from aio_authgrpc._channels.interceptors import Engine, Intercepted, InterceptedMethod, OuterInterceptors
 from aio_authgrpc._channels.layer import ChannelLayer
 from aio_authgrpc._channels.rotating import RotatingChannel
+from aio_authgrpc._sources.credentials import CredentialsType
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc._tokens.metadata import Metadata, fixed_metadata
 from aio_authgrpc._tokens.source import header_of, other_headers_of
@@ -36,7 +43,7 @@ _METHODS: dict[str, type[AuthorizedMethod]] = {
 }
 
 
-class AuthorizedChannel(ChannelLayer):
+class AuthorizedChannel(Intercepted, ChannelLayer):
     """A `grpc.aio.Channel` that adds a token to every RPC of another channel, in all four arities.
 
     Any generated stub takes it. Made on the loop that uses it, and closed with it: `await
@@ -52,13 +59,17 @@ class AuthorizedChannel(ChannelLayer):
             the caller who made it closes it.
         in_the_clear: The target to name in a warning when another identity is first used, where `channel`
             is a plaintext one to another machine and carries no secret so far. None does not warn.
+        max_identities: How many other identities' tokens are kept (see `identity`).
+        plaintext: Whether `channel` is a plaintext one, for what errors say; None if it is not known.
+        outer_interceptors: The interceptors that run above the token; none yet if None.
+        telemetry: Is told of the calls.
 
     Raises:
-        ConfigurationError: `header` or `metadata` cannot be sent.
+        ConfigurationError: `header` or `metadata` cannot be sent, or another argument cannot be used.
         ChannelClosedError, WrongEventLoopError: `auth` was closed, or belongs to another loop.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it needs, and what `connect` passes on
         self,
         channel: grpc.aio.Channel,
         auth: TokenCache,
@@ -68,8 +79,14 @@ class AuthorizedChannel(ChannelLayer):
         audience: str | None = None,
         close_auth: Callable[[], Awaitable[None]] | None = None,
         in_the_clear: str | None = None,
+        max_identities: int = MAX_IDENTITIES,
+        plaintext: bool | None = None,
+        outer_interceptors: OuterInterceptors | None = None,
+        telemetry: ChannelTelemetry | None = None,
     ) -> None:
         self._closed = True  # until it is complete, so that __del__ has nothing to say
+        check_channel(channel)
+        check_cache(auth)
         super().__init__(channel)
         auth.check_usable()
         header = header_of(auth.source, header) or "authorization"
@@ -81,9 +98,17 @@ class AuthorizedChannel(ChannelLayer):
         reserved = {header, *other_headers, *(_API_KEY_HEADERS & {key for key, _ in fixed})}
         self._authorizer = Authorizer(auth, header=header, metadata=fixed, reserved=frozenset(reserved))
         self._identities = IdentityAuthorizers(
-            self._authorizer, auth, other_headers=other_headers, audience=audience, in_the_clear=in_the_clear
+            self._authorizer,
+            auth,
+            other_headers=other_headers,
+            audience=audience,
+            in_the_clear=in_the_clear,
+            max_identities=max_identities,
         )
-        self._open_calls = OpenCalls()
+        self._open_calls = OpenCalls(plaintext=plaintext)
+        self.outer_interceptors = OuterInterceptors() if outer_interceptors is None else outer_interceptors
+        self._engine = Engine()
+        self._telemetry = telemetry
         # A rotating channel alone can be another one by the time that it is ready.
         untyped: Any = channel
         self._connection = untyped if isinstance(channel, RotatingChannel) else None
@@ -91,12 +116,46 @@ class AuthorizedChannel(ChannelLayer):
 
     @property
     def auth(self) -> TokenCache:
-        """The token cache; `channel.auth.status()` tells its state."""
+        """The token cache; `channel.auth.status()` tells its state.
+
+        Channels of `connect()` with the same tokens share it. It is closed with the last of them, and its own
+        `aclose()` does nothing.
+        """
         return self._auth
 
-    def _multi_callable(self, arity: str, make: Callable[[grpc.aio.Channel], Any]) -> AuthorizedMethod:
-        inner = make(self._channel)
-        return _METHODS[arity](inner, self._open_calls, self._authorizer, self._identities, self._connection)
+    def _multi_callable(
+        self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]
+    ) -> Callable[..., Any]:
+        below = make(self._channel)
+        method = partial(
+            _METHODS[arity],
+            below if self._telemetry is None else observed_attempts(below),
+            self._open_calls,
+            self._authorizer,
+            self._identities,
+            self._connection,
+        )
+        engine_method = partial(self._engine.method, arity, make)
+        interceptors = self.outer_interceptors.lists[arity]
+        made: Any = method(InterceptedMethod(interceptors, path, engine_method, method))
+        return made if self._telemetry is None else observed_method(made, self._telemetry, path)
+
+    def with_identity(self, credentials: CredentialsType, *, header: str | None = None) -> IdentityChannel:
+        """Return a view of this channel whose calls carry another identity, as inside of `identity()`.
+
+        The identity goes with the stub instead of the context: into background tasks, executors that call
+        back, and generators that outlive a block.
+
+            `mine = BookstoreStub(channel.with_identity(static_token(callers_token)))`
+
+        Args:
+            credentials: See `identity`.
+            header: See `identity`.
+
+        Raises:
+            ConfigurationError: The credentials or the header cannot be used.
+        """
+        return IdentityChannel(self, identity(credentials, header=header), self.outer_interceptors)
 
     async def connection_failure(self) -> grpc.aio.AioRpcError | None:
         """Return why gRPC has failed to connect, in its own words; None where it has not, or still tries.
@@ -132,6 +191,7 @@ class AuthorizedChannel(ChannelLayer):
             self._open_calls.abandon_waiting()
             try:
                 # Without a grace: a channel of grpc.aio whose close() is cancelled stays open for good.
+                await self._engine.close()
                 await self._channel.close()
             finally:
                 await self._close_tokens()
@@ -146,5 +206,8 @@ class AuthorizedChannel(ChannelLayer):
     def __del__(self) -> None:
         if not self._closed:
             warnings.warn(
-                "An AuthorizedChannel was never closed.", ResourceWarning, source=self, stacklevel=2
+                "An AuthorizedChannel was never closed: await its close(), or open it with 'async with'.",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
             )

@@ -16,7 +16,9 @@ from aio_authgrpc._calls.call import AuthorizedCall
 from aio_authgrpc._calls.call_status import challenge_of, final_code
 from aio_authgrpc._calls.identity import current_identities
 from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
+from aio_authgrpc._calls.mistakes import NotSynchronous
 from aio_authgrpc._calls.open_calls import OpenCalls
+from aio_authgrpc._channels.interceptors import InterceptedMethod
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError
@@ -25,8 +27,11 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 
-class AuthorizedMethod:
-    """One RPC method of a channel: `inner` starts its real calls, `wait_for_ready` waits for `connection`."""
+class AuthorizedMethod(NotSynchronous):
+    """One RPC method of a channel: `inner` starts its real calls, `wait_for_ready` waits for `connection`.
+
+    With `intercepted`, and interceptors there, calls go to it; they come back to a method without it.
+    """
 
     call_class: ClassVar[Callable[..., AuthorizedCall]]
 
@@ -37,18 +42,40 @@ class AuthorizedMethod:
         authorizer: Authorizer,
         identities: IdentityAuthorizers,
         connection: RotatingChannel[Any] | None,
+        intercepted: InterceptedMethod | None = None,
     ) -> None:
         self.inner = inner
         self.open_calls = open_calls
         self._authorizer = authorizer
         self._identities = identities
         self._connection = connection
+        self._intercepted = intercepted
+        self._interceptors: list[Any] = [] if intercepted is None else intercepted.interceptors
 
     def connection_to_wait_for(self) -> RotatingChannel[Any] | None:
         connection = self._connection
         if connection is None or connection.get_state() is grpc.ChannelConnectivity.READY:
             return None
         return connection
+
+    def _above_token(
+        self,
+        request: Any,
+        timeout: float | None,
+        metadata: CallMetadata | None,
+        credentials: grpc.CallCredentials | None,
+        wait_for_ready: bool | None,
+        compression: grpc.Compression | None,
+    ) -> Any:
+        assert self._intercepted is not None
+        return self._intercepted.begin(
+            request,
+            timeout=timeout,
+            metadata=metadata,
+            credentials=credentials,
+            wait_for_ready=wait_for_ready,
+            compression=compression,
+        )
 
 
 class RequestMethod(AuthorizedMethod):
@@ -73,6 +100,8 @@ class RequestMethod(AuthorizedMethod):
         """
         open_calls = self.open_calls
         open_calls.check()
+        if self._interceptors:
+            return self._above_token(request, timeout, metadata, credentials, wait_for_ready, compression)
         others = current_identities.get()
         authorizer = self._identities.of(others) if others else self._authorizer
         if credentials is not None:
@@ -103,6 +132,9 @@ class RequestStreamMethod(AuthorizedMethod):
         """
         open_calls = self.open_calls
         open_calls.check()
+        if self._interceptors:
+            request = request_iterator
+            return self._above_token(request, timeout, metadata, credentials, wait_for_ready, compression)
         others = current_identities.get()
         authorizer = self._identities.of(others) if others else self._authorizer
         if credentials is not None:

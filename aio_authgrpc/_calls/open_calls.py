@@ -28,14 +28,16 @@ class OpenCalls(LoopBound):
         waiting: The calls without their token or connection.
         held: Every call that user code holds. A call that is done stays in it until it is let go.
         let_go: Takes such a reference out.
+        plaintext: Whether the channel is a plaintext one, for what errors say; None if it is not known.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, plaintext: bool | None = None) -> None:
         super().__init__("channel")
         self.check()
         self.waiting: set[WaitingCall] = set()
         self.held: set[ref[grpc.aio.Call]] = set()
         self.let_go = self.held.discard  # one bound method for all calls
+        self.plaintext = plaintext
 
     async def finish(self, grace: float) -> None:
         """Wait, `grace` seconds at most, until all calls are done. Cancelling it leaves them alone."""

@@ -16,18 +16,55 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def _layered(method: Method) -> Method:
-    """Return a method for `ChannelLayer` with name, docstring and signature of this one of grpc's."""
+    """Return a method for `ArityChannel` with name, docstring and signature of this one of grpc's."""
     arity: str = method.__name__
 
     # Any arguments: generated stubs pass one that the type stubs lack, and versions of gRPC differ.
-    def make_multi_callable(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return self._multi_callable(arity, methodcaller(arity, *args, **kwargs))
+    def make_multi_callable(self: Any, method: str, *args: Any, **kwargs: Any) -> Any:
+        return self._multi_callable(arity, method, methodcaller(arity, method, *args, **kwargs))
 
     # Without the method's attributes, one of which says that it is abstract.
     return cast("Method", functools.wraps(method, updated=())(make_multi_callable))
 
 
-class ChannelLayer(grpc.aio.Channel):
+# What grpc.aio's multi-callables take by position: one request is alone, many requests may be followed.
+_POSITIONAL = ("request", "timeout", "metadata", "credentials", "wait_for_ready", "compression")
+
+
+def by_name(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a multi-callable by name; many requests are called `request`, too."""
+    named = {**dict(zip(_POSITIONAL, args, strict=False)), **kwargs}
+    if "request_iterator" in named:
+        named["request"] = named.pop("request_iterator")
+    return named
+
+
+class ArityChannel(grpc.aio.Channel):
+    """A `grpc.aio.Channel` whose four arities are one method."""
+
+    @abstractmethod
+    def _multi_callable(self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
+        """Return the object that a stub calls for one RPC method.
+
+        Args:
+            arity: The channel's method that was asked, such as `"unary_unary"`.
+            path: The RPC method's, `/package.Service/Method`.
+            make: Asks the same of a channel below.
+        """
+
+    unary_unary = _layered(grpc.aio.Channel.unary_unary)
+    unary_stream = _layered(grpc.aio.Channel.unary_stream)
+    stream_unary = _layered(grpc.aio.Channel.stream_unary)
+    stream_stream = _layered(grpc.aio.Channel.stream_stream)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+class ChannelLayer(ArityChannel):
     """A `grpc.aio.Channel` over another one, to which everything goes that a subclass does not change.
 
     Args:
@@ -36,20 +73,6 @@ class ChannelLayer(grpc.aio.Channel):
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
-
-    @abstractmethod
-    def _multi_callable(self, arity: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
-        """Return the object that a stub calls for one RPC method.
-
-        Args:
-            arity: The channel's method that was asked, such as `"unary_unary"`.
-            make: Asks the same of a channel below.
-        """
-
-    unary_unary = _layered(grpc.aio.Channel.unary_unary)
-    unary_stream = _layered(grpc.aio.Channel.unary_stream)
-    stream_unary = _layered(grpc.aio.Channel.stream_unary)
-    stream_stream = _layered(grpc.aio.Channel.stream_stream)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """See `grpc.aio.Channel.get_state`."""
@@ -66,12 +89,6 @@ class ChannelLayer(grpc.aio.Channel):
     async def close(self, grace: float | None = None) -> None:
         """See `grpc.aio.Channel.close`."""
         await self._channel.close(grace)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
 
 async def first_change(*waits: Awaitable[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any, cast
 
@@ -28,11 +29,23 @@ def check_seconds(field: str, value: float | None, *, none_means: str = "") -> N
         )
 
 
+def check_callback(field: str, given: object, *, hint: str) -> None:
+    """Check a function that is called and not awaited."""
+    if not callable(given):
+        raise ConfigurationError(f"expected a function, not {type(given).__name__}.", field=field, hint=hint)
+    if inspect.iscoroutinefunction(given) or inspect.iscoroutinefunction(type(given).__call__):
+        raise ConfigurationError(
+            "expected a plain function, not a coroutine function, which nothing awaits.",
+            field=field,
+            hint=f"Write 'def' in place of 'async def', and start a task in it. {hint}",
+        )
+
+
 def check_count(field: str, value: int) -> None:
     """Check a number of things, of which there must be one at least."""
     check_type(field, value, int)
     if value < 1:
-        raise ConfigurationError(f"{value!r} is less than 1.", field=field)
+        raise ConfigurationError(f"{value!r} is less than 1.", field=field, hint="Pass 1 or more.")
 
 
 def as_list(given: Any) -> list[Any] | None:

@@ -10,10 +10,20 @@ from typing import TypedDict, TypeVar, Unpack
 import grpc
 import grpc.aio
 
-from aio_authgrpc._checks.arguments import as_list, check_count, check_seconds, check_type, checked_pairs
+from aio_authgrpc._calls.identity_authorizers import MAX_IDENTITIES
+from aio_authgrpc._calls.telemetry import Telemetry
+from aio_authgrpc._checks.arguments import (
+    as_list,
+    check_callback,
+    check_count,
+    check_seconds,
+    check_type,
+    checked_pairs,
+)
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.target import Target, parse_target
 from aio_authgrpc._http.request import AiohttpRequest
+from aio_authgrpc._loop.clock import Clock
 from aio_authgrpc._sources.credentials import CredentialsType, as_token_source
 from aio_authgrpc._sources.static import AnonymousTokenSource
 from aio_authgrpc._tls.credentials import SslCredentials, check_channel_credentials, is_local_credentials
@@ -36,10 +46,9 @@ class ChannelArguments(TypedDict, total=False):
     interceptors: Sequence[grpc.aio.ClientInterceptor] | None
 
 
-class ConnectArguments(ChannelArguments, total=False):
-    """The keyword arguments of `connect`, which explains them. `ChannelSettings` has defaults and checks."""
+class ConnectOptions(ChannelArguments, total=False):
+    """The keyword arguments of `connect` beside `credentials`."""
 
-    credentials: CredentialsType
     audience: str | None
     ssl_credentials: grpc.ChannelCredentials | SslCredentials | None
     plaintext: bool
@@ -48,11 +57,22 @@ class ConnectArguments(ChannelArguments, total=False):
     quota_project_id: str | None
     metadata: Sequence[tuple[str, str]] | Mapping[str, str]
     header: str | None
+    outer_interceptors: Sequence[grpc.aio.ClientInterceptor] | None
     request: AiohttpRequest | None
     pool_size: int
+    max_identities: int
     ready_timeout: float | None
     keep_warm: bool
+    grace: float | None
+    clock: Clock | None
+    telemetry: Telemetry | None
     on_event: EventCallback | None
+
+
+class ConnectArguments(ConnectOptions, total=False):
+    """The keyword arguments of `connect`, which explains them. `ChannelSettings` has defaults and checks."""
+
+    credentials: CredentialsType
 
 
 # Fixed metadata that lets a reader of the network call in the sender's name.
@@ -80,11 +100,19 @@ class ChannelSettings(NotPickled):
         self.ready_timeout = given.get("ready_timeout")
         check_seconds("ready_timeout", self.ready_timeout, none_means="not to wait")
         self.keep_warm = _of("keep_warm", given.get("keep_warm", False), bool)
-        self.on_event = given.get("on_event")
-        if self.on_event is not None and not callable(self.on_event):
+        self.grace = given.get("grace")
+        check_seconds("grace", self.grace, none_means="to end them at once")
+        self.clock = given.get("clock")
+        self.telemetry = given.get("telemetry")
+        if self.telemetry is not None and not hasattr(self.telemetry, "channel"):
             raise ConfigurationError(
-                "expected a function.", field="on_event", hint="It is called with each TokenEvent."
+                f"expected a Telemetry, not {type(self.telemetry).__name__}.",
+                field="telemetry",
+                hint="Pass aio_authgrpc.otel.OpenTelemetry().",
             )
+        self.on_event = given.get("on_event")
+        if self.on_event is not None:
+            check_callback("on_event", self.on_event, hint="It is called with each TokenEvent.")
         in_the_clear = self.plaintext and not self.target.is_local
         sends_secret = not isinstance(self.source, AnonymousTokenSource) or any(
             key in _SECRET for key, _ in self.metadata
@@ -109,6 +137,8 @@ class ChannelSettings(NotPickled):
         self.metadata: Metadata = fixed_metadata(
             headers, api_key, quota_project_id, given.get("metadata", ())
         )
+        self.max_identities = given.get("max_identities", MAX_IDENTITIES)
+        check_count("max_identities", self.max_identities)
 
     def _check_transport(self, given: ConnectArguments) -> None:
         self.plaintext = _of("plaintext", given.get("plaintext", False), bool)
@@ -131,15 +161,8 @@ class ChannelSettings(NotPickled):
             _check_authority(authority)
             self.options = (*self.options, ("grpc.default_authority", authority))
         self.compression = _of("compression", given.get("compression"), grpc.Compression, type(None))
-        interceptors = given.get("interceptors")
-        listed = as_list(() if interceptors is None else interceptors)
-        if listed is None or not all(isinstance(item, grpc.aio.ClientInterceptor) for item in listed):
-            raise ConfigurationError(
-                "expected a list of grpc.aio client interceptors.",
-                field="interceptors",
-                hint="Subclass grpc.aio.UnaryUnaryClientInterceptor, or its kin.",
-            )
-        self.interceptors: list[grpc.aio.ClientInterceptor] = listed
+        self.interceptors = _interceptors("interceptors", given.get("interceptors"))
+        self.outer_interceptors = _interceptors("outer_interceptors", given.get("outer_interceptors"))
         self.pool_size = given.get("pool_size", 1)
         check_count("pool_size", self.pool_size)
 
@@ -148,12 +171,28 @@ def check_keywords(function: str, given: Mapping[str, object], allowed: type) ->
     """Refuse keyword arguments that a function's TypedDict does not name, as a signature would."""
     unknown = given.keys() - allowed.__annotations__.keys()
     if unknown:
-        raise TypeError(f"{function}() got an unexpected keyword argument {min(unknown)!r}")
+        import difflib  # noqa: PLC0415 - for this error alone
+
+        name = min(unknown)
+        meant = difflib.get_close_matches(name, allowed.__annotations__, n=1)
+        suggestion = f". Did you mean {meant[0]!r}?" if meant else ""
+        raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{suggestion}")
 
 
 def _of(field: str, value: T, *kinds: type) -> T:
     check_type(field, value, *kinds)
     return value
+
+
+def _interceptors(field: str, given: object) -> list[grpc.aio.ClientInterceptor]:
+    listed = as_list(() if given is None else given)
+    if listed is None or not all(isinstance(item, grpc.aio.ClientInterceptor) for item in listed):
+        raise ConfigurationError(
+            "expected a list of grpc.aio client interceptors.",
+            field=field,
+            hint="Subclass grpc.aio.UnaryUnaryClientInterceptor, or its kin.",
+        )
+    return listed
 
 
 def _check_authority(authority: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, Unpack, cast, overload
 
 import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.channel import AuthorizedChannel
+from aio_authgrpc._checks.arguments import check_seconds
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.arguments import ChannelSettings, ConnectArguments, check_keywords
 from aio_authgrpc._client.opening import make_ready, open_channel
@@ -50,8 +51,21 @@ class Connection(NotPickled, Generic[T]):
 
     @property
     def auth(self) -> TokenCache:
-        """The channel's token cache; `auth.status()` returns its state."""
+        """The channel's token cache; `auth.status()` returns its state. See `AuthorizedChannel.auth`."""
         return self.channel.auth
+
+    async def check(self, timeout: float) -> None:
+        """Raise unless there is a token, and the server is connected, within `timeout` seconds.
+
+        It is for readiness probes: it fetches a token, and connects, where that was not done. Cancelling it
+        leaves the connection as it is.
+
+        Raises:
+            ConfigurationError: The connection is not open.
+            AuthRpcError: There is no token, or no connection; the error says why.
+        """
+        check_seconds("timeout", timeout)
+        await make_ready(self.channel, self._settings, timeout)
 
     async def __aenter__(self) -> T:
         # Check and set without an await between them.
@@ -65,7 +79,7 @@ class Connection(NotPickled, Generic[T]):
             try:
                 ready_timeout = self._settings.ready_timeout
                 if ready_timeout is not None:
-                    await make_ready(channel, self._settings.target.address, ready_timeout)
+                    await make_ready(channel, self._settings, ready_timeout)
                 made = tuple(stub(channel) for stub in self._stubs)
             except BaseException:
                 await channel.close()
@@ -80,7 +94,26 @@ class Connection(NotPickled, Generic[T]):
     async def __aexit__(self, *_: object) -> None:
         channel, self._channel = self._channel, None
         if channel is not None:
-            await channel.close()
+            await channel.close(self._settings.grace)
+
+    if not TYPE_CHECKING:  # type checkers report these mistakes by themselves
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(
+                f"A connection has no {name!r}: write 'async with connect(...) as stub', and use "
+                f"'stub.{name}' in the block.",
+                name=name,
+                obj=self,
+            )
+
+        def __await__(self) -> NoReturn:
+            raise TypeError("A connection is not awaited: write 'async with connect(...) as stub'.")
+
+        def __enter__(self) -> NoReturn:
+            raise TypeError("A connection is opened on the event loop: write 'async with' instead of 'with'.")
+
+        def __exit__(self, *_: object) -> None:  # without it, Python does not ask for __enter__
+            pass
 
     def __repr__(self) -> str:
         state = "closed" if self._channel is None else "open"
@@ -163,11 +196,21 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
         options: gRPC channel arguments.
         compression: The channel's default.
         interceptors: grpc.aio client interceptors. They run below this package and see its metadata.
+        outer_interceptors: Those that run above it, once for each call. They see the caller's metadata, the
+            wait for a token and the outcome, and no secret. What libraries append to the channel's
+            `_unary_unary_interceptors` and its sisters runs there, too.
         request: The HTTP transport for tokens; it stays the caller's. None makes one.
         pool_size: The number of connections, used in turn. More than one helps above some 100 RPCs at once.
+        max_identities: How many identities of `identity()` the channel keeps the tokens of; 128 if left
+            out. More of them in turn cost more token requests.
         ready_timeout: Seconds to fetch the token and to connect, both at the same time, before the
             stubs are yielded. None leaves both to the first RPC.
         keep_warm: Refresh by a timer, too, so that the first RPC after a quiet hour does not wait.
+        grace: Seconds that the RPCs under way get to finish when the block is left. None ends them at once.
+        clock: The time for tokens and certificates; `aio_authgrpc.testing.FakeClock` in tests. None means the
+            machine's.
+        telemetry: Is told of each call, its wait for a token, its attempts and its end:
+            `aio_authgrpc.otel.OpenTelemetry()`.
         on_event: Called with each `TokenEvent`, such as `RefreshFailed`; on the loop, so it must not
             block. `auth.events()` yields the same events.
 

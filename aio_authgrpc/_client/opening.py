@@ -11,24 +11,39 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.channel import AuthorizedChannel
+from aio_authgrpc._calls.telemetry import ChannelTelemetry
 from aio_authgrpc._channels.connection_hints import connection_hint
+from aio_authgrpc._channels.interceptors import OuterInterceptors
 from aio_authgrpc._channels.pool import ChannelPool
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc._client.arguments import ChannelSettings, Options
 from aio_authgrpc._tls.credentials import SslCredentials, tls_source
 from aio_authgrpc._tls.settings import TlsSettings
+from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc._tokens.shared import lease_cache
+from aio_authgrpc._tokens.source import TokenSource
 from aio_authgrpc.errors import ConnectionNotReadyError, TokenDeadlineExceededError
 
+# It gives every channel of grpc.aio an interceptor that makes spans of the RPCs.
+_INSTRUMENTATION = "opentelemetry.instrumentation.grpc"
 
-async def open_channel(settings: ChannelSettings) -> AuthorizedChannel:
+
+async def open_channel(
+    settings: ChannelSettings,
+    source: TokenSource | None = None,
+    outer_interceptors: OuterInterceptors | None = None,
+) -> AuthorizedChannel:
     """Read the files that it needs, off the loop, and make the channel. No RPC is made.
 
-    Cancelling it closes what it had opened.
+    Cancelling it closes what it had opened. `source` and `outer_interceptors` replace those of the settings.
     """
     lease = await lease_cache(
-        settings.source, audience=settings.audience, request=settings.request, keep_warm=settings.keep_warm
+        settings.source if source is None else source,
+        audience=settings.audience,
+        request=settings.request,
+        keep_warm=settings.keep_warm,
+        clock=settings.clock,
     )
     stop_events = None if settings.on_event is None else lease.cache.subscribe(settings.on_event)
 
@@ -38,18 +53,37 @@ async def open_channel(settings: ChannelSettings) -> AuthorizedChannel:
         await lease.give_back()
 
     try:
+        below = await _channel_below(settings)
         return AuthorizedChannel(
-            await _channel_below(settings),
+            below,
             lease.cache,
             header=settings.header,
             metadata=settings.metadata,
             audience=settings.audience,
             close_auth=close,
             in_the_clear=settings.target.address if settings.warns_of_identities else None,
+            max_identities=settings.max_identities,
+            plaintext=settings.plaintext,
+            outer_interceptors=(
+                OuterInterceptors(settings.outer_interceptors)
+                if outer_interceptors is None
+                else outer_interceptors
+            ),
+            telemetry=_telemetry(settings, lease.cache, below),
         )
     except BaseException:
         await close()
         raise
+
+
+def _telemetry(
+    settings: ChannelSettings, auth: TokenCache, below: grpc.aio.Channel
+) -> ChannelTelemetry | None:
+    if settings.telemetry is None:
+        return None
+    interceptors: list[object] = getattr(below, "_unary_unary_interceptors", [])
+    traced = any(type(one).__module__.startswith(_INSTRUMENTATION) for one in interceptors)
+    return settings.telemetry.channel(settings.target.address, auth, traced=traced)
 
 
 async def _channel_below(settings: ChannelSettings) -> grpc.aio.Channel:
@@ -66,15 +100,17 @@ async def _channel_below(settings: ChannelSettings) -> grpc.aio.Channel:
         return _connections(settings, tls.channel_credentials())
 
     interval = source.refresh_interval
-    return make(tls) if interval is None else RotatingChannel(make, tls, source.read, interval=interval)
+    if interval is None:
+        return make(tls)
+    return RotatingChannel(make, tls, source.read, interval=interval, clock=settings.clock)
 
 
 def _connections(settings: ChannelSettings, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
     if settings.pool_size == 1:
         return _connection(settings, credentials, settings.options)
-    # Channels with equal arguments may share one connection.
-    numbered = [(*settings.options, ("aio_authgrpc.connection", n)) for n in range(settings.pool_size)]
-    return ChannelPool([_connection(settings, credentials, options) for options in numbered])
+    # Plaintext channels with equal arguments would share one connection.
+    options = (*settings.options, ("grpc.use_local_subchannel_pool", 1))
+    return ChannelPool([_connection(settings, credentials, options) for _ in range(settings.pool_size)])
 
 
 def _connection(
@@ -93,8 +129,8 @@ def _connection(
     )
 
 
-async def make_ready(channel: AuthorizedChannel, address: str, timeout: float) -> None:
-    """Fetch the token and connect at the same time; the error says which of them did not come."""
+async def make_ready(channel: AuthorizedChannel, settings: ChannelSettings, timeout: float) -> None:
+    """Fetch the token and connect at the same time, in `timeout` seconds; the error says what is missing."""
     token = asyncio.create_task(channel.auth.get(), name="aio_authgrpc ready: token")
     connected = asyncio.create_task(channel.channel_ready(), name="aio_authgrpc ready: connection")
     tasks: set[asyncio.Task[Any]] = {token, connected}
@@ -105,11 +141,11 @@ async def make_ready(channel: AuthorizedChannel, address: str, timeout: float) -
         reached = "was reached" if connected.done() else "was not reached either"
         if not token.done():
             raise TokenDeadlineExceededError(
-                f"No access token came within ready_timeout={timeout:g} s; {address} {reached}.",
+                f"No access token came within {timeout:g} s; {settings.target.address} {reached}.",
                 hint="The token endpoint is slow, or cannot be reached from here.",
             )
         if not connected.done():
-            raise await _not_ready(channel, address, timeout)
+            raise await _not_ready(channel, settings, timeout)
         connected.result()
     finally:
         for task in tasks:
@@ -117,11 +153,16 @@ async def make_ready(channel: AuthorizedChannel, address: str, timeout: float) -
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _not_ready(channel: AuthorizedChannel, address: str, timeout: float) -> ConnectionNotReadyError:
-    text = f"{address} was not reached within ready_timeout={timeout:g} s; the token was fetched."
+async def _not_ready(
+    channel: AuthorizedChannel, settings: ChannelSettings, timeout: float
+) -> ConnectionNotReadyError:
+    text = f"{settings.target.address} was not reached within {timeout:g} s; the token was fetched."
     failure = await channel.connection_failure()
     reason = redacted((failure.details() or "") if failure is not None else "")
-    hint = connection_hint(reason) or "Check that the server runs, its address and its certificate."
+    hint = connection_hint(reason, plaintext=settings.plaintext)
+    if not hint:
+        certificate = "" if settings.plaintext else ", and its certificate"
+        hint = f"Check that the server runs, and its address{certificate}."
     error = ConnectionNotReadyError(text + (f" gRPC says: {reason}" if reason else ""), hint=hint)
     error.__cause__ = failure
     return error

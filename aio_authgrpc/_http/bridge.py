@@ -104,7 +104,7 @@ def _unavailable(response: HttpResponse, url: str) -> TokenUnavailableError:
     problem = TransportError(f"{place_of(url)} answered {response.status}: {text}")
     translated = token_error(problem, http_status=response.status)
     return TokenUnavailableError(
-        translated.message, hint=translated.hint, retry_after=_retry_after(response.headers)
+        translated.details(), hint=translated.hint, retry_after=_retry_after(response.headers)
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import cast
 
 import aiohttp
@@ -15,13 +16,26 @@ from aio_authgrpc.errors import AuthRpcError, ConfigurationError, TokenRefusedEr
 _MAX_DESCRIPTION = 500
 _MAX_SEARCHED = 4_000
 
+# The words of the refusal, most specific first.
 _HINTS = {
+    "Invalid JWT Signature": "The key is not one of the account's: it may have been deleted or disabled. "
+    "Create a new JSON key.",
+    "iat and exp": "The assertion's times are refused: set this machine's clock.",
+    "account not found": "The token endpoint does not know the account: check its email, and that it was not "
+    "revoked or deleted.",
+    "expired or revoked": "The refresh token is no longer good: log in again, for example with 'gcloud auth "
+    "application-default login'.",
     "invalid_grant": "The assertion or the refresh token was refused: check that the key or the grant was "
     "not revoked, that the account exists, and that this machine's clock is right.",
     "invalid_scope": "Ask for scopes that exist, such as https://www.googleapis.com/auth/cloud-platform.",
     "unauthorized_client": "The account may not act for this subject or client: check the delegation.",
     "invalid_client": "The client id or its secret was refused: create the credentials anew.",
 }
+_ENDPOINT_FAILED = (
+    "The token endpoint is out of reach or overloaded; a later call tries again. If it lasts, check its "
+    "address, the network and HTTPS_PROXY."
+)
+_SOURCE_FAILED = "A later call asks the source again."
 
 
 def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcError:
@@ -41,7 +55,7 @@ def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcE
     if retryable:
         translated: AuthRpcError = TokenUnavailableError(
             f"No token could be fetched: {description}",
-            hint="The token endpoint is out of reach or overloaded; a later call tries again.",
+            hint=_ENDPOINT_FAILED if http_status is not None or _is_of_http(error) else _SOURCE_FAILED,
         )
     else:
         translated = TokenRefusedError(f"No token could be fetched: {description}", hint=hint)
@@ -66,6 +80,11 @@ def _is_retryable(error: Exception) -> bool:
     return False
 
 
+def _is_of_http(error: Exception) -> bool:
+    kinds = (google.auth.exceptions.GoogleAuthError, aiohttp.ClientError)
+    return any(isinstance(link, kinds) for link in chain_of(error))
+
+
 def chain_of(error: BaseException) -> list[BaseException]:
     """Return the error and its causes, each once: `raise error from error` makes a ring."""
     links: list[BaseException] = []
@@ -81,6 +100,8 @@ def _describe(error: Exception) -> str:
     message = str(error.args[0])[:_MAX_SEARCHED] if error.args else ""
     named = message if isinstance(error, google.auth.exceptions.GoogleAuthError) and message else None
     text = named or f"{type(error).__name__}: {message}".rstrip(": ")
+    if code := re.fullmatch("([a-z_]+): None", text):  # google-auth formats a description that is not there
+        return f"the token endpoint answered {code[1]!r}."
     return redacted(" ".join(text.split()))[:_MAX_DESCRIPTION]
 
 

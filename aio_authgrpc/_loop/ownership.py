@@ -9,6 +9,7 @@ from weakref import WeakSet
 from aio_authgrpc.errors import ChannelClosedError, WrongEventLoopError
 
 _NO_LOOP_YET = object()
+_OF_PARENT = object()
 
 
 class LoopBound:
@@ -16,7 +17,7 @@ class LoopBound:
 
     Attributes:
         open_on: The loop that first used the object; None once it is closed. Before its first use, and in a
-            forked child, a bare `object()`, equal to no loop.
+            forked child, one of two bare `object()`s, equal to no loop.
     """
 
     __slots__ = ("__weakref__", "_name", "open_on")
@@ -45,11 +46,24 @@ class LoopBound:
             )
         # Check and set without an await between them: the first loop to come keeps the object.
         if self.open_on is not _NO_LOOP_YET or running is None:
-            raise WrongEventLoopError(
-                f"The {self._name} belongs to another event loop, or was called where none runs.",
-                hint="Open it on the event loop that uses it; after a fork, open a new one in the child.",
-            )
+            raise self._wrong_loop(running)
         self.open_on = running
+
+    def _wrong_loop(self, running: object) -> WrongEventLoopError:
+        if self.open_on is _OF_PARENT:
+            return WrongEventLoopError(
+                f"The {self._name} was opened before this process was forked.",
+                hint=f"Its connections do not work after a fork: open a new {self._name} in the child.",
+            )
+        if running is None:
+            return WrongEventLoopError(
+                f"The {self._name} was called where no event loop runs.",
+                hint="Call it in a coroutine, on the event loop that it was opened on.",
+            )
+        return WrongEventLoopError(
+            f"The {self._name} belongs to another event loop.",
+            hint=f"Open a {self._name} on each event loop that uses one.",
+        )
 
     def close(self) -> None:
         self.open_on = None
@@ -61,7 +75,7 @@ class LoopBound:
         loop: an RPC awaited there would never end.
         """
         if self.open_on is not None and self.open_on is not _NO_LOOP_YET:
-            self.open_on = object()
+            self.open_on = _OF_PARENT
 
 
 _all: WeakSet[LoopBound] = WeakSet()

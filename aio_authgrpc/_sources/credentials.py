@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -50,16 +51,38 @@ def as_token_source(credentials: CredentialsType) -> TokenSource:
         return google_auth.GoogleAioCredentialsSource(given)
     if isinstance(given, TokenSource) and not isinstance(given, type):
         return given
-    if isinstance(given, Mapping) and given:
+    if isinstance(given, Mapping) and given and not _is_content(credentials):
         return _several(cast("Mapping[object, object]", given))
-    # Only the type: a str may be a token.
-    passed: object = credentials
-    kind = f"the class {passed.__name__}" if isinstance(passed, type) else type(passed).__name__
-    raise ConfigurationError(
-        f"expected a google-auth credential or a TokenSource, not {kind}.",
-        field="credentials",
-        hint="Use static_token(...) for a token, service_account(...) for a key file, token_source(...) "
-        "for a coroutine function, or None for Application Default Credentials.",
+    raise _no_credentials(credentials)
+
+
+def _is_content(given: object) -> bool:
+    """Return whether it is a dict that was read from a credential file, and no mapping of headers."""
+    names = ("type", "private_key", "refresh_token")
+    return isinstance(given, Mapping) and any(
+        isinstance(cast("Mapping[object, object]", given).get(name), str) for name in names
+    )
+
+
+def _no_credentials(given: object) -> ConfigurationError:
+    """Describe what was passed by its type alone: a str may be a token, and a dict may hold a key."""
+    kind = f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
+    hint = (
+        "Use static_token(...) for a token, service_account(...) for a key file, token_source(...) for a "
+        "coroutine function, or None for Application Default Credentials."
+    )
+    if _is_content(given):
+        from aio_authgrpc._sources.files.registry import CREDENTIAL_TYPES  # noqa: PLC0415 - for this error alone
+
+        named: object = cast("Mapping[object, object]", given).get("type")
+        function = named if named in CREDENTIAL_TYPES else "service_account"
+        kind = f"a {kind} with the content of a credential file"
+        hint = f"Pass {function}(...) of it, or default() to look for one."
+    elif inspect.isfunction(given):
+        kind = f"the function {given.__name__}"
+        hint = "Call it, or pass token_source(...) of a coroutine function of yours."
+    return ConfigurationError(
+        f"expected a google-auth credential or a TokenSource, not {kind}.", field="credentials", hint=hint
     )
 
 
@@ -68,7 +91,9 @@ def _several(given: Mapping[object, object]) -> SeveralTokensSource:
     for name, credentials in given.items():
         header = checked_header(cast("str", name), "credentials")
         if header in sources:
-            raise ConfigurationError(f"the header {header!r} is given twice.", field="credentials")
+            raise ConfigurationError(
+                f"the header {header!r} is given twice.", field="credentials", hint="Leave one of them out."
+            )
         if credentials is None or isinstance(credentials, Mapping):
             raise ConfigurationError(
                 f"expected one credential for {header!r}, not None or another mapping.",

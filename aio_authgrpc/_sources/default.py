@@ -21,6 +21,7 @@ from aio_authgrpc._sources.files.content import InfoLoader, is_content
 from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialOptions, checked_options
 from aio_authgrpc._sources.files.registry import credential_kinds
 from aio_authgrpc._sources.google_auth import GoogleCredentialsSource, LazyCredentialsSource
+from aio_authgrpc._tokens.metadata import is_metadata_text
 from aio_authgrpc._tokens.source import TokenRequest
 from aio_authgrpc.errors import ConfigurationError, TokenUnavailableError
 
@@ -84,7 +85,7 @@ class DefaultCredentialsSource(LazyCredentialsSource):
                 await self._look_for_metadata_server(request.http, tried, started)
             options = self._options
             if options.quota_project_id is None:
-                options = options.replace(quota_project_id=os.environ.get(_QUOTA_PROJECT_VARIABLE) or None)
+                options = options.replace(quota_project_id=_quota_project())
             make = compute_engine_credentials if info is None else info.credentials
             credentials = await run_in_thread(lambda: make(options))
             found = "compute_engine" if info is None else info.kind.name
@@ -127,6 +128,17 @@ class DefaultCredentialsSource(LazyCredentialsSource):
             raise _nothing_found(tried)
 
 
+def _quota_project() -> str | None:
+    project = os.environ.get(_QUOTA_PROJECT_VARIABLE, "")
+    if not is_metadata_text(project):
+        raise ConfigurationError(
+            "it is not printable ASCII text.",
+            field=_QUOTA_PROJECT_VARIABLE,
+            hint="Set it to the id of a project, or unset it.",
+        )
+    return project or None
+
+
 def _nothing_found(tried: Sequence[tuple[str, str]]) -> ConfigurationError:
     explanation = DefaultCredentialsExplanation(tried=tuple(tried))
     return ConfigurationError(
@@ -142,25 +154,25 @@ def _look_for_file(tried: list[tuple[str, str]]) -> CredentialInfo | None:
     if is_content(named):
         tried.append((_FILE_VARIABLE, "holds content instead of a path"))
         raise ConfigurationError(
-            f"{_FILE_VARIABLE} seems to hold the content of a credential file.",
-            field="credentials",
+            "it seems to hold the content of a credential file.",
+            field=_FILE_VARIABLE,
             hint="It takes a path; service_account() and the other functions take the content.",
         )
     if named:
-        return _read(named, f"{_FILE_VARIABLE}={named}", tried)
+        return _read(named, f"{_FILE_VARIABLE}={named}", tried, field=_FILE_VARIABLE)
     tried.append((_FILE_VARIABLE, "not set"))
     path: str = _cloud_sdk.get_application_default_credentials_path()
     # Unlike pathlib's, it returns False for a directory that may not be read, where google-auth goes on too.
     if os.path.isfile(path):  # noqa: PTH113 - see above
-        return _read(path, f"gcloud's {path}", tried)
+        return _read(path, f"gcloud's {path}", tried, field="credentials")
     tried.append((f"gcloud's {path}", "no such file"))
     return None
 
 
-def _read(path: str, place: str, tried: list[tuple[str, str]]) -> CredentialInfo:
+def _read(path: str, place: str, tried: list[tuple[str, str]], *, field: str) -> CredentialInfo:
     tried.append((place, "is being read"))
     try:
-        info = InfoLoader(Path(path), credential_kinds()).read()
+        info = InfoLoader(Path(path), credential_kinds(), field=field).read()
     except ConfigurationError as error:
         tried[-1] = (place, f"cannot be used ({error.field})")
         raise

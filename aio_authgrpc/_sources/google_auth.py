@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import datetime
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +15,7 @@ from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._http.token_errors import token_error
 from aio_authgrpc._loop.threads import import_off_loop
 from aio_authgrpc._sources.google_auth_gaps import (
+    ALLOWED_LOCATIONS,
     GOOGLE_APIS,
     for_audience,
     is_google_api,
@@ -34,6 +36,8 @@ T = TypeVar("T")
 
 GOOGLE_AUTH = "google.auth.credentials"
 GOOGLE_AUTH_AIO = "google.auth.aio.credentials"
+# Servers behind changing addresses are new audiences each time; what was made for the old ones holds a token.
+_MOST_AUDIENCES = 128
 
 
 class GoogleCredentialsSource(NotPickled):
@@ -48,7 +52,7 @@ class GoogleCredentialsSource(NotPickled):
     def __init__(self, credentials: Credentials, *, sign_without_scopes: bool = True) -> None:
         self.credentials = credentials
         self._is_for_one = sign_without_scopes and for_audience(credentials, "https://any") is not None
-        self._of_audience: dict[str, Credentials] = {}
+        self._of_audience: OrderedDict[str, Credentials] = OrderedDict()
 
     def cache_key(self, audience: str) -> CacheKey:
         if not self._is_for_one:
@@ -64,9 +68,8 @@ class GoogleCredentialsSource(NotPickled):
         await self.load(request)
         credentials, audience = self.credentials, request.audience
         if self._is_for_one:
-            if audience not in self._of_audience:
-                self._of_audience[audience] = for_audience(credentials, audience) or credentials
-            credentials = self._of_audience[audience]
+            made = self._of_audience.get(audience) or for_audience(credentials, audience) or credentials
+            credentials = remembered(self._of_audience, audience, made)
         http = await thread_request(credentials, request.http)
         return await over_bridge(lambda: blocking_token(credentials, request, http), http)
 
@@ -112,7 +115,9 @@ class LazyCredentialsSource(NotPickled):
     async def _source(self, request: TokenRequest) -> GoogleCredentialsSource:
         failures = self._failures
         if request.http.closed:  # this caller's own mistake, which the others must not be told
-            raise ConfigurationError("it was closed.", field="request")
+            raise ConfigurationError(
+                "it was closed.", field="request", hint="Close it after the channels that use it."
+            )
         async with self._lock_of_this_loop():
             if self._made is not None:
                 return self._made
@@ -178,6 +183,14 @@ class GoogleAioCredentialsSource(NotPickled):
         return f"<GoogleAioCredentialsSource of {type(self.credentials).__name__}>"
 
 
+def remembered(of_audience: OrderedDict[str, T], audience: str, made: T) -> T:
+    """Keep what was made for an audience, and forget what was made first for one of too many others."""
+    of_audience[audience] = made
+    while len(of_audience) > _MOST_AUDIENCES:
+        of_audience.popitem(last=False)
+    return made
+
+
 def checked_audience(request: TokenRequest, given: str | None = None) -> str:
     """Return the audience that the user named, or the target's, which is empty for one without a host."""
     audience = request.audience if given is None else given
@@ -206,6 +219,8 @@ def blocking_token(credentials: Credentials, request: TokenRequest, http: Thread
     look_up_allowed_locations(credentials, http, request.audience)
     headers: dict[str, str] = {}
     credentials.apply(headers)
+    if not is_google_api(request.audience):  # the credential may know it from another channel
+        headers.pop(ALLOWED_LOCATIONS, None)
     return _token_from(headers, credentials.expiry)
 
 

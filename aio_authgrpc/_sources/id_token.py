@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -38,7 +39,7 @@ class IdTokenSource(NotPickled):
         self._audience = audience
         self._credentials = credentials
         self._make = make
-        self._of_audience: dict[str, Any] = {}
+        self._of_audience: OrderedDict[str, Any] = OrderedDict()
 
     def cache_key(self, audience: str) -> CacheKey:
         """Return the key of the tokens: a given audience stands in place of the target's."""
@@ -72,10 +73,9 @@ class IdTokenSource(NotPickled):
         return await given.google_credentials(request) if isinstance(given, LazyCredentialsSource) else given
 
     def _made(self, own: Credentials, wanted: IdTokenRequest) -> Any:
-        """Return the credential of an audience, in a worker thread; made once."""
-        if wanted.audience not in self._of_audience:
-            self._of_audience[wanted.audience] = self._make(own, wanted)
-        return self._of_audience[wanted.audience]
+        """Return the credential of an audience, in a worker thread; made once for each of the last ones."""
+        made = self._of_audience.get(wanted.audience) or self._make(own, wanted)
+        return google_auth.remembered(self._of_audience, wanted.audience, made)
 
     def __repr__(self) -> str:
         return f"id_token({'' if self._audience is None else repr(self._audience)})"
@@ -96,7 +96,8 @@ def id_token(
 
     Args:
         audience: For whom the token is: `https://<host>` of the target if None (port 443 dropped,
-            another kept), the OAuth client's id for IAP, or a custom audience of the service.
+            another kept), the OAuth client's id for IAP, or a custom audience of the service. If None,
+            google-auth's credentials for ID tokens keep the audience that they have.
         credentials: Whose token it is: a google-auth credential, or what `service_account()`,
             `external_account()`, … return. None looks for the default ones (see `default()`).
         target_principal: The email of a service account to impersonate, whose ID tokens the identity
@@ -126,9 +127,13 @@ def id_token(
             hint="Pass service_account(...), say; None means default().",
         )
     if self_signed and target_principal is not None:
-        raise ConfigurationError("it cannot be used with target_principal.", field="self_signed")
+        raise ConfigurationError(
+            "it cannot be used with target_principal.", field="self_signed", hint="Leave one of them out."
+        )
     if delegates and target_principal is None:
-        raise ConfigurationError("they need a target_principal.", field="delegates")
+        raise ConfigurationError(
+            "they need a target_principal.", field="delegates", hint="Pass target_principal='<its email>'."
+        )
     chain = tuple(delegates)
 
     def make(own: Any, wanted: IdTokenRequest) -> Any:

@@ -48,7 +48,9 @@ def id_token_credentials(own: Any, request: IdTokenRequest) -> Any:
 def principals_id_token(own: Any, request: IdTokenRequest, principal: str, delegates: Sequence[str]) -> Any:
     if is_gdch(own):
         raise ConfigurationError(
-            "an identity of Google Distributed Cloud cannot impersonate.", field="target_principal"
+            "an identity of Google Distributed Cloud cannot impersonate.",
+            field="target_principal",
+            hint="Leave it out.",
         )
     resolve_universe(own, request.http)  # google-auth's constructor would ask for it, past this request
     target = impersonated_credentials.Credentials(
@@ -87,14 +89,15 @@ class UserIdTokenCredentials(google.auth.credentials.Credentials):
         self._user.refresh(request)
         if not self._user.id_token:
             raise TokenRefusedError(
-                "The login gives no ID token: its scopes lack 'openid'. Log in with that scope, or pass "
-                "target_principal= to id_token()."
+                "The login gives no ID token: its scopes lack 'openid'.",
+                hint="Log in with that scope, or pass target_principal= to id_token().",
             )
         claims = jwt.decode(self._user.id_token, verify=False)
         if self._audience is not None and claims.get("aud") != self._audience:
             raise TokenRefusedError(
                 f"A user's ID token is for the client of the login, {claims.get('aud')!r}, not for "
-                f"{self._audience!r}: leave the audience out, or pass target_principal= to id_token()."
+                f"{self._audience!r}.",
+                hint="Leave the audience out, or pass target_principal= to id_token().",
             )
         self.token = self._user.id_token
         self.expiry = naive_utc(float(claims["exp"]))

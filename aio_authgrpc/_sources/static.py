@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Awaitable, Callable
 
@@ -10,6 +11,8 @@ from aio_authgrpc._tokens.metadata import checked_header
 from aio_authgrpc._tokens.source import TokenRequest, TokenSource
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError
+
+_ASYNC_HINT = "Write 'async def', and await asyncio.to_thread(...) in it for blocking code."
 
 
 class FixedTokenSource:
@@ -46,14 +49,21 @@ class _CallableTokenSource:
         self._function = function
 
     async def fetch(self, request: TokenRequest) -> Token:
-        token = await self._function()
+        asked: object = self._function()
+        if not inspect.isawaitable(asked):
+            raise ConfigurationError(
+                f"the function returned {type(asked).__name__}, which cannot be awaited.",
+                field="async_callable",
+                hint=_ASYNC_HINT,
+            )
+        token = await asked
         made = token if isinstance(token, Token) else Token(token)
         if not made.value and not made.metadata:
             raise ConfigurationError("the function returned an empty token.", field="async_callable")
         return made
 
     def __repr__(self) -> str:
-        return f"token_source({getattr(self._function, '__qualname__', type(self._function).__name__)})"
+        return f"token_source({_name_of(self._function)})"
 
 
 def anonymous() -> TokenSource:
@@ -76,7 +86,7 @@ def static_token(token: str | Token) -> TokenSource:
     """
     made = token if isinstance(token, Token) else Token(token)
     if not made.value:
-        raise ConfigurationError("the token is empty.", field="token")
+        raise ConfigurationError("the token is empty.", field="token", hint="Use anonymous() to send none.")
     return FixedTokenSource(made, "static_token(...)")
 
 
@@ -90,24 +100,49 @@ def token_source(async_callable: Callable[[], Awaitable[str | Token]]) -> TokenS
             an `AuthRpcError` of this package is raised as it is.
 
     Raises:
-        ConfigurationError: It is not a coroutine function.
+        ConfigurationError: It is not a coroutine function, or takes arguments.
     """
     function: object = async_callable
     if not callable(function) or isinstance(function, type):
         raise ConfigurationError(
-            f"expected a coroutine function, not {type(function).__name__}.", field="async_callable"
-        )
-    if (
-        inspect.isfunction(function)
-        and not inspect.iscoroutinefunction(function)
-        and function.__name__ != "<lambda>"
-    ):
-        raise ConfigurationError(
-            f"{function.__qualname__} is not a coroutine function.",
+            f"expected a coroutine function, not {type(function).__name__}.",
             field="async_callable",
-            hint="Write 'async def', and await asyncio.to_thread(...) in it for blocking code.",
+            hint="Use static_token(...) for a token.",
+        )
+    if _is_plain(function):
+        raise ConfigurationError(
+            f"{_name_of(function)} is not a coroutine function.", field="async_callable", hint=_ASYNC_HINT
+        )
+    if problem := _arguments_problem(function):
+        raise ConfigurationError(
+            f"{_name_of(function)} is called without arguments: {problem}.",
+            field="async_callable",
+            hint="Bind them with functools.partial(...). A TokenSource of your own is told the audience.",
         )
     return _CallableTokenSource(async_callable)
+
+
+def _is_plain(function: Callable[..., object]) -> bool:
+    """Return whether it is a function that was written without `async`; a lambda may call one with."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    is_written = inspect.isfunction(function) or inspect.ismethod(function)
+    return is_written and not inspect.iscoroutinefunction(function) and function.__name__ != "<lambda>"
+
+
+def _arguments_problem(function: Callable[..., object]) -> str:
+    """Say which argument is missing where a function cannot be called without any; else ""."""
+    try:
+        inspect.signature(function).bind()
+    except ValueError:  # it is written in C, and tells no signature
+        return ""
+    except TypeError as error:
+        return str(error)
+    return ""
+
+
+def _name_of(function: object) -> str:
+    return getattr(function, "__qualname__", type(function).__name__)
 
 
 def api_key(key: str, *, header: str = "x-api-key") -> ApiKeySource:
@@ -124,5 +159,7 @@ def api_key(key: str, *, header: str = "x-api-key") -> ApiKeySource:
     """
     check_type("api_key", key, str)
     if not key:
-        raise ConfigurationError("the key is empty.", field="api_key")
+        raise ConfigurationError(
+            "the key is empty.", field="api_key", hint="Check where it is read from; anonymous() sends none."
+        )
     return ApiKeySource(key, checked_header(header))

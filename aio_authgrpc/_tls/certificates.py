@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from google.auth.exceptions import ClientCertError
 
 from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.files import hint_for_unreadable, is_pkcs12
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc.errors import ClientCertificateError, ConfigurationError
 
@@ -33,6 +34,7 @@ _MAX_FILE_BYTES = 1024 * 1024
 _MAX_ROOTS_BYTES = 16 * 1024 * 1024
 # Patterns are compiled at their first use, not at import.
 _MARKER = rb"-----(BEGIN|END) ([^-\n]*)-----"
+_MARKER_BEGIN = b"-----BEGIN "
 _MARKER_BEGUN = rb"-----(?:BEGIN|END)\b"
 _KEY_BEGUN = rb"-----BEGIN [A-Z ]*PRIVATE KEY-----"
 
@@ -82,12 +84,29 @@ class _CertificateFiles(NotPickled):
                 return last[1]  # decrypting a key holds the GIL, and so the loop, for up to 0.3 s
             made = checked_pair(*read, str(cert_path), str(key_path), passphrase=self._passphrase)
         except (ClientCertError, OSError) as error:
-            raise ClientCertificateError(problem(error), field="client_certificate") from error
+            raise ClientCertificateError(
+                problem(error), field="client_certificate", hint=hint_of(error)
+            ) from error
         self._last = (read, made)
         return made
 
     def __repr__(self) -> str:
         return f"client_certificate_files({', '.join(repr(str(path)) for path in self._paths)})"
+
+
+class CertificateError(ClientCertError):
+    """google-auth's error for a certificate or a key, and what to do about it."""
+
+    def __init__(self, text: str, hint: str) -> None:
+        super().__init__(text)  # type: ignore[no-untyped-call]  # google-auth is typed in parts
+        self.hint = hint
+
+
+def hint_of(error: Exception) -> str:
+    """Say what to do about a file or a pair; "" where nothing helps that the text does not say."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return hint_for_unreadable(Path(error.filename), error)
+    return error.hint if isinstance(error, CertificateError) else ""
 
 
 def problem(error: Exception) -> str:
@@ -102,7 +121,7 @@ def read_file(path: Path, *, limit: int = _MAX_FILE_BYTES) -> bytes:
     if "\0" in str(path):
         raise ClientCertError(f"{str(path)!r} is not a path.")
     if not path.is_file() and path.exists():
-        raise ClientCertError(f"{path} is not a regular file.")
+        raise CertificateError(f"{path} is not a regular file.", "Name a file, not a directory or a pipe.")
     with path.open("rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
@@ -117,14 +136,19 @@ def root_certificates_pem(given: StrPath | bytes) -> bytes:
     name = "the passed PEM" if isinstance(given, bytes) else str(Path(given))
     try:
         pem = given if isinstance(given, bytes) else read_file(Path(given), limit=_MAX_ROOTS_BYTES)
+        _refuse_binary(pem, name)
         check_whole(pem, name)
         # OpenSSL reads what gRPC's BoringSSL reads. Text between certificates may be in any encoding.
         text = pem.decode("ascii", errors="ignore")
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
     except ssl.SSLError as error:
-        raise ConfigurationError(f"{name} holds no certificate as PEM.", field="root_certificates") from error
+        raise ConfigurationError(
+            f"{name} holds no certificate as PEM.",
+            field="root_certificates",
+            hint="Pass the certificate of the authority that certified the server.",
+        ) from error
     except (OSError, ClientCertError, ValueError) as error:
-        raise ConfigurationError(problem(error), field="root_certificates") from error
+        raise ConfigurationError(problem(error), field="root_certificates", hint=hint_of(error)) from error
     return pem
 
 
@@ -136,7 +160,8 @@ def check_whole(pem: bytes, name: str) -> None:
     last_line = pem.rstrip().rpartition(b"\n")[2]
     cut_off = last_line != b"" and b"-----BEGIN ".startswith(last_line)
     if not paired or cut_off or len(markers) != len(re.findall(_MARKER_BEGUN, pem)):
-        raise ClientCertError(f"{name} holds part of a PEM block: it may be half written.")
+        text = f"{name} holds part of a PEM block: it may be half written."
+        raise CertificateError(text, "Write another file and rename it, so that it is there at once.")
 
 
 def checked_pair(
@@ -156,7 +181,8 @@ def checked_pair(
             return chain, key  # newer than cryptography; gRPC may support it
         if private_key.public_key().public_bytes(*encoding) != public_key:
             beside = "the certificate beside it" if cert_name == key_name else cert_name
-            raise ClientCertError(f"{key_name} is not the key of {beside}.")
+            text = f"{key_name} is not the key of {beside}."
+            raise CertificateError(text, "Pass the key that the certificate was issued for.")
         if passphrase is None:
             return chain, key
         return chain, private_key.private_bytes(
@@ -169,9 +195,19 @@ def checked_pair(
         raise ClientCertError(text) from error
 
 
+def _refuse_binary(content: bytes, name: str) -> None:
+    if content.startswith(b"0") and _MARKER_BEGIN not in content:
+        form = "PKCS12" if is_pkcs12(content) else "DER"
+        raise CertificateError(
+            f"{name} is in {form} form, not in PEM.",
+            "Convert it with openssl, such as 'openssl pkcs12 -in client.p12 -out client.pem -nodes'.",
+        )
+
+
 def _load_chain(chain: bytes, name: str) -> list[Certificate]:
     from cryptography.x509 import load_pem_x509_certificates  # noqa: PLC0415 - see checked_pair
 
+    _refuse_binary(chain, name)
     check_whole(chain, name)
     try:
         return load_pem_x509_certificates(chain)
@@ -185,16 +221,19 @@ def _load_key(key: bytes, passphrase: bytes | None, name: str) -> PrivateKeyType
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - see checked_pair
     from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415 - 25 ms, and in a worker thread
 
+    _refuse_binary(key, name)
     if len(re.findall(_KEY_BEGUN, key)) > 1:
-        raise ClientCertError(f"{name} holds more than one private key.")
+        raise CertificateError(
+            f"{name} holds more than one private key.", "Leave only the client's own in it."
+        )
     if passphrase is not None and b"ENCRYPTED" not in key:
         passphrase = None  # cryptography refuses a passphrase for a key that is not encrypted
     try:
         # Checking an RSA key's primes holds the GIL, and so the loop, for 27 ms.
         return load_pem_private_key(key, passphrase, unsafe_skip_rsa_key_validation=True)
     except TypeError as error:  # cryptography's way to ask for a password
-        text = f"{name} is encrypted: pass client_certificate_files(..., passphrase=...)."
-        raise ClientCertError(text) from error
+        hint = "Pass client_certificate_files(..., passphrase=...)."
+        raise CertificateError(f"{name} is encrypted.", hint) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         reason = "the passphrase does not open it" if passphrase else "it holds no private key as PEM"
         raise ClientCertError(f"{name} cannot be used: {reason}.") from error

@@ -127,7 +127,9 @@ class SslCredentials(NotPickled):
         mode = (os.environ.get("GOOGLE_API_USE_MTLS_ENDPOINT") or "auto").strip().lower()
         if mode not in ("always", "never", "auto"):
             cause = ClientCertError(f"{mode!r} is not one of always, never, auto.")
-            raise ClientCertificateError(str(cause), field="GOOGLE_API_USE_MTLS_ENDPOINT") from cause
+            raise ClientCertificateError(
+                str(cause), field="GOOGLE_API_USE_MTLS_ENDPOINT", hint="Unset it for auto."
+            ) from cause
         return is_mtls if mode == "auto" else mode == "always"
 
     def _loaded(self) -> TlsSettings:

@@ -88,6 +88,7 @@ class DefaultCertificateLookup:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._cut_off = False
+        self._variable = ""  # that named the configuration which is being read
 
     def run(self) -> DefaultCertificate | None:
         """Return the certificate; None if there is none, or the environment forbids it."""
@@ -95,8 +96,8 @@ class DefaultCertificateLookup:
             return self._find()
         except Exception as error:
             raise ClientCertificateError(
-                f"the one of this workload or device cannot be used: {problem(error)}",
-                field="client certificate",
+                f"the client certificate of this workload or device cannot be used: {problem(error)}",
+                field=self._variable or "client certificate",
                 hint="Set GOOGLE_API_USE_CLIENT_CERTIFICATE=false to connect without it.",
             ) from error
 
@@ -120,11 +121,13 @@ class DefaultCertificateLookup:
         return DefaultCertificate(self._from_command(metadata), in_files=False)
 
     def _workload(self, *, wanted: bool) -> CertificatePair | None:
-        named = next(filter(None, map(os.environ.get, _CONFIG_VARIABLES)), None)
+        self._variable = next(filter(os.environ.get, _CONFIG_VARIABLES), "")
+        named = os.environ.get(self._variable)
         home = _gcloud_directory() / "certificate_config.json"
         config = _expanded(named) if named else home
         if named or _is_there(config, wanted=wanted):
             workload = _workload_of(config)
+            self._variable = ""
             if workload is None and wanted and config != home and _is_there(home, wanted=wanted):
                 workload = _workload_of(home)
             return workload

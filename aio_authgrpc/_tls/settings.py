@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,7 @@ from aio_authgrpc._tls.certificates import (
     CertificatePair,
     StrPath,
     checked_pair,
+    hint_of,
     problem,
     root_certificates_pem,
 )
@@ -105,8 +107,7 @@ class TlsSource:
             if run is not None:
                 await asyncio.wait({run})  # until its provider command is killed
         if isinstance(outcome, ConfigurationError):
-            error = type(outcome)(outcome.message, field=outcome.field, hint=outcome.hint)
-            raise error from outcome.__cause__
+            raise copy.copy(outcome) from outcome.__cause__
         return outcome
 
     async def _run(self) -> TlsSettings | ConfigurationError:
@@ -161,7 +162,7 @@ async def _called(function: ClientCertificate, timeout: float) -> CertificatePai
     except (ClientCertificateError, KeyboardInterrupt, GeneratorExit):
         raise
     except ClientCertError as error:
-        raise ClientCertificateError(problem(error), field=field) from error
+        raise ClientCertificateError(problem(error), field=field, hint=hint_of(error)) from error
     except BaseException as error:  # sys.exit() in a user's function must not end the application's loop
         if task is not None and task.cancelling() > cancelled_before:
             raise  # the reading was cancelled; a CancelledError of the function's own is a failure

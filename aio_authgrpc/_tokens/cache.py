@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Self
 
-from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.arguments import check_callback, check_type
 from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._loop.clock import Clock, SystemClock
@@ -214,7 +214,11 @@ class TokenCache:
         """Call `callback` with every event from now on, on the event loop.
 
         The function that it returns ends the subscription and may be called twice. Closing the cache ends it.
+
+        Raises:
+            ConfigurationError: It is no function, or a coroutine function, which nothing would await.
         """
+        check_callback("callback", callback, hint="It is called with each TokenEvent.")
         return self._events.subscribe(callback)
 
     def events(self) -> EventStream:

@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from contextvars import Context
 
 from aio_authgrpc._checks.arguments import check_count, check_seconds
 from aio_authgrpc._http.request import AiohttpRequest
@@ -111,7 +112,9 @@ class Refresher:
             if _is_cancelled():
                 raise
             # This task was not cancelled: the source let a cancellation of its own escape.
-            return TokenUnavailableError("The source was cancelled from inside.")
+            return TokenUnavailableError(
+                "The source was cancelled from inside.", hint="A later call asks the source again."
+            )
         except Exception as error:  # noqa: BLE001 - a source is users' code, and may raise anything
             late = TimeoutError(f"the source returned no token within {self._refresh_timeout:g} s")
             return token_error(late if budget.expired() else error)
@@ -141,6 +144,7 @@ class Refresher:
             raise ConfigurationError(
                 f"the source returned {type(token).__name__}, not an aio_authgrpc.Token.",
                 field="credentials",
+                hint="Let its fetch() return Token(value, expires_at=...).",
             )
         fetched = CachedToken(token, clock=self._clock, jitter=self._jitter)
         if self._clock.time() >= fetched.expired_at:
@@ -219,8 +223,9 @@ class RefreshTasks:
         """Refresh from now on whenever `due_in()` seconds are over. Calling it again does nothing."""
         # Check and set without an await between them.
         if self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.create_task(self._refresh_when_due(due_in), name="aio_authgrpc keep_warm")
+            timer = self._refresh_when_due(due_in)
+            # In an empty context: it would keep that of the first caller for as long as the channel is open.
+            self._timer = asyncio.create_task(timer, name="aio_authgrpc keep_warm", context=Context())
 
     async def _refresh_when_due(self, due_in: Callable[[], float]) -> None:
         while True:
@@ -237,10 +242,7 @@ class RefreshTasks:
             async with asyncio.timeout(timeout):
                 outcome = await self.flight.join()
         except TimeoutError:  # of this scope: a refresh returns its failures
-            raise TokenDeadlineExceededError(
-                f"The call's time ran out: for {timeout:.3g} s it waited for an access token.",
-                hint="The token endpoint is slow; the refresh goes on and later calls will use it.",
-            ) from None
+            raise _too_late(timeout or 0.0) from None
         except FlightCancelledError:
             raise TokenUnavailableError("The token refresh was cancelled from outside.") from None
         if isinstance(outcome, AuthRpcError):
@@ -254,6 +256,18 @@ class RefreshTasks:
         ending = {task for task in (self._timer, self.flight.cancel()) if task is not None}
         if ending:
             await asyncio.wait(ending, timeout=self._close_timeout)
+
+
+def _too_late(timeout: float) -> TokenDeadlineExceededError:
+    if timeout <= 0:
+        return TokenDeadlineExceededError(
+            "The call's time was over when it waited for an access token.",
+            hint="timeout= is in seconds from now; None does not limit the call.",
+        )
+    return TokenDeadlineExceededError(
+        f"The call's time ran out: for {timeout:.3g} s it waited for an access token.",
+        hint="The token endpoint, or the source, is slow; the refresh goes on and later calls will use it.",
+    )
 
 
 def _retry_after(error: AuthRpcError) -> float | None:

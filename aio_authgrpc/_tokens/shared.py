@@ -6,17 +6,30 @@ import asyncio
 import os
 
 from aio_authgrpc._http.request import AiohttpRequest
+from aio_authgrpc._loop.clock import Clock
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc._tokens.source import TokenSource, cache_key, load
 
-# Loop, owner of the tokens and HTTP transport by `id`: a user's object may have an equality of its own.
-_Key = tuple[int, int, str, int | None, bool]
+# Loop, owner, HTTP transport and clock by `id`: a user's object may have an equality of its own.
+_Key = tuple[int, int, str, int | None, int | None, bool]
+
+
+class SharedTokenCache(TokenCache):
+    """A cache that channels share: `channel.auth` of each. It is closed with the last of them."""
+
+    async def aclose(self) -> None:
+        """Do nothing: other channels may use its tokens."""
+
+    async def close_after_last_channel(self) -> None:
+        await super().aclose()
 
 
 class _SharedCache:
     """A cache with the number of its leases. It keeps alive what the ids of its key stand for."""
 
-    def __init__(self, key: _Key, loop: asyncio.AbstractEventLoop, owner: object, cache: TokenCache) -> None:
+    def __init__(
+        self, key: _Key, loop: asyncio.AbstractEventLoop, owner: object, cache: SharedTokenCache
+    ) -> None:
         self.key = key
         self.loop = loop
         self.owner = owner
@@ -46,28 +59,35 @@ class CacheLease:
         if not shared.leases:
             if _open.get(shared.key) is shared:
                 del _open[shared.key]
-            await shared.cache.aclose()
+            await shared.cache.close_after_last_channel()
 
 
 async def lease_cache(
-    source: TokenSource, *, audience: str, request: AiohttpRequest | None, keep_warm: bool
+    source: TokenSource,
+    *,
+    audience: str,
+    request: AiohttpRequest | None = None,
+    keep_warm: bool = False,
+    clock: Clock | None = None,
 ) -> CacheLease:
     """Load a source, and return a lease of the cache of its tokens, made now if no channel has it.
 
-    Channels on one loop share a cache where `cache_key` of their sources, `request` and `keep_warm` are the
+    Channels on one loop share a cache where `cache_key` of their sources and the other arguments are the
     same. Cancelling it, or failing, leaves nothing behind.
     """
     # Only a loaded source knows its key: Application Default Credentials may be of any type.
     await load(source, audience, request)
     # From here on without an await: check and set.
     loop, tokens = asyncio.get_running_loop(), cache_key(source, audience)
-    requested = None if request is None else id(request)
-    key: _Key = (id(loop), id(tokens.owner), tokens.audience, requested, keep_warm)
+    requested, timed = (None if given is None else id(given) for given in (request, clock))
+    key: _Key = (id(loop), id(tokens.owner), tokens.audience, requested, timed, keep_warm)
     for closed in [known for known, shared in _open.items() if shared.loop.is_closed()]:
         del _open[closed]  # its loop has ended: it can no longer be closed
     shared = _open.get(key)
-    if shared is None or shared.cache.closed:
-        cache = TokenCache(source, audience=tokens.audience, request=request, keep_warm=keep_warm)
+    if shared is None:
+        cache = SharedTokenCache(
+            source, audience=tokens.audience, request=request, keep_warm=keep_warm, clock=clock
+        )
         shared = _open[key] = _SharedCache(key, loop, tokens.owner, cache)
     shared.cache.start()
     return CacheLease(shared)

@@ -7,7 +7,7 @@ import math
 from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._checks.values import FrozenValue, NotPickled
 from aio_authgrpc._tokens.metadata import Metadata, checked_header, is_metadata_text
-from aio_authgrpc.errors import ConfigurationError
+from aio_authgrpc.errors import ConfigurationError, TokenRefusedError
 
 
 class Token(NotPickled, FrozenValue):
@@ -63,7 +63,16 @@ class Token(NotPickled, FrozenValue):
                 raise ConfigurationError(f"the key {pair[0]!r} is not in lower case.", field="metadata")
 
     def as_metadata(self, header: str) -> Metadata:
-        """Return the metadata for an RPC: the token under the key `header`, then its own metadata."""
+        """Return the metadata for an RPC: the token under the key `header`, then its own metadata.
+
+        Raises:
+            TokenRefusedError: Its own metadata holds `header`, too: the server would get two tokens.
+        """
+        if any(key == header for key, _ in self.metadata):
+            raise TokenRefusedError(
+                f"The token's own metadata holds {header!r}, the key that the token itself goes to.",
+                hint="Leave it out of Token(metadata=...).",
+            )
         if not self.value:
             return self.metadata
         value = f"{self.scheme} {self.value}" if self.scheme else self.value

@@ -61,14 +61,16 @@ async def test_a_call_that_waits_sends_the_token_once(
 async def test_the_callers_metadata_goes_along(
     arity: Any, stub: EchoStub, cache: TokenCache, echo_server: EchoServer, state: str
 ) -> None:
-    """As a tuple or as grpc.aio.Metadata, in order, before the token."""
+    """As a tuple, as grpc.aio.Metadata or as lists, in order, before the token."""
     if state == "warm":
         await cache.get()
     await arity.finish(arity.begin(stub, metadata=(("x-trace", "1"), ("x-trace", "2"))))
     await arity.finish(arity.begin(stub, metadata=grpc.aio.Metadata(("x-bytes-bin", b"\0"))))
-    first, second = echo_server.calls
+    await arity.finish(arity.begin(stub, metadata=[["x-trace", "3"], ["x-trace", "4"]]))
+    first, second, third = echo_server.calls
     assert first.values("x-trace") == ("1", "2")
     assert (second.values("x-bytes-bin"), second.values("authorization")) == ((b"\0",), ("Bearer token-1",))
+    assert (third.values("x-trace"), third.values("authorization")) == (("3", "4"), ("Bearer token-1",))
 
 
 @pytest.mark.parametrize("state", ["cold", "warm"])
@@ -813,7 +815,7 @@ async def test_credentials_of_one_calls_own_are_refused(
     assert (caught.value.field, echo_server.calls) == ("credentials", [])
 
 
-@pytest.mark.parametrize("metadata", [{"x-a": "b"}, ["x-a"], [("x-a",)], [(5, "b")]])
+@pytest.mark.parametrize("metadata", [{"x-a": "b"}, ["x-a"], ["xa"], [("x-a",)], [["x-a"]], [(5, "b")]])
 async def test_metadata_of_another_shape_is_refused(stub: EchoStub, metadata: Any) -> None:
     """At the call, with what to write."""
     with pytest.raises(ConfigurationError, match="pairs of a key and a value"):

@@ -351,14 +351,34 @@ async def test_fixed_metadata_may_not_stand_in_for_the_token(
     await inner.close()
 
 
-async def test_a_tokens_own_metadata_may_not_hold_the_header(echo_server: EchoServer) -> None:
-    """A source that returns both sends two."""
-    token = aio_authgrpc.Token("t", metadata=(("authorization", "Bearer two"),))
+WITH_THE_HEADER = aio_authgrpc.Token("t", metadata=(("authorization", "Bearer two"),))
+
+
+async def test_a_token_whose_own_metadata_holds_the_header_fails_each_call_in_the_same_way(
+    arity: Any, echo_server: EchoServer
+) -> None:
+    """The server would get two; each call can be made, and fails when it is awaited."""
     async with secure_authorized_channel(
-        static_token(token), None, echo_server.target, echo_server.ssl_credentials
+        static_token(WITH_THE_HEADER), None, echo_server.target, echo_server.ssl_credentials
     ) as channel:
-        with pytest.raises(TokenRefusedError, match="The token's own metadata"):
-            await EchoStub(channel).UnaryUnary(b"x")
+        for _ in range(2):  # the second has the token at hand
+            call = arity.begin(EchoStub(channel))
+            with pytest.raises(TokenRefusedError, match="The token's own metadata"):
+                await arity.finish(call)
+    assert echo_server.calls == []
+
+
+@pytest.mark.parametrize("header", ["authorization", "x-user"])
+async def test_such_a_token_of_another_identity_fails_the_call_as_well(
+    stub: EchoStub, echo_server: EchoServer, header: str
+) -> None:
+    """In place of the channel's own identity, and beside it."""
+    token = aio_authgrpc.Token("t", metadata=((header, "Bearer two"),))
+    with aio_authgrpc.identity(static_token(token), header=header):
+        for _ in range(2):
+            call = stub.UnaryUnary(b"x")
+            with pytest.raises(TokenRefusedError, match="The token's own metadata"):
+                await call
     assert echo_server.calls == []
 
 

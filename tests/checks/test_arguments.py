@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 
 from aio_authgrpc import ConfigurationError
-from aio_authgrpc._checks.arguments import as_list, check_count, check_seconds, check_type, checked_pairs
+from aio_authgrpc._checks.arguments import (
+    as_list,
+    check_callback,
+    check_count,
+    check_seconds,
+    check_type,
+    checked_pairs,
+)
 
 
 @pytest.mark.parametrize(
@@ -119,3 +127,32 @@ def test_anything_else_than_pairs_is_refused(given: Any) -> None:
         ConfigurationError, match=r"pairs of a name and a value\. For example \[\('a', 1\)\]\."
     ):
         checked_pairs("options", given, "[('a', 1)]")
+
+
+class Listener:
+    """An object that is called as a function is."""
+
+    async def __call__(self, event: object) -> None:
+        pass
+
+    async def hear(self, event: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "given",
+    [Listener(), Listener().hear, partial(Listener.hear, Listener())],
+    ids=["object", "method", "partial"],
+)
+def test_a_coroutine_function_that_nothing_would_await_is_refused(given: Any) -> None:
+    """It would never run; Python's warning says "never awaited", and not where."""
+    with pytest.raises(ConfigurationError, match="not a coroutine function") as caught:
+        check_callback("on_event", given, hint="It is called with each event.")
+    assert caught.value.field == "on_event"
+    assert "Write 'def'" in caught.value.hint
+
+
+@pytest.mark.parametrize("given", [print, [].append, lambda _: None, partial(print, "x"), Listener])
+def test_a_plain_function_is_taken(given: Any) -> None:
+    """Also a class, which is called to make an object."""
+    check_callback("on_event", given, hint="")

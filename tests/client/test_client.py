@@ -28,7 +28,7 @@ from aio_authgrpc.errors import (
     TokenDeadlineExceededError,
     TokenRefusedError,
 )
-from aio_authgrpc.testing import Authority, BookstoreServer, EchoServer, EchoStub
+from aio_authgrpc.testing import Authority, BookstoreServer, EchoServer, EchoStub, FakeClock
 from aio_authgrpc.tokens import TokenState
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
@@ -365,10 +365,83 @@ async def test_without_ready_timeout_nothing_is_asked_on_entry(echo_server: Echo
     assert tokens.fetches == 0
 
 
+async def test_check_fetches_the_token_and_connects(echo_server: EchoServer, tokens: Any) -> None:
+    """A readiness probe becomes ready without a call before it."""
+    connection = connect(
+        echo_server.target, EchoStub, credentials=tokens, ssl_credentials=echo_server.ssl_credentials
+    )
+    async with connection:
+        await connection.check(30)
+        assert connection.auth.status().state is TokenState.FRESH
+        assert connection.channel.get_state() is grpc.ChannelConnectivity.READY
+    assert tokens.fetches == 1
+
+
+async def test_check_raises_what_is_missing(echo_server: EchoServer, tokens: Any) -> None:
+    """The connection stays open, and is ready later."""
+    gate = tokens.hold()
+    connection = connect(
+        echo_server.target, EchoStub, credentials=tokens, ssl_credentials=echo_server.ssl_credentials
+    )
+    async with connection:
+        with pytest.raises(TokenDeadlineExceededError, match=r"within 0\.01 s"):
+            await connection.check(0.01)
+        gate.release()
+        await connection.check(30)
+
+
+async def test_check_of_a_closed_connection_is_refused() -> None:
+    """It belongs into the block."""
+    with pytest.raises(ConfigurationError, match="not open"):
+        await connect("localhost:1", EchoStub, credentials=TOKEN).check(1)
+
+
+async def test_grace_lets_calls_finish_when_the_block_is_left(echo_server: EchoServer) -> None:
+    """Without it they are cancelled."""
+    gate = echo_server.hold()
+    async with connect(
+        echo_server.target,
+        EchoStub,
+        credentials=TOKEN,
+        ssl_credentials=echo_server.ssl_credentials,
+        grace=30,
+    ) as stub:
+        call = stub.UnaryUnary(b"x")
+        answer = asyncio.ensure_future(call)
+        await gate.wait_for(1)
+        asyncio.get_running_loop().call_soon(gate.release)
+    assert await answer == b"x"
+
+
+async def test_a_clock_tells_the_time_of_tokens(
+    echo_server: EchoServer, tokens: Any, fake_clock: FakeClock
+) -> None:
+    """A token that has expired by the clock is replaced; two clocks share no cache."""
+    async with connect(
+        echo_server.target,
+        EchoStub,
+        credentials=tokens,
+        ssl_credentials=echo_server.ssl_credentials,
+        clock=fake_clock,
+    ) as stub:
+        await stub.UnaryUnary(b"x")
+        fake_clock.advance(3600)
+        await stub.UnaryUnary(b"x")
+        async with connect(
+            echo_server.target, EchoStub, credentials=tokens, ssl_credentials=echo_server.ssl_credentials
+        ) as other:
+            await other.UnaryUnary(b"x")
+    assert [call.values("authorization") for call in echo_server.calls] == [
+        ("Bearer token-1",),
+        ("Bearer token-2",),
+        ("Bearer token-3",),
+    ]
+
+
 async def test_not_ready_says_that_the_token_did_not_come(echo_server: EchoServer, tokens: Any) -> None:
     """And that the server would have been there."""
     tokens.hold()
-    with pytest.raises(TokenDeadlineExceededError, match=r"ready_timeout=0\.5 s; .* was reached"):
+    with pytest.raises(TokenDeadlineExceededError, match=r"within 0\.5 s; .* was reached"):
         async with connect(
             echo_server.target,
             EchoStub,
@@ -515,6 +588,7 @@ async def test_the_loop_never_sees_the_key_file_read(
             {"plaintext": True, "ssl_credentials": grpc.ssl_channel_credentials()}, "plaintext", id="both"
         ),
         pytest.param({"on_event": 5}, "on_event", id="no-listener"),
+        pytest.param({"on_event": asyncio.sleep}, "on_event", id="a-listener-that-is-not-awaited"),
         pytest.param({"credentials": "eyJhbGciOi"}, "credentials", id="a-token"),
     ],
 )
@@ -528,8 +602,14 @@ def test_a_mistake_is_an_error_at_the_call(arguments: dict[str, Any], field: str
 
 def test_an_unknown_keyword_is_a_type_error_that_names_the_function() -> None:
     """As for any Python function."""
-    with pytest.raises(TypeError, match=r"connect\(\) got an unexpected keyword argument 'retries'"):
+    with pytest.raises(TypeError, match=r"connect\(\) got an unexpected keyword argument 'retries'$"):
         connect("host", EchoStub, retries=3)  # type: ignore[call-overload]  # the mistake
+
+
+def test_a_misspelt_keyword_gets_a_suggestion() -> None:
+    """Python 3.13 does so, for signatures that name their keywords."""
+    with pytest.raises(TypeError, match=r"argument 'credential'\. Did you mean 'credentials'"):
+        connect("host", EchoStub, credential=TOKEN)  # type: ignore[call-overload]  # the mistake
 
 
 def test_a_connection_is_not_pickled() -> None:

@@ -26,21 +26,22 @@ import pathlib
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 # What pages import that neither the package nor its tests need.
-OPTIONAL = frozenset({"fastapi", "httpx"})
+OPTIONAL = frozenset({"fastapi", "httpx", "opentelemetry", "prometheus_client"})
 
 _OPENING = re.compile(r"(?P<indent> *)```(?P<language>\S*)(?:.*?title=\"(?P<title>[^\"]+)\")?.*")
 
-# pytest-asyncio as a reader's suite has it, and nothing written but what the page writes.
+# No settings of a folder above, and nothing written but what the page writes.
 _PYTEST = (
-    *("-m", "pytest", "-q", "-Werror", "-pno:cacheprovider"),
+    *("-m", "pytest", "-q", "-Werror", "-pno:cacheprovider", "-c", os.devnull, "--rootdir=."),
     "-ppytest_aio_authgrpc",  # loaded already, if what is installed has the entry point
-    *("-c", os.devnull, "--rootdir=."),  # no settings of a folder above
-    *("-oasyncio_mode=auto", "-oasyncio_default_fixture_loop_scope=function"),
 )
+# The page with the settings of pytest, to which the others link.
+_SETTINGS_PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "how-to" / "testing.md"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +94,14 @@ def run(page: pathlib.Path) -> int:
     if not tests or left_out:
         return 0
     # A process of its own: pytest wants to import first what it rewrites.
-    return subprocess.run([sys.executable, *_PYTEST, *tests], check=False).returncode
+    return subprocess.run([sys.executable, *_PYTEST, *_settings(), *tests], check=False).returncode
+
+
+def _settings() -> list[str]:
+    """Return the settings that the pages tell their readers to make, as options of pytest."""
+    (block,) = (block for block in blocks(_SETTINGS_PAGE) if block.language == "toml")
+    settings = tomllib.loads(block.text)["tool"]["pytest"]["ini_options"]
+    return [f"-o{name}={value}" for name, value in settings.items()]
 
 
 def _left_out(block: Block) -> bool:

@@ -65,4 +65,4 @@ def test_a_page_names_the_extra_that_its_examples_import(page: pathlib.Path) -> 
         assert "pip install 'aio-authgrpc[testing]'" in setup[: first.start()]
     elif "aio_authgrpc.testing" in tests:
         assert "pip install 'aio-authgrpc[testing]' pytest pytest-asyncio" in tests.partition("```python")[0]
-        assert "asyncio_mode" in tests.partition("```python")[0]
+        assert re.search(r"asyncio_mode|testing\.md#set-up", tests.partition("```python")[0])

@@ -133,7 +133,7 @@ async def test_a_redirect_is_not_followed(authority: Authority, endpoint: ChaosP
     """The assertion goes to the address that the key file names, and nowhere else."""
     authority.redirect(authority.jwks_url, times=None)
     error = await refused(echo)
-    assert ("answered 307, a redirect" in error.message, "not followed" in error.hint) == (True, True)
+    assert ("answered 307, a redirect" in error.details(), "not followed" in error.hint) == (True, True)
     assert [request.path for request in authority.requests] == ["/token"]
 
 

@@ -38,7 +38,7 @@ def test_another_loop_is_refused() -> None:
 def test_a_check_where_no_loop_runs_is_refused() -> None:
     """The object still belongs to no loop."""
     bound = LoopBound("channel")
-    with pytest.raises(WrongEventLoopError, match="where none runs"):
+    with pytest.raises(WrongEventLoopError, match="where no event loop runs"):
         bound.check()
     asyncio.run(check(bound))
 
@@ -69,7 +69,7 @@ async def test_an_object_that_lost_its_loop_is_refused() -> None:
     bound.check()
     bound.lose_loop()
     assert not bound.closed
-    with pytest.raises(WrongEventLoopError) as caught:
+    with pytest.raises(WrongEventLoopError, match="was opened before this process was forked") as caught:
         bound.check()
     assert "after a fork" in caught.value.hint
 

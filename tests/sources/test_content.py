@@ -8,6 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    NoEncryption,
+    load_pem_private_key,
+)
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
+from cryptography.x509 import load_pem_x509_certificate
 
 import aio_authgrpc
 from aio_authgrpc import (
@@ -108,3 +116,51 @@ async def test_a_file_that_is_not_text_is_not_shown(tmp_path: Path, token_reques
             await source.load(token_request)
         assert caught.value.__cause__ is None
         assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("password", [b"notasecret", None], ids=["encrypted", "open"])
+async def test_a_pkcs12_key_is_told_from_a_damaged_file(
+    password: bytes | None, tmp_path: Path, token_request: TokenRequest
+) -> None:
+    """Seed 003 names the format, which google-auth does not read either."""
+    issued = trustme.CA().issue_cert("account@example.com")
+    algorithm = BestAvailableEncryption(password) if password else NoEncryption()
+    certificate = load_pem_x509_certificate(issued.cert_chain_pems[0].bytes())
+    key: Any = load_pem_private_key(issued.private_key_pem.bytes(), None)
+    path = tmp_path / "key.p12"
+    path.write_bytes(serialize_key_and_certificates(b"privatekey", key, certificate, None, algorithm))
+    with pytest.raises(ConfigurationError, match="is a PKCS12 key") as caught:
+        await service_account(path).load(token_request)
+    assert caught.value.hint == "PKCS12 is not supported: create a JSON key for the same service account."
+
+
+async def test_a_key_in_pem_is_told_from_a_damaged_file(tmp_path: Path, token_request: TokenRequest) -> None:
+    """It is one field of the file that is wanted."""
+    path = tmp_path / "key.pem"
+    path.write_bytes(trustme.CA().issue_cert("account@example.com").private_key_pem.bytes())
+    with pytest.raises(ConfigurationError, match=r"key\.pem is a key or a certificate in PEM form") as caught:
+        await service_account(path).load(token_request)
+    assert "JSON" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        pytest.param("missing.json", "Relative paths are resolved against", id="relative"),
+        pytest.param("~/key.json", "'~' is not expanded: pass Path(...).expanduser().", id="home"),
+        pytest.param("{}/missing.json", "Check the path", id="absolute"),
+        pytest.param("{}", "Name a file in this directory.", id="directory"),
+        pytest.param("{}/key.json/x", "Check the path", id="below-a-file"),
+        pytest.param("/x\0", "", id="no-path"),
+    ],
+)
+async def test_a_path_that_cannot_be_read_gets_the_hint_that_applies(
+    name: str, hint: str, tmp_path: Path, token_request: TokenRequest
+) -> None:
+    """And no other."""
+    (tmp_path / "key.json").touch()
+    with pytest.raises(ConfigurationError, match="cannot be read") as caught:
+        await service_account(name.format(tmp_path)).load(token_request)
+    assert caught.value.hint.startswith(hint)
+    assert "~" in name or "~" not in caught.value.hint
+    assert bool(hint) == bool(caught.value.hint)

@@ -114,6 +114,59 @@ async def test_a_file_that_is_missing_is_an_error_and_not_another_identity(
         await default().load(token_request)
 
 
+@pytest.mark.parametrize(
+    ("content", "field", "text"),
+    [
+        pytest.param(None, "GOOGLE_APPLICATION_CREDENTIALS", "key.json cannot be read", id="missing"),
+        pytest.param("{", "GOOGLE_APPLICATION_CREDENTIALS", "key.json is malformed", id="no-json"),
+        pytest.param("{}", "type", "GOOGLE_APPLICATION_CREDENTIALS=", id="no-type"),
+        pytest.param(
+            '{"type": "authorized_user"}', "client_id", "GOOGLE_APPLICATION_CREDENTIALS=", id="field"
+        ),
+    ],
+)
+async def test_a_file_that_the_environment_names_is_reported_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    token_request: TokenRequest,
+    content: str | None,
+    field: str,
+    text: str,
+) -> None:
+    """No argument has it; a field of the file is named, too."""
+    path = tmp_path / "key.json"
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigurationError, match=text) as caught:
+        await default().load(token_request)
+    assert caught.value.field == field
+    assert "file_or_info" not in str(caught.value)
+
+
+async def test_a_login_of_gcloud_that_cannot_be_read_is_no_argument(
+    tmp_path: Path, token_request: TokenRequest
+) -> None:
+    """Its path is in the text; no argument of default() holds it."""
+    adc = tmp_path / "gcloud" / "application_default_credentials.json"
+    adc.parent.mkdir()
+    adc.write_text("{")
+    with pytest.raises(ConfigurationError, match="gcloud/application_default_credentials") as caught:
+        await default().load(token_request)
+    assert caught.value.field == "credentials"
+
+
+async def test_a_quota_project_of_the_environment_is_reported_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, token_request: TokenRequest
+) -> None:
+    """Metadata cannot carry it; the argument of that name was not given."""
+    point_to(monkeypatch, tmp_path / "key.json", USER)
+    monkeypatch.setenv("GOOGLE_CLOUD_QUOTA_PROJECT", "bad\nproject")
+    with pytest.raises(ConfigurationError) as caught:
+        await default().load(token_request)
+    assert caught.value.field == "GOOGLE_CLOUD_QUOTA_PROJECT"
+
+
 async def test_gcloud_is_not_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, token_request: TokenRequest
 ) -> None:

@@ -247,10 +247,10 @@ def world(runner: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def check_error(error: AuthRpcError) -> None:
     """Fail where an error, or its cause, shows a secret, or asks for a pause that is not a number."""
     texts = [text for link in chain_of(error) for text in (repr(link), str(link))]
-    shown = "".join([*texts, error.message, error.hint, *traceback.format_exception(error)])
+    shown = "".join([*texts, error.details(), error.hint, *traceback.format_exception(error)])
     assert [secret for secret in SECRETS if secret in shown] == []
     # The message has an end, which may come within "[redacted]".
-    assert redacted(error.message)[: len(error.message)] == error.message
+    assert redacted(error.details())[: len(error.details())] == error.details()
     assert error.code().name in ("UNAVAILABLE", "UNAUTHENTICATED")
     after = getattr(error, "retry_after", None)
     assert after is None or 0 <= after <= 300

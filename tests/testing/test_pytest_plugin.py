@@ -220,18 +220,6 @@ def test_fixtures_work_in_the_processes_of_xdist(suite: pathlib.Path, installed:
 # At pytest's start
 
 
-def test_settings_of_the_page_run_where_warnings_are_errors(
-    suite: pathlib.Path, installed: pathlib.Path
-) -> None:
-    """With what the page installs, and nothing else: a warning at pytest's start would end it."""
-    page = (ROOT / "docs" / "how-to" / "testing.md").read_text()
-    settings = re.findall(r'^```toml title="pyproject.toml"\n(.*?)^```', page, re.MULTILINE | re.DOTALL)
-    assert len(settings) == 1
-    write(suite, {"pyproject.toml": settings[0], "test_fixtures.py": FIXTURES})
-    result = run("-m", "pytest", "-Werror", "-pno:cacheprovider", "-q", cwd=suite, installed=installed)
-    assert_passed(result, 3)
-
-
 def test_nothing_is_imported_until_a_fixture_is_used(suite: pathlib.Path, installed: pathlib.Path) -> None:
     """Neither grpc nor the package: a suite that has other tests pays nothing."""
     source = """

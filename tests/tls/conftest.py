@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
-import trustme
 
 from aio_authgrpc.testing import EchoServer
+from tests.support.certified_server import CertifiedServer
 
 ENVIRONMENT = [
     "GOOGLE_API_USE_CLIENT_CERTIFICATE",
@@ -78,22 +76,6 @@ async def client_files(tmp_path: Path, mutual_server: EchoServer) -> ClientFiles
     files = ClientFiles(directory=tmp_path, server=mutual_server)
     files.issue("first@example.com")
     return files
-
-
-class CertifiedServer(EchoServer):
-    """An EchoServer whose certificate is made as told."""
-
-    def __init__(self, *names: str, not_after: datetime.datetime | None = None) -> None:
-        super().__init__()
-        self._names = names
-        self._not_after = not_after
-
-    def _make_credentials(self) -> grpc.ServerCredentials:
-        self._ca = trustme.CA()
-        long_ago = None if self._not_after is None else self._not_after - datetime.timedelta(days=1)
-        certificate = self._ca.issue_cert(*self._names, not_before=long_ago, not_after=self._not_after)
-        chain = b"".join(link.bytes() for link in certificate.cert_chain_pems)
-        return grpc.ssl_server_credentials([(certificate.private_key_pem.bytes(), chain)])
 
 
 @pytest.fixture

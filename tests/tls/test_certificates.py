@@ -14,6 +14,8 @@ from typing import Any
 import grpc
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
+from cryptography.x509 import load_pem_x509_certificate
 from google.auth.exceptions import MalformedError, MutualTLSChannelError
 
 from aio_authgrpc import (
@@ -225,6 +227,21 @@ def two_keys(files: Any) -> None:
     files.key.write_bytes(files.key.read_bytes() * 2)
 
 
+def pkcs12(files: Any) -> None:
+    pem = files.cert.read_bytes()
+    key: Any = serialization.load_pem_private_key(files.key.read_bytes(), None)
+    certificate, encryption = load_pem_x509_certificate(pem), serialization.NoEncryption()
+    files.cert.write_bytes(serialize_key_and_certificates(b"client", key, certificate, None, encryption))
+
+
+def der(files: Any) -> None:
+    files.cert.write_bytes(ssl.PEM_cert_to_DER_cert(files.cert.read_text()))
+
+
+def der_key(files: Any) -> None:
+    files.key.write_bytes(ssl.PEM_cert_to_DER_cert(files.cert.read_text()))
+
+
 def large(files: Any) -> None:
     files.cert.write_bytes(files.cert.read_bytes() + b"\n" * 1024 * 1024)
 
@@ -244,9 +261,12 @@ BAD_FILES = [
     pytest.param(bad_chain, "client.pem holds a certificate that cannot be read", id="bad-chain"),
     pytest.param(odd_version, "client.pem holds a certificate that cannot be read", id="odd-version"),
     pytest.param(two_keys, "client.key holds more than one private key", id="two-keys"),
+    pytest.param(pkcs12, "client.pem is in PKCS12 form, not in PEM", id="pkcs12"),
+    pytest.param(der, "client.pem is in DER form, not in PEM", id="der"),
+    pytest.param(der_key, "client.key is in DER form, not in PEM", id="der-key"),
     pytest.param(large, "client.pem is larger than 1 MiB", id="large"),
     pytest.param(swap_keys, "client.key is not the key of .*client.pem", id="another-key"),
-    pytest.param(encrypt, "client.key is encrypted: pass client_certificate_files", id="encrypted"),
+    pytest.param(encrypt, r"client\.key is encrypted\. Pass client_certificate_files", id="encrypted"),
     pytest.param(
         lambda files: (files.cert.unlink(), files.cert.mkdir()), "client.pem is not a regular", id="directory"
     ),
@@ -267,6 +287,36 @@ async def test_files_that_cannot_be_used_are_named(
     assert isinstance(caught.value, ClientCertificateError)
     assert caught.value.__cause__ is not None
     assert listener.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "hint"),
+    [
+        pytest.param(lambda files: files.cert.unlink(), "Check the path", id="missing"),
+        pytest.param(pkcs12, "openssl pkcs12", id="pkcs12"),
+        pytest.param(encrypt, "passphrase=...", id="encrypted"),
+        pytest.param(swap_keys, "the key that the certificate was issued for", id="another-key"),
+    ],
+)
+def test_advice_about_a_file_is_in_the_hint(
+    client_files: Any, spoil: Callable[[Any], None], hint: str
+) -> None:
+    """As for every other error."""
+    spoil(client_files)
+    with pytest.raises(ClientCertificateError) as caught:
+        client_certificate_files(client_files.cert, client_files.key)()
+    assert hint in caught.value.hint
+
+
+async def test_authorities_in_another_form_are_told_from_a_damaged_file(
+    echo_server: EchoServer, tmp_path: Path
+) -> None:
+    """Browsers export certificates as DER."""
+    path = tmp_path / "ca.der"
+    path.write_bytes(ssl.PEM_cert_to_DER_cert(echo_server.ca_pem.decode()))
+    with pytest.raises(ConfigurationError, match=r"ca\.der is in DER form") as caught:
+        await SslCredentials(root_certificates=path)
+    assert caught.value.hint
 
 
 def test_a_wrong_passphrase_is_said_and_not_shown(client_files: Any) -> None:

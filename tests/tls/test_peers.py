@@ -46,6 +46,12 @@ async def plaintext(certified: Any) -> AsyncIterator[tuple[EchoServer, dict[str,
 
 
 @asynccontextmanager
+async def tls_for_plaintext(certified: Any) -> AsyncIterator[tuple[EchoServer, dict[str, Any]]]:
+    async with EchoServer() as server:
+        yield server, {"plaintext": True}
+
+
+@asynccontextmanager
 async def demands_a_certificate(certified: Any) -> AsyncIterator[tuple[EchoServer, dict[str, Any]]]:
     async with EchoServer(mutual_tls=True) as server:
         yield server, {"ssl_credentials": SslCredentials(root_certificates=server.ca_pem)}
@@ -83,6 +89,7 @@ PEERS = [
     pytest.param(expired, "certificate has expired", "expired", id="expired"),
     pytest.param(other_name, "Hostname Verification", "authority=", id="another-name"),
     pytest.param(plaintext, "WRONG_VERSION_NUMBER", "plaintext=True", id="no-tls"),
+    pytest.param(tls_for_plaintext, "Socket closed", "it probably speaks TLS", id="tls-for-plaintext"),
     pytest.param(demands_a_certificate, "Socket closed", "client_certificate=", id="demands-certificate"),
     pytest.param(demands_another_certificate, "Socket closed", "or another one", id="foreign-certificate"),
     pytest.param(broken_credentials, "security handshaker", "ssl_credentials=", id="broken-credentials"),
@@ -96,9 +103,10 @@ async def test_an_rpc_says_why_and_names_the_peer(
     """UNAVAILABLE, at once; no call reaches the server."""
     async with peer(certified_server) as (server, arguments):
         async with connect(at(server), EchoStub, credentials=TOKEN, **arguments) as stub:
-            with pytest.raises(grpc.aio.AioRpcError, match=reason) as caught:
+            with pytest.raises(ConnectionNotReadyError, match=reason) as caught:
                 await stub.UnaryUnary(b"x", timeout=10)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert hint in caught.value.hint
     assert f"127.0.0.1:{server.port}" in (caught.value.details() or "")
     assert server.calls == []
 

@@ -8,6 +8,7 @@ import gc
 import json
 import sys
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,30 @@ async def test_a_callback_that_is_cancelled_from_inside_does_not_end_the_reading
             fake_clock.advance(600)
         await fake_clock.wait_for_sleepers(2)
     assert made == [1, 2]
+
+
+OF_THE_CALLER: ContextVar[str] = ContextVar("of_the_caller", default="nothing")
+
+
+async def test_a_reading_has_nothing_of_the_context_in_which_the_channel_was_opened(
+    fake_clock: FakeClock,
+) -> None:
+    """The readings go on for as long as the channel is open: a request's trace or identity would, too."""
+    seen: list[str] = []
+
+    async def read() -> int:
+        seen.append(OF_THE_CALLER.get())
+        return 1
+
+    def make(_: int) -> grpc.aio.Channel:
+        return grpc.aio.insecure_channel("localhost:1")
+
+    OF_THE_CALLER.set("a request")
+    async with RotatingChannel(make, 1, read, interval=600, clock=fake_clock):
+        await fake_clock.wait_for_sleepers()
+        fake_clock.advance(600)
+        await fake_clock.wait_for_sleepers()
+    assert seen == ["nothing"]
 
 
 async def test_closing_during_a_reading_ends_it(fake_clock: FakeClock) -> None:

@@ -256,6 +256,8 @@ async def test_a_configuration_that_is_named_and_missing_is_an_error(
     monkeypatch.setenv(variable, "/no/such/config.json")
     with pytest.raises(MutualTLSChannelError, match=r"/no/such/config\.json cannot be read") as caught:
         await secure_authorized_channel(TOKEN, None, listener.target)
+    assert isinstance(caught.value, ClientCertificateError)
+    assert caught.value.field == variable
     assert isinstance(caught.value.__cause__, FileNotFoundError)
     assert listener.connections == 0
 

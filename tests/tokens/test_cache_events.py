@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from aio_authgrpc import ConfigurationError
 from aio_authgrpc.errors import TokenUnavailableError
 from aio_authgrpc.events import (
     CallReplayed,
@@ -57,7 +58,7 @@ async def test_a_refresh_that_fails_emits_its_error(
     assert failed.at == began + 0.5
     assert failed.attempts == 1
     assert failed.duration == 0.5
-    assert failed.error.message == "down"
+    assert failed.error.details() == "down"
     assert failed.next_attempt_at == began + 20.5
     assert scripted_cache.status().next_attempt_at == failed.next_attempt_at
     assert failed.error is not scripted_cache.status().last_error
@@ -193,3 +194,13 @@ async def test_a_slow_reader_loses_the_oldest(scripted_cache: TokenCache, clock:
         times = [event.at async for event in events]
     assert len(times) == 1_000
     assert times[0] == start + 1
+
+
+async def test_a_coroutine_function_cannot_subscribe(scripted_cache: TokenCache) -> None:
+    """It would never run."""
+
+    async def listen(event: TokenEvent) -> None:
+        pytest.fail("it ran")
+
+    with pytest.raises(ConfigurationError, match="not a coroutine function"):
+        scripted_cache.subscribe(listen)  # type: ignore[arg-type]  # the mistake

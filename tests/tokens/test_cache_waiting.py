@@ -7,7 +7,7 @@ import asyncio
 import grpc
 import pytest
 
-from aio_authgrpc import AuthRpcError
+from aio_authgrpc import AuthRpcError, static_token
 from aio_authgrpc.errors import TokenDeadlineExceededError
 from aio_authgrpc.tokens import TokenCache
 
@@ -65,6 +65,16 @@ async def test_a_wait_that_is_out_of_time_names_the_token(
     source.answer("one")
     await settle()
     assert gated_cache.current() is not None
+
+
+@pytest.mark.parametrize("timeout", [0.0, -5.0])
+async def test_a_wait_without_any_time_blames_no_source(timeout: float) -> None:
+    """A fixed token takes none; the argument is named."""
+    async with TokenCache(static_token("abc")) as cache:
+        with pytest.raises(TokenDeadlineExceededError, match="time was over") as caught:
+            await cache.get(timeout=timeout)
+    assert "timeout=" in caught.value.hint
+    assert "slow" not in caught.value.hint
 
 
 async def test_cancelled_by_asyncio_timeout_surfaces_as_timeout_error(gated_cache: TokenCache) -> None:

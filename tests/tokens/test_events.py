@@ -140,7 +140,7 @@ def test_an_event_is_matched_by_its_type_and_fields() -> None:
     for event in EVENTS:
         match event:
             case RefreshFailed(error=error, attempts=1):
-                matched.append(error.message)
+                matched.append(error.details())
             case TokenRejected(taken_back=True):
                 matched.append("rejected")
             case _:

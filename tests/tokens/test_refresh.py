@@ -143,7 +143,7 @@ async def test_a_source_that_never_answers_is_cut_off(make: Any, tokens: Scripte
     with tokens.hold():
         outcome = await make(refresh_timeout=1e-9).fetch()
     assert isinstance(outcome, TokenUnavailableError)
-    assert "no token within 1e-09 s" in outcome.message
+    assert "no token within 1e-09 s" in outcome.details()
 
 
 async def test_a_source_that_turns_the_cut_off_into_an_error_is_not_asked_again(make: Any) -> None:
@@ -163,7 +163,7 @@ async def test_a_source_that_turns_the_cut_off_into_an_error_is_not_asked_again(
     source = Converting()
     outcome = await make(source, refresh_timeout=1e-9).fetch()
     assert isinstance(outcome, TokenUnavailableError)
-    assert "no token within 1e-09 s" in outcome.message
+    assert "no token within 1e-09 s" in outcome.details()
     assert source.asked == 1
 
 
@@ -187,7 +187,7 @@ async def test_a_cancellation_that_escapes_from_the_source_is_a_failure(make: An
 
     outcome = await make(Cancelled()).fetch()
     assert isinstance(outcome, TokenUnavailableError)
-    assert "from inside" in outcome.message
+    assert "from inside" in outcome.details()
 
 
 async def test_a_token_that_comes_expired_is_a_failure(refresher: Refresher, tokens: ScriptedTokens) -> None:
@@ -302,7 +302,7 @@ async def test_a_failed_refresh_emits_a_copy_of_its_error(
     refresher.record_failure(outcome, served=None)
     failed = events[1]
     assert isinstance(failed, RefreshFailed)
-    assert failed.error.message == "no"
+    assert failed.error.details() == "no"
     assert failed.error is not outcome
     assert failed.attempts == 1
     assert failed.next_attempt_at == pytest.approx(clock.time() + 1.0)

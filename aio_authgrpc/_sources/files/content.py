@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from aio_authgrpc._checks.files import hint_for_unreadable, is_pkcs12
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, checked_info, checked_options
@@ -21,6 +22,7 @@ from aio_authgrpc.errors import ConfigurationError
 FileOrInfo = str | os.PathLike[str] | Mapping[str, object]
 """A path, the JSON text itself, or the dict that it holds."""
 
+_ARGUMENT = "file_or_info"
 # A key file has 2 400 bytes.
 _MAX_FILE_BYTES = 256 * 1024
 # What may stand before the brace of JSON text; Windows writes a byte order mark.
@@ -33,25 +35,28 @@ _CONTENT_BEGINS = ("{", "[", '"', "'", "-----BEGIN", "eyJ", "ewo")
 class InfoLoader(NotPickled):
     """A path, JSON text or dict that a user passed: a file is checked when it is read, the others at once.
 
-    Its type has to be one of `kinds`.
+    Its type has to be one of `kinds`. `field` is the argument, or the environment variable, that held it.
     """
 
-    def __init__(self, file_or_info: FileOrInfo, kinds: Sequence[CredentialKind]) -> None:
+    def __init__(
+        self, file_or_info: FileOrInfo, kinds: Sequence[CredentialKind], *, field: str = _ARGUMENT
+    ) -> None:
         self._kinds = kinds
+        self._field = field
         self._given: Path | CredentialInfo = Path()
         given: object = file_or_info
         text = given.lstrip(_BLANKS) if isinstance(given, str) else ""
         if isinstance(given, Mapping):
             self._given = checked_info(dict(given), "the given info", kinds)
         elif text.startswith("{"):
-            self._given = checked_info(_parse(text, "the given info"), "the given info", kinds)
+            self._given = checked_info(_parse(text, "the given info", field), "the given info", kinds)
         elif isinstance(given, str | os.PathLike) and os.fspath(given) and not is_content(given):
             self._given = Path(os.fsdecode(given))
         else:
             kind = "an empty str" if given == "" else "other text" if text else type(given).__name__
             raise ConfigurationError(
                 f"expected a path, JSON text or a dict, not {kind}.",
-                field="file_or_info",
+                field=field,
                 hint="JSON text begins with a brace: pass it without quotes, encoding or a list."
                 if text
                 else "",
@@ -60,8 +65,10 @@ class InfoLoader(NotPickled):
     def read(self) -> CredentialInfo:
         if isinstance(self._given, CredentialInfo):
             return self._given
-        origin = str(self._given)
-        return checked_info(_parse(_read_file(self._given), origin), origin, self._kinds)
+        path, field = self._given, self._field
+        content = _parse(_read_file(path, field), path, field)
+        is_variable = field.isupper()  # then messages about a field name it, too
+        return checked_info(content, f"{field}={path}" if is_variable else str(path), self._kinds)
 
     def __repr__(self) -> str:
         return repr(str(self._given)) if isinstance(self._given, Path) else "..."
@@ -94,37 +101,35 @@ def is_content(text: object) -> bool:
     return is_long or "\n" in text or text.lstrip(_BLANKS).startswith(_CONTENT_BEGINS)
 
 
-def _read_file(path: Path) -> str:
+def _read_file(path: Path, field: str) -> str:
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL character
         reason = getattr(error, "strerror", None) or type(error).__name__
-        hint = f"Relative paths are resolved against {_working_directory()}."
         raise ConfigurationError(
-            f"{path} cannot be read: {reason}.",
-            field="file_or_info",
-            hint="'~' is not expanded." if path.is_absolute() else hint,
+            f"{path} cannot be read: {reason}.", field=field, hint=hint_for_unreadable(path, error)
         ) from error
     if len(content) > _MAX_FILE_BYTES:
-        raise _not_json(path, "is too large for a credential file")
+        raise _not_json(path, "is too large for a credential file", field)
+    if is_pkcs12(content):
+        raise ConfigurationError(
+            f"{path} is a PKCS12 key.",
+            field=field,
+            hint="PKCS12 is not supported: create a JSON key for the same service account.",
+        )
+    if content.lstrip().startswith(b"-----BEGIN"):
+        raise _not_json(path, "is a key or a certificate in PEM form", field)
     try:
         return content.decode()
     except UnicodeDecodeError:
         pass
-    raise _not_json(path, "is not UTF-8 text")  # outside of the handler: that error holds the content
+    raise _not_json(path, "is not UTF-8 text", field)  # outside of the handler: that error holds the content
 
 
-def _working_directory() -> str:
-    try:
-        return os.getcwd()  # noqa: PTH109 - pathlib's is the same
-    except OSError:
-        return "a working directory that was removed"
-
-
-def _parse(text: str, origin: str) -> Mapping[str, object]:
+def _parse(text: str, origin: object, field: str) -> Mapping[str, object]:
     if not text.strip():
-        raise _not_json(origin, "is empty")
+        raise _not_json(origin, "is empty", field)
     try:
         info: Any = json.loads(text)
     except json.JSONDecodeError as error:
@@ -136,9 +141,9 @@ def _parse(text: str, origin: str) -> Mapping[str, object]:
             return cast("dict[str, object]", info)
         place = f"a {type(info).__name__} at the top, not an object"
     # Outside of the handler: the JSON error holds the whole text, and with it the key.
-    raise _not_json(origin, f"is malformed or truncated JSON ({place})")
+    raise _not_json(origin, f"is malformed or truncated JSON ({place})", field)
 
 
-def _not_json(origin: object, problem: str) -> ConfigurationError:
+def _not_json(origin: object, problem: str, field: str) -> ConfigurationError:
     hint = "It must be a JSON object, such as the key file of a service account."
-    return ConfigurationError(f"{origin} {problem}.", field="file_or_info", hint=hint)
+    return ConfigurationError(f"{origin} {problem}.", field=field, hint=hint)

@@ -55,7 +55,11 @@ def service_account(
     check_type("self_signed", self_signed, bool, type(None))
     signs = not scopes and subject is None if self_signed is None else self_signed
     if signs and subject is not None:
-        raise ConfigurationError("a self-signed JWT cannot act for another account.", field="subject")
+        raise ConfigurationError(
+            "a self-signed JWT cannot act for another account.",
+            field="subject",
+            hint="Leave self_signed out.",
+        )
     kind = KIND.replace(make=partial(_credentials, subject=subject, self_signed=signs))
     return file_source(file_or_info, kind, scopes, quota_project_id, sign_without_scopes=signs)
 

@@ -1,0 +1,180 @@
+"""Interceptors above the token: they see a call before it has its token, and until its end."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from contextvars import ContextVar
+from typing import Any
+
+import grpc.aio
+
+from aio_authgrpc.errors import ConfigurationError
+
+_KINDS: dict[str, type[grpc.aio.ClientInterceptor]] = {
+    "unary_unary": grpc.aio.UnaryUnaryClientInterceptor,
+    "unary_stream": grpc.aio.UnaryStreamClientInterceptor,
+    "stream_unary": grpc.aio.StreamUnaryClientInterceptor,
+    "stream_stream": grpc.aio.StreamStreamClientInterceptor,
+}
+# gRPC looks a name up at a channel's first RPC, and this channel has none.
+_NEVER_CONNECTED = "engine.invalid"
+
+Start = Callable[[Any, Any], Awaitable[Any]]
+"""Takes grpc.aio's `ClientCallDetails` and the request, and returns the call."""
+
+_start: ContextVar[Start] = ContextVar("aio_authgrpc start of a call")
+
+
+class OuterInterceptors:
+    """The interceptors of a channel that run above its token, a list for each arity, the outermost first.
+
+    Libraries append to the lists of a channel, and their interceptors print what they see. Above the token
+    there is no secret: the metadata is the caller's own.
+
+    Attributes:
+        lists: The interceptors by arity, such as `"unary_unary"`. They may change at any time.
+    """
+
+    def __init__(self, interceptors: Iterable[grpc.aio.ClientInterceptor] = ()) -> None:
+        self.lists: dict[str, list[Any]] = {arity: [] for arity in _KINDS}
+        for interceptor in interceptors:
+            # Into the lists of all arities that it intercepts; grpc.aio stops at the first.
+            for arity, kind in _KINDS.items():
+                if isinstance(interceptor, kind):
+                    self.lists[arity].append(interceptor)
+
+
+def _list_of(arity: str) -> property:
+    def interceptors(channel: Intercepted) -> list[Any]:
+        return channel.outer_interceptors.lists[arity]
+
+    def assign(channel: Intercepted, given: Iterable[Any]) -> None:
+        interceptors(channel)[:] = given
+
+    return property(interceptors, assign)
+
+
+class Intercepted:
+    """The lists that grpc.aio's own channels have; there is no public way to add an interceptor to a channel.
+
+    Libraries append to them, and some assign them: google-api-core, google-cloud clients, pymilvus.
+    """
+
+    outer_interceptors: OuterInterceptors
+
+    _unary_unary_interceptors = _list_of("unary_unary")
+    _unary_stream_interceptors = _list_of("unary_stream")
+    _stream_unary_interceptors = _list_of("stream_unary")
+    _stream_stream_interceptors = _list_of("stream_stream")
+
+
+class Engine:
+    """grpc.aio's intercepted calls, for calls that have asynchronous work to do before they can be started.
+
+    It is a channel that never connects: the last interceptor starts the RPC elsewhere. Made on the loop that
+    uses it, at the first such call.
+    """
+
+    def __init__(self) -> None:
+        self._channel: grpc.aio.Channel | None = None
+
+    def method(self, arity: str, make: Callable[[grpc.aio.Channel], Any]) -> EngineMethod:
+        """Return the method that `make` asks a channel for."""
+        if self._channel is None:
+            self._channel = grpc.aio.insecure_channel(target=_NEVER_CONNECTED)
+        return EngineMethod(make(self._channel), getattr(self._channel, f"_{arity}_interceptors"))
+
+    async def close(self) -> None:
+        """Cancel the calls under way. No call can be begun after it."""
+        if self._channel is not None:
+            await self._channel.close()
+
+
+class EngineMethod:
+    """One RPC method of an `Engine`: its multi-callable, and the list of interceptors that it runs."""
+
+    def __init__(self, multi_callable: Callable[..., Any], running: list[Any]) -> None:
+        self._multi_callable = multi_callable
+        self._running = running
+
+    def begin(self, interceptors: Iterable[Any], start: Start, request: Any, **arguments: Any) -> Any:
+        """Return a call whose task runs the interceptors, and then `start`."""
+        # Replaced, not appended to: an instrumentation gives each new channel an interceptor of its own, and
+        # has one on the channel below already.
+        self._running[:] = [*interceptors, _LAST]
+        token = _start.set(start)  # for the call's task, which copies this context
+        try:
+            return self._multi_callable(request, **arguments)
+        finally:
+            _start.reset(token)
+
+
+class InterceptedMethod:
+    """One RPC method above the token: its calls go through the interceptors, then to `make_below()`.
+
+    Args:
+        interceptors: Those of the method's arity.
+        path: The RPC method's, `/package.Service/Method`.
+        make_engine_method: Makes the method that runs them, at the first call.
+        make_below: Makes the multi-callable that adds the token.
+    """
+
+    def __init__(
+        self,
+        interceptors: list[Any],
+        path: str,
+        make_engine_method: Callable[[], EngineMethod],
+        make_below: Callable[[], Any],
+    ) -> None:
+        self.interceptors = interceptors
+        self._path = path
+        self._make_engine_method = make_engine_method
+        self._make_below = make_below
+        self._engine_method: EngineMethod | None = None
+        self._below: Any = None
+
+    def begin(self, request: Any, **arguments: Any) -> Any:
+        if self._engine_method is None:
+            self._engine_method, self._below = self._make_engine_method(), self._make_below()
+        return self._engine_method.begin(self.interceptors, self._start, request, **arguments)
+
+    async def _start(self, details: Any, request: Any) -> Any:
+        if details.method != self._path.encode():
+            raise ConfigurationError(
+                f"an interceptor changed the method of {self._path}.",
+                field="interceptors",
+                hint="Pass it to connect(interceptors=...): there it runs below the token, and may do so.",
+            )
+        return start_call(self._below, details, request, details.timeout)
+
+
+def start_call(multi_callable: Any, details: Any, request: Any, timeout: float | None) -> Any:
+    """Call a multi-callable with what the interceptors have left of the arguments."""
+    return multi_callable(
+        request,
+        timeout=timeout,
+        metadata=details.metadata,
+        credentials=details.credentials,
+        wait_for_ready=details.wait_for_ready,
+    )
+
+
+class _Last(
+    grpc.aio.UnaryUnaryClientInterceptor,
+    grpc.aio.UnaryStreamClientInterceptor,
+    grpc.aio.StreamUnaryClientInterceptor,
+    grpc.aio.StreamStreamClientInterceptor,
+):
+    """The last interceptor of every call."""
+
+    async def _intercept(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        del continuation  # it would send the RPC on the channel that never connects
+        return await _start.get()(client_call_details, request)
+
+    intercept_unary_unary: Any = _intercept
+    intercept_unary_stream: Any = _intercept
+    intercept_stream_unary: Any = _intercept
+    intercept_stream_stream: Any = _intercept
+
+
+_LAST = _Last()

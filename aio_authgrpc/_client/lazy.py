@@ -1,0 +1,288 @@
+"""A channel that opens itself at its first RPC: for stubs at module level, and for factories."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
+from time import monotonic
+from typing import Any, Unpack
+from weakref import WeakKeyDictionary, WeakSet
+
+import grpc
+import grpc.aio
+
+from aio_authgrpc._calls.channel import AuthorizedChannel
+from aio_authgrpc._channels.interceptors import (
+    Engine,
+    Intercepted,
+    OuterInterceptors,
+    start_call,
+)
+from aio_authgrpc._channels.layer import ArityChannel, by_name
+from aio_authgrpc._checks.arguments import check_seconds
+from aio_authgrpc._checks.values import NotPickled
+from aio_authgrpc._client.arguments import ChannelSettings, ConnectArguments, check_keywords
+from aio_authgrpc._client.opening import make_ready, open_channel
+from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
+from aio_authgrpc._tokens.across_loops import TokensAcrossLoops
+from aio_authgrpc.errors import (
+    AuthGrpcError,
+    AuthRpcError,
+    ChannelClosedError,
+    ChannelNotOpenedError,
+    ConfigurationError,
+    TokenDeadlineExceededError,
+    WrongEventLoopError,
+)
+
+Make = Callable[[grpc.aio.Channel], Any]
+
+
+class LazyChannel(Intercepted, ArityChannel, NotPickled):
+    """A `grpc.aio.Channel` that opens at its first RPC, once for each event loop and process.
+
+    It needs no event loop to be made, so that a stub may stand at module level:
+
+        bookstore = BookstoreStub(LazyChannel("bookstore-xyz.a.run.app", credentials=id_token()))
+
+    Each event loop that uses it gets a connection of its own, closed when that loop ends (`asyncio.run`, and
+    any other caller of `loop.shutdown_asyncgens()`). All loops of the process share the token.
+
+    The first RPC of a loop waits for the opening, within its `timeout`. An opening that fails raises
+    `ChannelNotOpenedError` from the RPCs that waited; the next RPC tries again.
+
+    Args:
+        target: See `connect`.
+        **arguments: The keyword arguments of `connect`, but for `ready_timeout` and `request`, which concern
+            one event loop.
+
+    Raises:
+        ConfigurationError: An argument cannot be used.
+    """
+
+    def __init__(self, target: str, **arguments: Unpack[ConnectArguments]) -> None:
+        check_keywords("LazyChannel", arguments, ConnectArguments)
+        for name in ("request", "ready_timeout"):
+            if arguments.get(name) is not None:
+                raise ConfigurationError(
+                    "it belongs to one event loop, and a lazy channel serves several.",
+                    field=name,
+                    hint="Leave it out, or open the connection with connect().",
+                )
+        self._settings = ChannelSettings(target, **arguments)
+        self._source = TokensAcrossLoops(self._settings.source)
+        self.outer_interceptors = OuterInterceptors(self._settings.outer_interceptors)
+        self._lock = threading.Lock()
+        self._on_loops: list[_OnLoop] = []
+        self._last: _OnLoop | None = None
+        _all.add(self)
+
+    def _multi_callable(self, arity: str, path: str, make: Make) -> Callable[..., Any]:
+        # Kept with the stub, not with the channel: a service may make a stub for each of its requests.
+        made: WeakKeyDictionary[AuthorizedChannel, Any] = WeakKeyDictionary()
+
+        def method(channel: AuthorizedChannel) -> Any:
+            if channel not in made:
+                made[channel] = make(channel)
+            return made[channel]
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            on_loop = self._on_this_loop()
+            if on_loop.channel is not None:
+                return method(on_loop.channel)(*args, **kwargs)
+            return on_loop.begin(arity, make, method, **by_name(args, kwargs))
+
+        return call
+
+    def _on_this_loop(self) -> _OnLoop:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise WrongEventLoopError(
+                "No asyncio event loop runs here.",
+                hint="Call the stub in a coroutine that asyncio runs; other event loops are not supported.",
+            ) from None
+        last = self._last
+        if last is not None and last.loop is loop:
+            return last
+        with self._lock:
+            self._on_loops = [known for known in self._on_loops if not known.loop.is_closed()]
+            for known in self._on_loops:
+                if known.loop is loop:
+                    break
+            else:
+                opening = partial(open_channel, self._settings, self._source, self.outer_interceptors)
+                known = _OnLoop(loop, opening, self._settings.grace)
+                self._on_loops.append(known)
+            self._last = known
+            return known
+
+    def _forget_loops(self) -> None:
+        self._on_loops, self._last = [], None
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        """See `grpc.aio.Channel.get_state`; IDLE until the channel is open on this loop."""
+        on_loop = self._on_this_loop()
+        if on_loop.channel is not None:
+            return on_loop.channel.get_state(try_to_connect)
+        if try_to_connect:
+            on_loop.start()
+        return grpc.ChannelConnectivity.IDLE
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """See `grpc.aio.Channel.wait_for_state_change`; opens the channel."""
+        channel = await self._on_this_loop().opened(None)
+        await channel.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        """See `grpc.aio.Channel.channel_ready`; opens the channel."""
+        channel = await self._on_this_loop().opened(None)
+        await channel.channel_ready()
+
+    async def check(self, timeout: float) -> None:
+        """Raise unless the channel has a token and is connected within `timeout` seconds; opens it.
+
+        Raises:
+            AuthRpcError: What is missing, and why.
+        """
+        check_seconds("timeout", timeout)
+        started = monotonic()
+        channel = await self._on_this_loop().opened(timeout)
+        remaining = max(0.0, timeout - (monotonic() - started))
+        await make_ready(channel, self._settings, remaining)
+
+    async def close(self, grace: float | None = None) -> None:
+        """Close what is open on this loop; see `AuthorizedChannel.close`. The next RPC opens it anew."""
+        on_loop = self._on_this_loop()
+        with self._lock:
+            self._on_loops.remove(on_loop)
+            self._last = None
+        try:
+            await on_loop.close(grace)
+        finally:
+            if not self._on_loops:
+                self._source.forget()
+
+    def __repr__(self) -> str:
+        return f"<LazyChannel to {self._settings.target.address}>"
+
+
+class _OnLoop:
+    """The channel of one event loop: to be opened, open, or closed with the loop."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        opening: Callable[[], Awaitable[AuthorizedChannel]],
+        grace: float | None,
+    ) -> None:
+        self.loop = loop
+        self.channel: AuthorizedChannel | None = None
+        self._opening = opening
+        self._grace = grace
+        self._flight = SingleFlight(self._open)
+        self._until_loop_ends: AsyncGenerator[AuthorizedChannel] | None = None
+        self._engine = Engine()
+
+    def begin(
+        self,
+        arity: str,
+        make: Make,
+        method: Callable[[AuthorizedChannel], Any],
+        request: Any = None,
+        timeout: float | None = None,
+        **arguments: Any,
+    ) -> Any:
+        """Begin a call of a channel that is not open yet, and its opening."""
+        deadline = None if timeout is None else monotonic() + timeout
+
+        async def start(details: Any, request: Any) -> Any:
+            channel = await self.opened(_remaining(deadline))
+            return start_call(method(channel), details, request, _remaining(deadline))
+
+        self.start()
+        return self._engine.method(arity, make).begin((), start, request, timeout=timeout, **arguments)
+
+    def start(self) -> None:
+        """Open the channel in the background, if it is not open."""
+        if self.channel is None:
+            self._flight.start()
+
+    async def opened(self, seconds: float | None) -> AuthorizedChannel:
+        """Return the channel, waiting `seconds` at most for the opening.
+
+        Raises:
+            ChannelNotOpenedError, TokenDeadlineExceededError, ChannelClosedError: There is none.
+        """
+        if self.channel is not None:
+            return self.channel
+        try:
+            async with asyncio.timeout(seconds):
+                outcome = await self._flight.join()
+        except TimeoutError:
+            raise TokenDeadlineExceededError(
+                "The call's time ran out while its channel was opened.",
+                hint="Reading credentials and certificates took longer than the call's timeout; raise it.",
+            ) from None
+        except FlightCancelledError:
+            raise ChannelClosedError(
+                "The channel was closed while it was opened.", hint="The next call opens it again."
+            ) from None
+        if isinstance(outcome, AuthorizedChannel):
+            return outcome
+        if isinstance(outcome, AuthRpcError):
+            raise outcome.copy()
+        text, hint = type(outcome).__name__, ""
+        if isinstance(outcome, AuthGrpcError):
+            text, hint = str(outcome).removesuffix(f" {outcome.hint}"), outcome.hint
+        raise ChannelNotOpenedError(f"The channel could not be opened: {text}", hint=hint) from outcome
+
+    async def _open(self) -> AuthorizedChannel | Exception:
+        # An asynchronous generator is closed by its loop's shutdown_asyncgens(), which asyncio.run calls.
+        generator = self._channel_until_loop_ends()
+        try:
+            self.channel = await anext(generator)
+        except Exception as error:  # noqa: BLE001 - a user's function for certificates raises anything
+            return error
+        self._until_loop_ends = generator
+        self.channel.get_state(try_to_connect=True)  # beside the token, which the waiting RPC asks for
+        return self.channel
+
+    async def _channel_until_loop_ends(self) -> AsyncGenerator[AuthorizedChannel]:
+        channel = await self._opening()
+        try:
+            yield channel
+        finally:
+            self.channel = None
+            await self._engine.close()
+            await channel.close(self._grace)
+
+    async def close(self, grace: float | None) -> None:
+        opening = self._flight.cancel()
+        if opening is not None:
+            await asyncio.wait({opening})
+        if self.channel is not None:
+            await self.channel.close(grace)
+        if self._until_loop_ends is not None:
+            await self._until_loop_ends.aclose()
+        else:
+            await self._engine.close()
+
+
+def _remaining(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - monotonic())
+
+
+_all: WeakSet[LazyChannel] = WeakSet()
+
+
+def _in_child() -> None:
+    for channel in tuple(_all):
+        channel._forget_loops()  # pyright: ignore[reportPrivateUsage]  # the child has no connection of the parent's
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_in_child)

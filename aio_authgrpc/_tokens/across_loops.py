@@ -1,0 +1,81 @@
+"""One token for all event loops of a process, for a channel that outlives a loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import Future
+
+from aio_authgrpc._checks.values import NotPickled
+from aio_authgrpc._tokens.freshness import limits
+from aio_authgrpc._tokens.source import (
+    CacheKey,
+    LoadableTokenSource,
+    TokenRequest,
+    TokenSource,
+    header_of,
+    other_headers_of,
+)
+from aio_authgrpc._tokens.token import Token
+
+
+class TokensAcrossLoops(NotPickled):
+    """A token source over another one: the caches of all loops get its last token while that is fresh.
+
+    The first loop to need a token fetches it. Other loops wait for that, and fetch themselves if it failed.
+
+    Args:
+        source: Where the tokens come from, all for one audience.
+    """
+
+    def __init__(self, source: TokenSource) -> None:
+        self._source = source
+        self.header = header_of(source, None)
+        self.other_headers = other_headers_of(source)
+        self._lock = threading.Lock()
+        self._token: Token | None = None
+        self._stale_at = 0.0
+        self._fetching: Future[None] | None = None
+
+    def cache_key(self, audience: str) -> CacheKey:
+        return CacheKey(self, audience)
+
+    async def load(self, request: TokenRequest) -> None:
+        if isinstance(self._source, LoadableTokenSource):
+            await self._source.load(request)
+
+    async def fetch(self, request: TokenRequest) -> Token:
+        """Return the token of another loop, or fetch one. Cancelling it lets another loop fetch."""
+        while True:
+            with self._lock:
+                if self._token is not None and self._is_good(self._token, request):
+                    return self._token
+                other, own = self._fetching, Future[None]()
+                if other is None:
+                    self._fetching = own
+            if other is None:
+                return await self._fetch(request, own)
+            await asyncio.wait({asyncio.wrap_future(other)})  # cancelling this wait does not cancel the other
+
+    def forget(self) -> None:
+        """Keep no token any more, until the next one is fetched."""
+        with self._lock:
+            self._token = None
+
+    def _is_good(self, token: Token, request: TokenRequest) -> bool:
+        return token != request.unwanted and request.time < self._stale_at
+
+    async def _fetch(self, request: TokenRequest, own: Future[None]) -> Token:
+        try:
+            token = await self._source.fetch(request)
+            with self._lock:
+                self._token = token
+                self._stale_at, _ = limits(now=request.time, expires_at=token.expires_at, jitter=0.0)
+            return token
+        finally:
+            with self._lock:
+                self._fetching = None
+            own.set_result(None)
+
+    def __repr__(self) -> str:
+        return f"<TokensAcrossLoops of {self._source!r}>"

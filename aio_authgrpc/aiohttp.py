@@ -1,0 +1,155 @@
+"""aiohttp: an application's connection and stub, and the same tokens for REST."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Generic, TypeVar, Unpack
+
+import grpc.aio
+from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse, ClientSession, web
+from yarl import URL
+
+from aio_authgrpc import AiohttpRequest, ConfigurationError, ConnectArguments, Connection, connect
+from aio_authgrpc.tokens import TokenCache
+from aio_authgrpc.web import CallersTokens, Problem, log_problem, no_bearer, problem_of
+
+T = TypeVar("T")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Grpc(Generic[T]):
+    """A connection to a gRPC service, for an aiohttp application.
+
+        BOOKSTORE = Grpc("bookstore-xyz.a.run.app", BookstoreStub, credentials=id_token())
+        app.cleanup_ctx.append(BOOKSTORE)
+        shelves = await BOOKSTORE.of(request).ListShelves(Empty(), timeout=10)
+
+    Each application that it is appended to opens a connection of its own. A test puts a stub into
+    `app[BOOKSTORE.key]` instead.
+
+    Args:
+        target: See `connect`.
+        stub: A generated stub class.
+        session: The key of the application's `ClientSession`, for token requests. A cleanup context before
+            this one, or the application's maker, must set it; it stays the application's. None makes one.
+        **arguments: The keyword arguments of `connect`.
+
+    Attributes:
+        key: The application's key of the stub.
+        connection_key: The application's key of the `Connection`.
+
+    Raises:
+        ConfigurationError: An argument cannot be used.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        stub: Callable[[grpc.aio.Channel], T],
+        *,
+        session: web.AppKey[ClientSession] | None = None,
+        **arguments: Unpack[ConnectArguments],
+    ) -> None:
+        if session is not None and arguments.get("request") is not None:
+            raise ConfigurationError(
+                "it excludes request, and both were given.", field="session", hint="Leave out one of them."
+            )
+        connect(target, stub, **arguments)  # refuses an argument where it was written
+        self._target = target
+        self._make_stub = stub
+        self._session = session
+        self._arguments: ConnectArguments = arguments
+        self._callers = CallersTokens()
+        self.key: web.AppKey[T] = web.AppKey(f"aio_authgrpc stub for {target}")
+        self.connection_key: web.AppKey[Connection[T]] = web.AppKey(f"aio_authgrpc connection to {target}")
+
+    async def __call__(self, app: web.Application) -> AsyncGenerator[None]:
+        """Open the connection for the application's life: `app.cleanup_ctx.append(...)`."""
+        arguments: ConnectArguments = {**self._arguments}
+        if self._session is not None:
+            arguments["request"] = AiohttpRequest(app[self._session])
+        connection = connect(self._target, self._make_stub, **arguments)
+        async with connection as stub:
+            app[self.key], app[self.connection_key] = stub, connection
+            yield
+
+    def of(self, request: web.Request) -> T:
+        """Return the stub of a request's application."""
+        return request.config_dict[self.key]
+
+    def on_behalf_of_caller(self, request: web.Request) -> T:
+        """Return a stub whose calls carry the bearer of this request, wherever they are made.
+
+        Raises:
+            aiohttp.web.HTTPUnauthorized: With `WWW-Authenticate`: there is no bearer token (RFC 6750).
+        """
+        source = self._callers.source(request.headers.get("Authorization"))
+        if source is None:
+            problem = no_bearer()
+            raise web.HTTPUnauthorized(
+                headers=problem.headers, text=problem.text, content_type=problem.content_type
+            )
+        channel = request.config_dict[self.connection_key].channel
+        return self._make_stub(channel.with_identity(source))
+
+
+@web.middleware
+async def grpc_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer gRPC errors with the HTTP status of their code: `web.Application(middlewares=[grpc_errors])`.
+
+    See `aio_authgrpc.web.problem_of` for what the answer tells the caller. Errors of the service itself, a
+    5xx status, are logged.
+    """
+    try:
+        return await handler(request)
+    except grpc.aio.AioRpcError as error:
+        problem = problem_of(error)
+        log_problem(problem, error, request.path)
+        return _response(problem)
+
+
+def _response(problem: Problem) -> web.Response:
+    return web.Response(
+        status=problem.status, headers=problem.headers, text=problem.text, content_type=problem.content_type
+    )
+
+
+def token_middleware(tokens: TokenCache, origin: str) -> ClientMiddlewareType:
+    """Return a middleware that adds the token of a cache to a `ClientSession`'s requests for one origin.
+
+        ClientSession(middlewares=[token_middleware(connection.auth, "https://bookstore.example.com")])
+
+    A request that is refused with 401 is sent once more with a new token, if it has no body. Cancelling a
+    request that waits for its token does not affect others. A request without a token raises `AuthRpcError`.
+
+    Args:
+        tokens: The cache, of a connection (`connection.auth`) or one of yours. It stays open.
+        origin: The URL whose scheme, host and port get the token. Requests to others, also by a redirect,
+            are sent without. `http://` is taken for this machine alone.
+
+    Raises:
+        ConfigurationError: The origin is not an https URL.
+    """
+    guarded = URL(origin).origin()
+    if guarded.scheme != "https" and guarded.host not in ("localhost", "127.0.0.1", "::1"):
+        raise ConfigurationError(
+            "the token would cross the network in the clear.", field="origin", hint="Use an https:// URL."
+        )
+
+    async def add_token(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        if request.url.origin() != guarded:
+            return await handler(request)
+        token = await tokens.get()
+        request.headers.update(token.as_metadata("authorization"))
+        response = await handler(request)
+        if response.status != 401 or request.body:
+            return response
+        if not tokens.reject(token, challenge=response.headers.get("WWW-Authenticate", "")):
+            return response
+        response.release()
+        token = await tokens.get()
+        request.headers.update(token.as_metadata("authorization"))
+        return await handler(request)
+
+    return add_token

@@ -1,0 +1,157 @@
+"""FastAPI: one object that the lifespan opens, and that hands its stub to endpoints."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Annotated, Any, Generic, TypeVar, Unpack
+
+import grpc.aio
+from fastapi import FastAPI, HTTPException, Request, Security
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
+
+from aio_authgrpc import AuthGrpcError, ConfigurationError, ConnectArguments, connect
+from aio_authgrpc.web import CallersTokens, log_problem, no_bearer, problem_of
+
+T = TypeVar("T")
+
+Lifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+"""What `FastAPI(lifespan=...)` takes."""
+
+_log = logging.getLogger("aio_authgrpc")
+
+# Seconds. A token request and a handshake fit, and most probes wait longer.
+_READY_WITHIN = 2.0
+
+# Shows the padlock in the OpenAPI pages; the header itself is read by `CallersTokens`.
+_bearer = HTTPBearer(auto_error=False, description="The bearer is passed on to the gRPC service.")
+
+
+class Grpc(Generic[T]):
+    """A connection to a gRPC service, for the lifespan and the endpoints of a FastAPI application.
+
+        bookstore = Grpc("bookstore-xyz.a.run.app", BookstoreStub, credentials=id_token())
+        app = FastAPI(lifespan=bookstore.lifespan)
+        Bookstore = Annotated[BookstoreStub, Depends(bookstore)]
+
+    A test replaces the stub as FastAPI's tests do, with `app.dependency_overrides[bookstore]`; the lifespan
+    then opens nothing. Made anywhere, also before a fork: it holds nothing until the lifespan begins.
+
+    Args:
+        target: See `connect`.
+        stub: A generated stub class.
+        **arguments: The keyword arguments of `connect`.
+
+    Attributes:
+        connection: What `connect()` returned.
+
+    Raises:
+        ConfigurationError: An argument cannot be used.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        stub: Callable[[grpc.aio.Channel], T],
+        **arguments: Unpack[ConnectArguments],
+    ) -> None:
+        self.connection = connect(target, stub, **arguments)
+        self._make_stub = stub
+        self._stub: T | None = None
+        self._callers = CallersTokens()
+
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncGenerator[None]:
+        """Open the connection for the application's life; for `FastAPI(lifespan=...)` and `lifespans()`."""
+        if self in app.dependency_overrides:
+            yield
+            return
+        async with self.connection as stub:
+            self._stub = stub
+            try:
+                yield
+            finally:
+                self._stub = None
+
+    async def __call__(self) -> T:
+        """Return the stub: `Depends(bookstore)`.
+
+        Raises:
+            ConfigurationError: The lifespan has not opened the connection.
+        """
+        if self._stub is None:
+            raise ConfigurationError(
+                "the connection is not open.",
+                field="lifespan",
+                hint="Write FastAPI(lifespan=....lifespan), and in tests 'with TestClient(app)'.",
+            )
+        return self._stub
+
+    async def on_behalf_of_caller(
+        self, request: Request, bearer: Annotated[object, Security(_bearer)] = None
+    ) -> T:
+        """Return a stub whose calls carry the bearer of this request: `Depends(x.on_behalf_of_caller)`.
+
+        Its calls keep that identity wherever they are made, in background tasks and streamed responses, too.
+
+        Raises:
+            HTTPException: 401, with `WWW-Authenticate`: the request has no bearer token (RFC 6750).
+        """
+        del bearer
+        source = self._callers.source(request.headers.get("authorization"))
+        if source is None:
+            problem = no_bearer()
+            raise HTTPException(problem.status, problem.body["detail"], problem.headers)
+        await self()  # refuses where the lifespan has not opened the connection
+        return self._make_stub(self.connection.channel.with_identity(source))
+
+    async def ready(self) -> None:
+        """Return if there is a token, and the service is connected, within 2 s; for a readiness route.
+
+            @app.get("/ready", dependencies=[Depends(bookstore.ready)])
+
+        Raises:
+            HTTPException: 503; the log says why.
+        """
+        try:
+            await self.connection.check(_READY_WITHIN)
+        except AuthGrpcError as error:
+            _log.warning("Not ready: %s", error)
+            raise HTTPException(503, f"{type(error).__name__}: see the log.") from None
+
+
+def lifespans(*parts: Grpc[Any] | Lifespan) -> Lifespan:
+    """Return one lifespan of several: `Grpc` objects and lifespan functions, ended in the reverse order.
+
+    States that the functions yield are merged. If one cannot be opened, those before it are closed.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncGenerator[Mapping[str, Any] | None]:
+        state: dict[str, Any] = {}
+        async with AsyncExitStack() as stack:
+            for part in parts:
+                open_part = part.lifespan if isinstance(part, Grpc) else part
+                yielded: Mapping[str, Any] | None = await stack.enter_async_context(open_part(app))
+                state.update(yielded or {})
+            yield state or None
+
+    return lifespan
+
+
+def handle_grpc_errors(app: FastAPI) -> None:
+    """Answer gRPC errors that an endpoint raises with the HTTP status of their code, as problem+json.
+
+    See `aio_authgrpc.web.problem_of` for what the answer tells the caller. Errors of the service itself, a
+    5xx status, are logged.
+    """
+
+    async def answer(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, grpc.aio.AioRpcError)
+        problem = problem_of(error)
+        log_problem(problem, error, request.url.path)
+        return JSONResponse(problem.body, problem.status, problem.headers, problem.content_type)
+
+    app.add_exception_handler(grpc.aio.AioRpcError, answer)

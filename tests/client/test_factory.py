@@ -1,0 +1,77 @@
+"""`channel_factory()`: synchronous, lazy, and called by clients with keyword arguments of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc.aio
+import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.oauth2 import service_account as google_service_account
+
+from aio_authgrpc import ConfigurationError, channel_factory, static_token
+from aio_authgrpc.testing import Authority, EchoServer, EchoStub
+
+TOKEN = static_token("abc")
+
+
+async def test_it_makes_a_channel_of_a_target(echo_server: EchoServer) -> None:
+    """A `Callable[[str], grpc.aio.Channel]`."""
+    factory = channel_factory(TOKEN, ssl_credentials=echo_server.ssl_credentials)
+    channel = factory(echo_server.target)
+    assert isinstance(channel, grpc.aio.Channel)
+    assert await EchoStub(channel).UnaryUnary(b"x") == b"x"
+    await channel.close()
+    assert echo_server.calls[0].values("authorization") == ("Bearer abc",)
+
+
+async def test_its_own_arguments_override_the_clients(echo_server: EchoServer) -> None:
+    """The client's default credentials do not replace those that the factory was made with."""
+    factory = channel_factory(TOKEN, ssl_credentials=echo_server.ssl_credentials, quota_project_id="mine")
+    channel = factory(
+        echo_server.target,
+        credentials=AnonymousCredentials(),
+        credentials_file=None,
+        scopes=["one"],
+        default_scopes=["two"],
+        default_host="other.example",
+        ssl_credentials=None,
+        quota_project_id="theirs",
+        options=[("grpc.max_send_message_length", -1)],
+    )
+    await EchoStub(channel).UnaryUnary(b"x")
+    await channel.close()
+    (call,) = echo_server.calls
+    assert call.values("authorization") == ("Bearer abc",)
+    assert call.values("x-goog-user-project") == ("mine",)
+
+
+async def test_without_credentials_it_takes_the_clients_with_its_scopes(echo_server: EchoServer) -> None:
+    """A service account of google-auth's gets the scopes that the client names."""
+    async with Authority() as authority:
+        info = await authority.service_account_info()
+        credentials: Any = google_service_account.Credentials.from_service_account_info(info)
+        factory = channel_factory(ssl_credentials=echo_server.ssl_credentials)
+        channel = factory(
+            echo_server.target,
+            credentials=credentials,
+            default_scopes=["https://www.googleapis.com/auth/cloud-platform"],
+            quota_project_id="theirs",
+        )
+        await EchoStub(channel).UnaryUnary(b"x")
+        await channel.close()
+        assert authority.token_requests == 1
+    (call,) = echo_server.calls
+    assert call.values("x-goog-user-project") == ("theirs",)
+
+
+def test_a_wrong_argument_is_refused_where_it_was_written() -> None:
+    """Not at the first target."""
+    with pytest.raises(ConfigurationError, match="pool_size"):
+        channel_factory(TOKEN, pool_size=0)
+
+
+def test_a_credentials_file_is_refused() -> None:
+    """The function for its type reads it."""
+    with pytest.raises(ConfigurationError, match="credentials_file"):
+        channel_factory(TOKEN)("localhost:1", credentials_file="key.json")

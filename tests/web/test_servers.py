@@ -1,0 +1,131 @@
+"""A FastAPI application in real servers: uvicorn's workers, gunicorn that preloads, and their ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from aio_authgrpc.testing import Authority, EchoServer
+
+APPLICATION = """
+import json, os
+from typing import Annotated
+
+from fastapi import Depends, FastAPI
+
+from aio_authgrpc import service_account
+from aio_authgrpc.fastapi import Grpc, handle_grpc_errors
+from aio_authgrpc.testing import EchoStub
+
+SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
+echo = Grpc(
+    os.environ["ECHO_TARGET"],
+    EchoStub,
+    credentials=service_account(os.environ["KEY_FILE"], scopes=SCOPES),
+    plaintext=True,
+)
+app = FastAPI(lifespan=echo.lifespan)
+handle_grpc_errors(app)
+
+
+@app.get("/echo")
+async def call(stub: Annotated[EchoStub, Depends(echo)]) -> int:
+    await stub.UnaryUnary(b"x", timeout=60)
+    return os.getpid()
+
+
+@app.get("/ready", dependencies=[Depends(echo.ready)])
+async def ready() -> str:
+    return "ready"
+"""
+
+SERVERS = {
+    "uvicorn with 2 workers": "-m uvicorn application:app --workers 2 --port {port} --log-level warning",
+    "gunicorn that preloads": (
+        "-m gunicorn application:app --preload --workers 2 --bind 127.0.0.1:{port} --log-level warning "
+        "--worker-class uvicorn_worker.UvicornWorker --graceful-timeout 60"
+    ),
+}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(params=SERVERS.values(), ids=SERVERS.keys())
+async def served(
+    request: pytest.FixtureRequest, tmp_path: Path, authority: Authority, plaintext_server: EchoServer
+) -> AsyncIterator[tuple[subprocess.Popen[bytes], str]]:
+    """Give the process of a server with two workers, and the application's URL."""
+    (tmp_path / "application.py").write_text(APPLICATION)
+    key_file = tmp_path / "key.json"
+    key_file.write_text(json.dumps(await authority.service_account_info()))
+    port = free_port()
+    process = subprocess.Popen(  # noqa: ASYNC220 - starting it takes milliseconds
+        [sys.executable, *request.param.format(port=port).split()],
+        cwd=tmp_path,
+        env={**os.environ, "ECHO_TARGET": plaintext_server.target, "KEY_FILE": str(key_file)},
+        start_new_session=True,
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        await until_it_answers(process, f"{url}/docs")
+        yield process, url
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await asyncio.to_thread(process.wait)
+
+
+async def until_it_answers(process: subprocess.Popen[bytes], url: str) -> None:
+    """Wait until the server has started; the test's time limit bounds it."""
+    async with httpx.AsyncClient() as client:
+        while process.poll() is None:
+            with contextlib.suppress(httpx.TransportError):
+                if (await client.get(url)).status_code == 200:
+                    return
+            await asyncio.sleep(0.05)
+    pytest.fail(f"the server ended with status {process.returncode}")
+
+
+async def test_cold_workers_make_one_token_request_each(
+    served: tuple[subprocess.Popen[bytes], str], authority: Authority
+) -> None:
+    """300 requests at once, each on a connection of its own."""
+    _, url = served
+    limits = httpx.Limits(max_connections=300, max_keepalive_connections=0)
+    async with httpx.AsyncClient(limits=limits, timeout=60) as client:
+        responses = await asyncio.gather(*(client.get(f"{url}/echo") for _ in range(300)))
+    assert {response.status_code for response in responses} == {200}
+    workers = {response.json() for response in responses}
+    assert authority.token_requests == len(workers)
+
+
+async def test_a_server_that_is_told_to_stop_answers_what_it_has_begun(
+    served: tuple[subprocess.Popen[bytes], str], plaintext_server: EchoServer
+) -> None:
+    """SIGTERM with requests under way."""
+    process, url = served
+    gate = plaintext_server.hold()
+    async with httpx.AsyncClient(timeout=60) as client:
+        requests = [asyncio.create_task(client.get(f"{url}/echo")) for _ in range(20)]
+        await gate.wait_for(20)
+        process.send_signal(signal.SIGTERM)
+        plaintext_server.behave()
+        responses = await asyncio.gather(*requests)
+    assert [response.status_code for response in responses] == [200] * 20
+    assert await asyncio.to_thread(process.wait) in (0, -signal.SIGTERM)
