@@ -26,6 +26,7 @@ from aio_authgrpc._checks.arguments import check_seconds
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.arguments import ChannelSettings, ConnectArguments, check_keywords
 from aio_authgrpc._client.opening import make_ready, open_channel
+from aio_authgrpc._loop.ownership import running_loop
 from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
 from aio_authgrpc._tokens.across_loops import TokensAcrossLoops
 from aio_authgrpc.errors import (
@@ -35,7 +36,6 @@ from aio_authgrpc.errors import (
     ChannelNotOpenedError,
     ConfigurationError,
     TokenDeadlineExceededError,
-    WrongEventLoopError,
 )
 
 Make = Callable[[grpc.aio.Channel], Any]
@@ -98,13 +98,7 @@ class LazyChannel(Intercepted, ArityChannel, NotPickled):
         return call
 
     def _on_this_loop(self) -> _OnLoop:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            raise WrongEventLoopError(
-                "No asyncio event loop runs here.",
-                hint="Call the stub in a coroutine that asyncio runs; other event loops are not supported.",
-            ) from None
+        loop = running_loop()
         last = self._last
         if last is not None and last.loop is loop:
             return last

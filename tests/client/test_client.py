@@ -17,6 +17,7 @@ from aio_authgrpc import (
     ConfigurationError,
     api_key,
     connect,
+    secure_authorized_channel,
     service_account,
     service_account_jwt,
     static_token,
@@ -27,6 +28,7 @@ from aio_authgrpc.errors import (
     ConnectionNotReadyError,
     TokenDeadlineExceededError,
     TokenRefusedError,
+    WrongEventLoopError,
 )
 from aio_authgrpc.testing import Authority, BookstoreServer, EchoServer, EchoStub, FakeClock
 from aio_authgrpc.tokens import TokenState
@@ -388,6 +390,25 @@ async def test_check_raises_what_is_missing(echo_server: EchoServer, tokens: Any
             await connection.check(0.01)
         gate.release()
         await connection.check(30)
+
+
+async def _opened_by(opening: Any) -> None:
+    async with opening:
+        pytest.fail("it was opened")
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [
+        connect("localhost:1", EchoStub, credentials=TOKEN),
+        secure_authorized_channel(TOKEN, None, "localhost:1"),
+    ],
+    ids=["connect", "secure_authorized_channel"],
+)
+def test_without_asyncio_the_error_names_it(opening: Any) -> None:
+    """Under trio, say, no event loop of asyncio runs."""
+    with pytest.raises(WrongEventLoopError, match=r"asyncio.*trio"):
+        _opened_by(opening).send(None)
 
 
 async def test_check_of_a_closed_connection_is_refused() -> None:

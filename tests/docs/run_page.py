@@ -31,7 +31,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 # What pages import that neither the package nor its tests need.
-OPTIONAL = frozenset({"fastapi", "httpx", "opentelemetry", "prometheus_client"})
+OPTIONAL = frozenset(
+    {
+        *(
+            "a2a",
+            "connectrpc",
+            "fastapi",
+            "grpclib",
+            "httpx",
+            "opentelemetry",
+            "prometheus_client",
+            "pyqwest",
+        ),
+        "qdrant_client",
+    }
+)
 
 _OPENING = re.compile(r"(?P<indent> *)```(?P<language>\S*)(?:.*?title=\"(?P<title>[^\"]+)\")?.*")
 
