@@ -23,13 +23,16 @@ from aio_authgrpc._calls.multi_callables import (
     UnaryUnaryMethod,
 )
 from aio_authgrpc._calls.open_calls import OpenCalls
+from aio_authgrpc._calls.plaintext import target_in_the_clear, warn_in_the_clear
 from aio_authgrpc._calls.telemetry import ChannelTelemetry, observed_attempts, observed_method
 from aio_authgrpc._channels.interceptors import Engine, Intercepted, InterceptedMethod, OuterInterceptors
 from aio_authgrpc._channels.layer import ChannelLayer
 from aio_authgrpc._channels.rotating import RotatingChannel
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._sources.credentials import CredentialsType
+from aio_authgrpc._sources.static import AnonymousTokenSource
 from aio_authgrpc._tokens.cache import TokenCache
-from aio_authgrpc._tokens.metadata import Metadata, fixed_metadata
+from aio_authgrpc._tokens.metadata import Metadata, fixed_metadata, holds_secret
 from aio_authgrpc._tokens.source import header_of, other_headers_of
 
 # The answer is there already, unless the connection comes up in this very moment.
@@ -58,7 +61,8 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         close_auth: What closing the channel awaits last, such as `auth.aclose`. None leaves `auth` open:
             the caller who made it closes it.
         in_the_clear: The target to name in a warning when another identity is first used, where `channel`
-            is a plaintext one to another machine and carries no secret so far. None does not warn.
+            is a plaintext one to another machine and carries no secret so far; "" does not warn. None finds
+            out where `channel` is one of grpc.aio's, and warns at once if it carries a secret already.
         max_identities: How many other identities' tokens are kept (see `identity`).
         plaintext: Whether `channel` is a plaintext one, for what errors say; None if it is not known.
         outer_interceptors: The interceptors that run above the token; none yet if None.
@@ -69,6 +73,7 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         ChannelClosedError, WrongEventLoopError: `auth` was closed, or belongs to another loop.
     """
 
+    @hiding_arguments
     def __init__(  # noqa: PLR0913 - what it needs, and what `connect` passes on
         self,
         channel: grpc.aio.Channel,
@@ -92,6 +97,11 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         header = header_of(auth.source, header) or "authorization"
         other_headers = other_headers_of(auth.source)
         fixed = fixed_metadata({header, *other_headers}, None, None, metadata)
+        if in_the_clear is None:
+            in_the_clear = target_in_the_clear(channel) or ""
+            if in_the_clear and (not isinstance(auth.source, AnonymousTokenSource) or holds_secret(fixed)):
+                warn_in_the_clear(in_the_clear, stacklevel=3)
+                in_the_clear = ""  # once
         self._auth = auth
         self._close_auth = close_auth
         # What a caller may not send beside it: the tokens' headers, and that of an API key.
@@ -102,7 +112,7 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
             auth,
             other_headers=other_headers,
             audience=audience,
-            in_the_clear=in_the_clear,
+            in_the_clear=in_the_clear or None,
             max_identities=max_identities,
         )
         self._open_calls = OpenCalls(plaintext=plaintext)

@@ -63,7 +63,7 @@ async def open_channel(
             metadata=settings.metadata,
             audience=settings.audience,
             close_auth=close,
-            in_the_clear=settings.target.address if settings.warns_of_identities else None,
+            in_the_clear=settings.target.address if settings.warns_of_identities else "",
             max_identities=settings.max_identities,
             plaintext=settings.plaintext,
             outer_interceptors=(

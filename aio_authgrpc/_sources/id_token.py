@@ -6,10 +6,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.arguments import check_optional_text, check_type
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._http.bridge import ThreadRequest
 from aio_authgrpc._sources import google_auth
+from aio_authgrpc._sources.credential_urls import check_urls
 from aio_authgrpc._sources.default import default
 from aio_authgrpc._sources.files.kind import IdTokenRequest
 from aio_authgrpc._sources.google_auth import GOOGLE_AUTH, LazyCredentialsSource, over_bridge
@@ -112,11 +113,7 @@ def id_token(
             without ID tokens is refused when the channel is opened.
     """
     for field, value in (("audience", audience), ("target_principal", target_principal)):
-        check_type(field, value, str, type(None))
-        if value == "":
-            raise ConfigurationError(
-                "an empty str was given.", field=field, hint="Leave it out, or pass None."
-            )
+        check_optional_text(field, value)
     check_type("self_signed", self_signed, bool)
     check_type("delegates", delegates, list, tuple)
     given: object = default() if credentials is None else credentials
@@ -126,6 +123,7 @@ def id_token(
             field="credentials",
             hint="Pass service_account(...), say; None means default().",
         )
+    check_urls(given)
     if self_signed and target_principal is not None:
         raise ConfigurationError(
             "it cannot be used with target_principal.", field="self_signed", hint="Leave one of them out."

@@ -13,6 +13,7 @@ from aio_authgrpc._tokens.source import (
     LoadableTokenSource,
     TokenRequest,
     TokenSource,
+    fetch_from,
     header_of,
     other_headers_of,
 )
@@ -67,7 +68,7 @@ class TokensAcrossLoops(NotPickled):
 
     async def _fetch(self, request: TokenRequest, own: Future[None]) -> Token:
         try:
-            token = await self._source.fetch(request)
+            token = await fetch_from(self._source, request)
             with self._lock:
                 self._token = token
                 self._stale_at, _ = limits(now=request.time, expires_at=token.expires_at, jitter=0.0)

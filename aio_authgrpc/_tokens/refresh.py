@@ -16,14 +16,9 @@ from aio_authgrpc._loop.clock import Clock
 from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
 from aio_authgrpc._tokens.events import EventBus, RefreshFailed, RefreshStarted, RefreshSucceeded
 from aio_authgrpc._tokens.freshness import CachedToken, TokenState, TokenStatus, backoff_window, pause_window
-from aio_authgrpc._tokens.source import TokenRequest, TokenSource
+from aio_authgrpc._tokens.source import TokenRequest, TokenSource, fetch_from
 from aio_authgrpc._tokens.token import Token
-from aio_authgrpc.errors import (
-    AuthRpcError,
-    ConfigurationError,
-    TokenDeadlineExceededError,
-    TokenUnavailableError,
-)
+from aio_authgrpc.errors import AuthRpcError, TokenDeadlineExceededError, TokenUnavailableError
 
 _log = logging.getLogger("aio_authgrpc")
 
@@ -123,7 +118,7 @@ class Refresher:
         while True:
             self._asked += 1
             try:
-                return await self._source.fetch(self.token_request())
+                return await fetch_from(self._source, self.token_request())
             except Exception as error:
                 pause = self._pause_after(token_error(error))
                 if pause is None:
@@ -139,13 +134,7 @@ class Refresher:
         pause = self._rng.uniform(0, pause_window(self._asked)) if retry_after is None else retry_after
         return pause if pause <= _LONGEST_PAUSE else None
 
-    def _checked(self, token: object) -> CachedToken:
-        if not isinstance(token, Token):
-            raise ConfigurationError(
-                f"the source returned {type(token).__name__}, not an aio_authgrpc.Token.",
-                field="credentials",
-                hint="Let its fetch() return Token(value, expires_at=...).",
-            )
+    def _checked(self, token: Token) -> CachedToken:
         fetched = CachedToken(token, clock=self._clock, jitter=self._jitter)
         if self._clock.time() >= fetched.expired_at:
             raise TokenUnavailableError(

@@ -173,18 +173,87 @@ async def test_several_stubs_share_a_channel(echo_server: EchoServer, number: in
         await made[0].UnaryUnary(b"x")
 
 
-def message_class(channel: grpc.aio.Channel) -> Empty:
-    return Empty()
+class Servicer:
+    """What the generated base class of a service looks like."""
+
+
+class CloudClient:
+    """What the constructor of a google-cloud client looks like."""
+
+    def __init__(self, *, credentials: object = None, transport: object = "grpc_asyncio") -> None:
+        raise AssertionError
+
+    @classmethod
+    def get_transport_class(cls, label: str | None = None) -> type:
+        raise AssertionError
+
+
+async def opened(channel: grpc.aio.Channel) -> BookstoreStub:
+    raise AssertionError
 
 
 @pytest.mark.parametrize(
-    "stub", [Empty, str, BookstoreServer, message_class, None, "BookstoreStub", BookstoreStub.__init__]
+    "stub",
+    [Empty, str, Servicer, None, "BookstoreStub", BookstoreStub.__init__, opened, CloudClient],
+    ids=lambda stub: getattr(stub, "__name__", repr(stub)),
 )
-def test_what_is_no_stub_class_is_refused_at_the_call(stub: Any) -> None:
-    """A message, a server, an instance, a name: the error says so."""
+def test_what_takes_no_channel_is_refused_at_the_call(stub: Any) -> None:
+    """A message, a servicer, an instance, a name, a coroutine function: the error says so."""
     with pytest.raises(ConfigurationError, match="is not a stub") as caught:
         connect("host", stub, credentials=TOKEN)
     assert caught.value.field == "stubs"
+
+
+def test_a_google_cloud_client_class_in_place_of_a_stub_is_sent_to_gapic() -> None:
+    """Its constructor takes no channel."""
+    stub: Any = CloudClient
+    with pytest.raises(ConfigurationError, match=r"aio_authgrpc\.gapic\.client\(\)"):
+        connect("host", stub, credentials=TOKEN)
+
+
+class LazyStub:
+    """A stub that asks its channel for a method when it is called."""
+
+    made = 0
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        assert isinstance(channel, grpc.aio.Channel)
+        type(self).made += 1
+        self._channel = channel
+
+    async def call(self) -> bytes:
+        return await EchoStub(self._channel).UnaryUnary(b"x")
+
+
+async def test_a_stub_that_asks_for_its_methods_later_is_made_once_from_the_channel(
+    echo_server: EchoServer,
+) -> None:
+    """When the connection is opened, not before: it may keep what it was given."""
+    LazyStub.made = 0
+    connection = connect(
+        echo_server.target, LazyStub, credentials=TOKEN, ssl_credentials=echo_server.ssl_credentials
+    )
+    assert LazyStub.made == 0
+    async with connection as stub:
+        assert await stub.call() == b"x"
+    assert LazyStub.made == 1
+
+
+async def test_an_error_of_the_function_that_makes_a_stub_is_raised_as_it_is(echo_server: EchoServer) -> None:
+    """On opening; the channel is closed again."""
+    given: list[grpc.aio.Channel] = []
+
+    def fail(channel: grpc.aio.Channel) -> EchoStub:
+        given.append(channel)
+        raise LookupError("of the user's own")
+
+    connection = connect(
+        echo_server.target, fail, credentials=TOKEN, ssl_credentials=echo_server.ssl_credentials
+    )
+    with pytest.raises(LookupError, match="of the user's own"):
+        await connection.__aenter__()
+    with pytest.raises(ChannelClosedError):
+        await EchoStub(given[0]).UnaryUnary(b"x")
 
 
 async def test_without_a_stub_the_channel_is_yielded(echo_server: EchoServer) -> None:
@@ -591,7 +660,9 @@ async def test_the_loop_never_sees_the_key_file_read(
         pytest.param({"quota_project_id": "x\n"}, "quota_project_id", id="a-line-end-in-the-project"),
         pytest.param({"header": 5}, "header", id="no-header"),
         pytest.param({"audience": 5}, "audience", id="no-audience"),
+        pytest.param({"audience": ""}, "audience", id="empty-audience"),
         pytest.param({"authority": 5}, "authority", id="no-authority"),
+        pytest.param({"authority": "user:password@host"}, "authority", id="authority-with-a-password"),
         pytest.param({"plaintext": "no"}, "plaintext", id="plaintext-as-text"),
         pytest.param({"pool_size": "2"}, "pool_size", id="a-pool-as-text"),
         pytest.param({"pool_size": 1.5}, "pool_size", id="half-a-connection"),
