@@ -41,7 +41,10 @@ OPTIONAL = frozenset(
 _OPENING = re.compile(r"(?P<indent> *)```(?P<language>\S*)(?:.*?title=\"(?P<title>[^\"]+)\")?.*")
 
 # No settings of a folder above, and nothing written but what the page writes.
-_PYTEST = ("-m", "pytest", "-q", "-Werror", "-pno:cacheprovider", "-c", os.devnull, "--rootdir=.")
+_PYTEST = (
+    *("-m", "pytest", "-q", "-Werror", "-pno:cacheprovider", "-c", os.devnull, "--rootdir=."),
+    "-ppytest_aio_authgrpc",  # loaded already, if what is installed has the entry point
+)
 # The page with the settings of pytest, to which the others link.
 _SETTINGS_PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "how-to" / "testing.md"
 

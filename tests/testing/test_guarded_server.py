@@ -229,6 +229,20 @@ async def test_service_goes_on_after_a_rotation(
     assert sum(request.path == JWKS_PATH for request in authority.requests) == 2
 
 
+@pytest.mark.parametrize("method", METHODS[:2], ids=["Place", "Follow"])
+async def test_rotated_key_costs_a_client_of_this_package_no_call(
+    authority: Authority, server: GuardedServer, fake_clock: FakeClock, method: Method
+) -> None:
+    """The refused call is sent once more with a new token, which needs one that is some seconds old."""
+    async with server.connect(OrdersStub, clock=fake_clock) as orders:
+        await method.call(orders)
+        fake_clock.advance(10)
+        await authority.rotate_keys(keep_old=False)
+        server.forget_keys()
+        assert len(await method.call(orders)) == method.answers
+    assert (server.calls, server.refused, authority.token_requests) == (2, 1, 2)
+
+
 # Orders to misbehave
 
 
