@@ -25,6 +25,7 @@ from aio_authgrpc._calls.call_status import challenge_of, final_code, status_of
 from aio_authgrpc._calls.open_calls import OpenCalls
 from aio_authgrpc._calls.telemetry import current_call
 from aio_authgrpc._channels.rotating import RotatingChannel
+from aio_authgrpc._checks.frames import without_frames
 from aio_authgrpc.errors import AuthRpcError
 
 T = TypeVar("T")
@@ -129,13 +130,17 @@ class AuthorizedCall(grpc.aio.Call):
         self._authorization = authorization
         metadata = self._metadata + authorization.metadata if self._metadata else authorization.metadata
         request, wait_for_ready, compression = self._arguments
-        self._call = call = self._method.inner(
-            request,
-            timeout=timeout,
-            metadata=metadata,
-            wait_for_ready=wait_for_ready,
-            compression=compression,
-        )
+        try:
+            self._call = call = self._method.inner(
+                request,
+                timeout=timeout,
+                metadata=metadata,
+                wait_for_ready=wait_for_ready,
+                compression=compression,
+            )
+        except Exception as error:
+            without_frames(error)  # gRPC's hold the token, as this one does
+            raise
         call.add_done_callback(self._on_done)
 
     async def _started(self) -> Any:

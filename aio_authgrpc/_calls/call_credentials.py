@@ -18,6 +18,8 @@ import google.auth.transport
 import grpc
 
 from aio_authgrpc._checks.arguments import check_seconds, check_type
+from aio_authgrpc._checks.frames import hiding_arguments
+from aio_authgrpc._checks.secrets import shown
 from aio_authgrpc._http.request import AiohttpRequest, own_request
 from aio_authgrpc._loop.clock import SystemClock
 from aio_authgrpc._loop.loop_watch import LoopWatch
@@ -79,6 +81,7 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
         ConfigurationError: An argument cannot be used.
     """
 
+    @hiding_arguments
     def __init__(
         self,
         credentials: CredentialsType,
@@ -283,7 +286,7 @@ def _check_host(host: str | None) -> None:
         not re.fullmatch(r"[^\s/@?#]+", host) or not urllib.parse.urlsplit(f"//{host}").hostname
     ):
         raise ConfigurationError(
-            f"{host!r} is not a host.",
+            f"{shown(host)!r} is not a host.",
             field="default_host",
             hint="Write 'pubsub.googleapis.com', without a scheme.",
         )

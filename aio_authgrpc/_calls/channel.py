@@ -28,6 +28,7 @@ from aio_authgrpc._calls.telemetry import ChannelTelemetry, observed_attempts, o
 from aio_authgrpc._channels.interceptors import Engine, Intercepted, InterceptedMethod, OuterInterceptors
 from aio_authgrpc._channels.layer import ChannelLayer
 from aio_authgrpc._channels.rotating import RotatingChannel
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._sources.credentials import CredentialsType
 from aio_authgrpc._sources.static import AnonymousTokenSource
 from aio_authgrpc._tokens.cache import TokenCache
@@ -72,6 +73,7 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         ChannelClosedError, WrongEventLoopError: `auth` was closed, or belongs to another loop.
     """
 
+    @hiding_arguments
     def __init__(  # noqa: PLR0913 - what it needs, and what `connect` passes on
         self,
         channel: grpc.aio.Channel,
@@ -98,7 +100,7 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         if in_the_clear is None:
             in_the_clear = target_in_the_clear(channel) or ""
             if in_the_clear and (not isinstance(auth.source, AnonymousTokenSource) or holds_secret(fixed)):
-                warn_in_the_clear(in_the_clear, stacklevel=2)
+                warn_in_the_clear(in_the_clear, stacklevel=3)  # past the decorator
                 in_the_clear = ""  # once
         self._auth = auth
         self._close_auth = close_auth

@@ -21,6 +21,7 @@ from aio_authgrpc._checks.arguments import (
     check_type,
     checked_pairs,
 )
+from aio_authgrpc._checks.secrets import shown
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.target import Target, parse_target
 from aio_authgrpc._http.request import AiohttpRequest
@@ -110,8 +111,8 @@ class ChannelSettings(NotPickled):
         sends_secret = not isinstance(self.source, AnonymousTokenSource) or holds_secret(self.metadata)
         self.warns_of_identities = in_the_clear and not sends_secret
         if in_the_clear and sends_secret:
-            # At the caller of `connect`, or of one of the seed's functions.
-            warn_in_the_clear(self.target.address, stacklevel=3)
+            # Past the decorator: at the caller of `connect`, or of a function of the seed's.
+            warn_in_the_clear(self.target.address, stacklevel=4)
 
     def _check_identity(self, given: ConnectArguments) -> None:
         audience = given.get("audience")
@@ -193,9 +194,9 @@ def _interceptors(field: str, given: object) -> list[grpc.aio.ClientInterceptor]
 
 def _check_authority(authority: str) -> None:
     if not re.fullmatch(r"[!-~]+", authority) or "/" in authority or "@" in authority:
-        shown = "it" if "@" in authority else repr(authority)  # not a password
+        text = "it" if "@" in authority else repr(shown(authority))  # not a password
         raise ConfigurationError(
-            f"{shown} is not a host or host:port.", field="authority", hint="Leave it out for the target's."
+            f"{text} is not a host or host:port.", field="authority", hint="Leave it out for the target's."
         )
 
 

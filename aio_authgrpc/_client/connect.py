@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, Unpack, cast, overload
 
@@ -10,6 +11,7 @@ import grpc.aio
 
 from aio_authgrpc._calls.channel import AuthorizedChannel
 from aio_authgrpc._checks.arguments import check_seconds
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.arguments import ChannelSettings, ConnectArguments, check_keywords
 from aio_authgrpc._client.opening import make_ready, open_channel
@@ -121,7 +123,7 @@ class Connection(NotPickled, Generic[T]):
 
 
 StubClass = Callable[[grpc.aio.Channel], T]
-"""A generated stub class, or anything else that makes a stub of a channel."""
+"""A generated stub class, or a function that makes a stub, or a client, of a channel."""
 
 
 @overload
@@ -162,6 +164,7 @@ def connect(
     /,
     **arguments: Unpack[ConnectArguments],
 ) -> Connection[tuple[S1, S2, S3, S4, S5]]: ...
+@hiding_arguments
 def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectArguments]) -> Connection[Any]:
     """Open a channel to a guarded gRPC service, and yield typed stubs on it.
 
@@ -174,7 +177,8 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
 
     Args:
         target: `host` (port 443), `host:port`, `[v6]:port`, `unix:path`, or with one of gRPC's schemes.
-        *stubs: Generated stub classes; up to five of them are typed.
+        *stubs: Generated stub classes, or functions that make a stub of a channel, called when the
+            connection is opened; up to five of them are typed.
         **arguments: See below.
 
     Keyword Args:
@@ -227,31 +231,28 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
 
 
 def _check_stubs(stubs: Sequence[object]) -> None:
-    """Refuse what is not a stub class at once, not at the first RPC: a stub asks its channel for methods."""
+    """Refuse what cannot be called with a channel at once, not when the connection is opened.
+
+    Only its signature is read. Calling it would need a channel: a google-cloud client takes no stand-in for
+    one, and many stubs ask for their methods later.
+    """
     for stub in stubs:
-        probe = _MethodCounter()
-        problem = "asks its channel for no RPC" if callable(stub) else "is not a class"
-        if callable(stub):
-            try:
-                stub(probe)
-            except Exception as error:  # noqa: BLE001 - anything may have been passed
-                problem = f"cannot be made from a channel ({type(error).__name__})"
-        if not probe.methods:
-            name = getattr(stub, "__name__", type(stub).__name__)
-            raise ConfigurationError(
-                f"{name} is not a stub: it {problem}.",
-                field="stubs",
-                hint="Pass the generated ...Stub class itself.",
-            )
+        problem, hint = _problem_of(stub), "Pass the generated ...Stub class itself."
+        if problem is None:
+            continue
+        name = getattr(stub, "__name__", type(stub).__name__)
+        if hasattr(stub, "get_transport_class"):  # google-cloud's clients have it
+            hint = "Pass a google-cloud async client to aio_authgrpc.gapic.client()."
+        raise ConfigurationError(f"{name} is not a stub: it {problem}.", field="stubs", hint=hint)
 
 
-class _MethodCounter:
-    """The part of a channel that a stub's constructor uses."""
-
-    def __init__(self) -> None:
-        self.methods = 0
-
-    def unary_unary(self, *_: object, **__: object) -> None:
-        self.methods += 1
-
-    unary_stream = stream_unary = stream_stream = unary_unary
+def _problem_of(stub: object) -> str | None:
+    if not callable(stub):
+        return "is neither a class nor a function"
+    if inspect.iscoroutinefunction(stub):
+        return "is a coroutine function, and the stub has to be there at once"
+    try:
+        inspect.signature(stub).bind(None)
+    except (TypeError, ValueError):  # ValueError: a built-in type, such as the class of a message
+        return "does not take a channel as its one argument"
+    return None

@@ -9,6 +9,7 @@ import google.auth.transport
 import grpc
 
 from aio_authgrpc._calls.channel import AuthorizedChannel
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._client.arguments import ChannelArguments, ChannelSettings, check_keywords
 from aio_authgrpc._client.connect import Connection
 from aio_authgrpc._client.opening import open_channel
@@ -39,6 +40,7 @@ class OpeningChannel(Connection[AuthorizedChannel]):
         return open_channel(self._settings).__await__()
 
 
+@hiding_arguments
 def secure_authorized_channel(
     credentials: CredentialsType,
     request: google.auth.transport.Request | None,
@@ -97,6 +99,7 @@ def secure_authorized_channel(
     return OpeningChannel(settings, ())
 
 
+@hiding_arguments
 def insecure_authorized_channel(
     credentials: CredentialsType, target: str, **kwargs: Unpack[ChannelArguments]
 ) -> OpeningChannel:

@@ -18,6 +18,7 @@ from aio_authgrpc._channels.pool import ChannelPool
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc._client.arguments import ChannelSettings, Options
+from aio_authgrpc._loop.ownership import running_loop
 from aio_authgrpc._tls.credentials import SslCredentials, tls_source
 from aio_authgrpc._tls.settings import TlsSettings
 from aio_authgrpc._tokens.cache import TokenCache
@@ -38,6 +39,7 @@ async def open_channel(
 
     Cancelling it closes what it had opened. `source` and `outer_interceptors` replace those of the settings.
     """
+    running_loop()  # first: what follows would say less
     lease = await lease_cache(
         settings.source if source is None else source,
         audience=settings.audience,

@@ -14,7 +14,9 @@ import yarl
 from google.auth.exceptions import TransportError
 
 from aio_authgrpc._checks.arguments import check_seconds, check_type
-from aio_authgrpc._checks.values import FrozenValue
+from aio_authgrpc._checks.frames import without_frames
+from aio_authgrpc._checks.values import FrozenValue, NotPickled
+from aio_authgrpc._http.sent import remember
 from aio_authgrpc._http.urls import place_of, proxy_for, with_path
 from aio_authgrpc._loop.threads import import_off_loop
 
@@ -30,8 +32,10 @@ _MAX_RESPONSE_BYTES = 1024 * 1024
 
 # Registered, not inherited: google-auth's class has abstract properties, which fields cannot implement.
 @google.auth.transport.Response.register
-class HttpResponse(FrozenValue):
+class HttpResponse(NotPickled, FrozenValue):
     """A response with its whole body read; its headers are found without regard to case."""
+
+    __slots__ = ("data", "headers", "status")
 
     status: int
     headers: Mapping[str, str]
@@ -90,11 +94,27 @@ class AiohttpRequest(google.auth.transport.Request):
         Raises:
             google.auth.exceptions.TransportError: No response; the cause says why.
         """
+        try:
+            return await self._send(url, method, body, headers, timeout, ssl_context)
+        except BaseException as error:
+            without_frames(error)
+            raise
+
+    async def _send(
+        self,
+        url: str,
+        method: str,
+        body: bytes | str | None,
+        headers: Headers | None,
+        timeout: float | None,
+        ssl_context: ssl.SSLContext | bool,
+    ) -> HttpResponse:
         total = self._timeout if timeout is None else min(timeout, self._timeout)
         proxy, for_proxy = proxy_for(url)
         # Only the proxy gets a tunnel's password; without a tunnel, it reads the request's own headers.
         own = {**(headers or {}), **({} if url.startswith("https:") else for_proxy)}
         sent = {name: _text(value) for name, value in own.items() if name.lower() != "accept-encoding"}
+        remember(url, {**sent, **for_proxy}, body)
         try:
             async with self.session().request(
                 method,

@@ -9,9 +9,11 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from aio_authgrpc._checks.frames import without_frames
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._http.bridge import ThreadRequest, bridge_to_thread
 from aio_authgrpc._http.request import AiohttpRequest
+from aio_authgrpc._http.sent import remembering_what_is_sent
 from aio_authgrpc._http.token_errors import token_error
 from aio_authgrpc._loop.threads import import_off_loop
 from aio_authgrpc._sources.credential_urls import check_urls
@@ -206,12 +208,14 @@ def checked_audience(request: TokenRequest, given: str | None = None) -> str:
 
 async def over_bridge(function: Callable[[], T], http: ThreadRequest) -> T:
     """Run a blocking function of google-auth's; translate its errors with the endpoint's status in view."""
-    try:
-        return await bridge_to_thread(function, http)
-    except ConfigurationError:
-        raise
-    except Exception as error:  # noqa: BLE001 - third parties' credentials raise anything
-        translated = token_error(error, http_status=http.status)
+    with remembering_what_is_sent():
+        try:
+            return await bridge_to_thread(function, http)
+        except ConfigurationError as error:
+            without_frames(error)
+            raise
+        except Exception as error:  # noqa: BLE001 - third parties' credentials raise anything
+            translated = token_error(error, http_status=http.status)
     raise translated  # outside of the handler: the original may show a secret, and must not be the context
 
 

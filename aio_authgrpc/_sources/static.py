@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 
 from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._tokens.metadata import checked_header
 from aio_authgrpc._tokens.source import TokenRequest, TokenSource
 from aio_authgrpc._tokens.token import ANONYMOUS, Token
@@ -72,6 +73,7 @@ def anonymous() -> TokenSource:
     return AnonymousTokenSource()
 
 
+@hiding_arguments
 def static_token(token: str | Token) -> TokenSource:
     """Use one token for ever, such as seed 001's `--auth_token`, or one that gcloud printed.
 
@@ -142,6 +144,7 @@ def _name_of(function: object) -> str:
     return getattr(function, "__qualname__", type(function).__name__)
 
 
+@hiding_arguments
 def api_key(key: str, *, header: str = "x-api-key") -> ApiKeySource:
     """Authenticate with an API key only (seed 001's `--api_key`).
 

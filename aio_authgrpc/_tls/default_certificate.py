@@ -18,6 +18,7 @@ from typing import cast
 
 from google.auth.exceptions import ClientCertError
 
+from aio_authgrpc._checks.secrets import is_secret
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._loop.processes import MAX_OUTPUT_BYTES, CutOffError, KillableProcess
 from aio_authgrpc._loop.threads import run_in_thread
@@ -60,6 +61,8 @@ async def default_certificate(timeout: float, *, files_only: bool) -> DefaultCer
 
 class DefaultCertificate(NotPickled):
     """The certificate of this workload, in files that are cheap to read again, or of a device."""
+
+    __slots__ = ("in_files", "pair")
 
     def __init__(self, pair: CertificatePair, *, in_files: bool) -> None:
         self.pair = pair
@@ -196,6 +199,8 @@ def _workload_of(config: Path) -> CertificatePair | None:
     cert_path, key_path = fields.get("cert_path"), fields.get("key_path")
     if not (isinstance(cert_path, str) and cert_path and isinstance(key_path, str) and key_path):
         raise ClientCertError(f"{config} has a workload without cert_path or key_path.")
+    if is_secret(cert_path) or is_secret(key_path):
+        raise ClientCertError(f"{config} has a secret in the place of cert_path or key_path.")
     return checked_pair(read_file(Path(cert_path)), read_file(Path(key_path)), cert_path, key_path)
 
 

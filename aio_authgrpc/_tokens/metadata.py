@@ -7,6 +7,7 @@ from collections.abc import Container, Mapping, Sequence
 from typing import TypeGuard
 
 from aio_authgrpc._checks.arguments import check_type, checked_pairs
+from aio_authgrpc._checks.secrets import shown
 from aio_authgrpc.errors import ConfigurationError
 
 Metadata = tuple[tuple[str, str], ...]
@@ -41,7 +42,9 @@ def checked_header(header: str, field: str = "header") -> str:
     lowered = header.lower()
     if not re.fullmatch(r"(?!grpc-)[a-z0-9_.-]+(?<!-bin)", lowered):
         raise ConfigurationError(
-            f"{header!r} is not a key for text metadata.", field=field, hint="For example 'authorization'."
+            f"{shown(header)!r} is not a key for text metadata.",
+            field=field,
+            hint="For example 'authorization'.",
         )
     return lowered
 

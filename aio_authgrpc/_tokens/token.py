@@ -6,6 +6,8 @@ import math
 from typing import TypeGuard
 
 from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.frames import hiding_arguments
+from aio_authgrpc._checks.secrets import shown
 from aio_authgrpc._checks.values import FrozenValue, NotPickled
 from aio_authgrpc._tokens.metadata import Metadata, checked_header, is_metadata_text
 from aio_authgrpc.errors import ConfigurationError, TokenRefusedError
@@ -33,11 +35,14 @@ class Token(NotPickled, FrozenValue):
         ConfigurationError: A field has the wrong type, or a character that metadata cannot carry.
     """
 
+    __slots__ = ("expires_at", "metadata", "scheme", "value")
+
     value: str
     expires_at: float | None
     scheme: str
     metadata: Metadata
 
+    @hiding_arguments
     def __init__(
         self,
         value: str,
@@ -68,7 +73,9 @@ class Token(NotPickled, FrozenValue):
                     "expected pairs of a key and printable ASCII text.", field="metadata"
                 )
             if checked_header(pair[0], "metadata") != pair[0]:
-                raise ConfigurationError(f"the key {pair[0]!r} is not in lower case.", field="metadata")
+                raise ConfigurationError(
+                    f"the key {shown(pair[0])!r} is not in lower case.", field="metadata"
+                )
         super().__init__(value=value, expires_at=expires_at, scheme=scheme, metadata=metadata)
 
     def as_metadata(self, header: str) -> Metadata:
@@ -88,7 +95,7 @@ class Token(NotPickled, FrozenValue):
         return ((header, value), *self.metadata)
 
     def __repr__(self) -> str:
-        if not vars(self):  # its constructor raised, and a debugger looks at it
+        if not hasattr(self, "scheme"):  # its constructor raised, and a debugger looks at it
             return "<Token that was not made>"
         return f"{type(self).__name__}(expires_at={self.expires_at!r}, scheme={self.scheme!r})"
 

@@ -124,6 +124,10 @@ async def other_audience_of_account(authority: Authority, _: str) -> str:
     return authority.issue_self_signed_token(audience="https://elsewhere.example", email=EMAIL)
 
 
+async def access_audience_of_account(authority: Authority, _: str) -> str:
+    return authority.issue_self_signed_token(audience=authority.access_token_audience, email=EMAIL)
+
+
 Bad = Callable[[Authority, str], Awaitable[str]]
 BAD: dict[str, tuple[Bad, grpc.StatusCode, str]] = {
     "foreign-key": (own_key, UNAUTHENTICATED, "Jwt verification fails"),
@@ -134,6 +138,11 @@ BAD: dict[str, tuple[Bad, grpc.StatusCode, str]] = {
     "wrong-audience": (other_audience, PERMISSION_DENIED, "Audiences in Jwt are not allowed"),
     "wrong-audience-of-account": (
         other_audience_of_account,
+        PERMISSION_DENIED,
+        "Audiences in Jwt are not allowed",
+    ),
+    "access-audience-of-account": (
+        access_audience_of_account,
         PERMISSION_DENIED,
         "Audiences in Jwt are not allowed",
     ),

@@ -27,6 +27,7 @@ from aio_authgrpc._tokens import shared
 from aio_authgrpc._tokens.shared import CacheLease, lease_cache
 from aio_authgrpc.bookstore import BookstoreStub
 from aio_authgrpc.testing import Authority, EchoServer, EchoStub, MetadataServer, ScriptedTokens
+from aio_authgrpc.tokens import shared_cache
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 
@@ -346,3 +347,26 @@ async def test_a_lease_after_all_others_were_given_back_has_a_new_cache() -> Non
     assert (old.cache.closed, new.cache.closed) == (True, False)
     await new.give_back()
     assert shared._open == {}
+
+
+async def test_what_is_no_channel_can_have_the_channels_cache(
+    authority: Authority, echo_server: EchoServer
+) -> None:
+    """By the same credentials, google-auth's included; it stays open until its last user has left."""
+    make = google_service_account.Credentials.from_service_account_info
+    credentials = await asyncio.to_thread(make, await authority.service_account_info(), scopes=SCOPES)
+    async with shared_cache(credentials) as cache:
+        opened = connection(echo_server, credentials)
+        async with opened as stub:
+            await asyncio.gather(stub.UnaryUnary(b"x"), cache.get())
+            assert opened.auth is cache
+        assert not cache.closed
+    assert cache.closed
+    assert authority.token_requests == 1
+
+
+async def test_a_mistake_in_a_file_shows_when_a_shared_cache_is_opened() -> None:
+    """As with a channel, and nothing is left open."""
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        async with shared_cache(service_account("/nowhere/key.json", scopes=SCOPES)):
+            raise AssertionError

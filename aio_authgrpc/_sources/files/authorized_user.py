@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._sources.files.content import FileOrInfo, file_source
 from aio_authgrpc._sources.files.fields import ANY, CLIENT, SAVED_TOKEN, google_token_url, text
 from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, CredentialOptions, IdTokenRequest
 from aio_authgrpc._sources.google_auth import LazyCredentialsSource
 
 
+@hiding_arguments
 def authorized_user(
     file_or_info: FileOrInfo, *, scopes: Sequence[str] | None = None, quota_project_id: str | None = None
 ) -> LazyCredentialsSource:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from aio_authgrpc._checks.files import hint_for_unreadable, is_pkcs12
+from aio_authgrpc._checks.secrets import is_secret, shown
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, checked_info, checked_options
@@ -35,7 +36,7 @@ _MAX_FILE_BYTES = 256 * 1024
 _BLANKS = " \t\r\n\ufeff"
 # No file system takes a longer name.
 _LONGEST_NAME = 255
-_CONTENT_BEGINS = ("{", "[", '"', "'", "-----BEGIN", "eyJ", "ewo")
+_JSON_BEGINS = ("{", "[", '"', "'")
 
 
 class InfoLoader(NotPickled):
@@ -72,12 +73,12 @@ class InfoLoader(NotPickled):
         if isinstance(self._given, CredentialInfo):
             return self._given
         path, field = self._given, self._field
-        content = _parse(_read_file(path, field), path, field)
+        content = _parse(_read_file(path, field), shown(path), field)
         is_variable = field.isupper()  # then messages about a field name it, too
-        return checked_info(content, f"{field}={path}" if is_variable else str(path), self._kinds)
+        return checked_info(content, f"{field}={shown(path)}" if is_variable else shown(path), self._kinds)
 
     def __repr__(self) -> str:
-        return repr(str(self._given)) if isinstance(self._given, Path) else "..."
+        return repr(shown(self._given)) if isinstance(self._given, Path) else "..."
 
 
 def file_source(
@@ -121,7 +122,8 @@ def is_content(text: object) -> bool:
     if not isinstance(text, str):
         return False
     is_long = any(len(name) > _LONGEST_NAME for name in text.replace("\\", "/").split("/"))
-    return is_long or "\n" in text or text.lstrip(_BLANKS).startswith(_CONTENT_BEGINS)
+    text = text.lstrip(_BLANKS)
+    return is_long or "\n" in text or text.startswith(_JSON_BEGINS) or is_secret(text)
 
 
 def is_device(path: str | None) -> bool:
@@ -134,29 +136,32 @@ def is_device(path: str | None) -> bool:
 
 
 def _read_file(path: Path, field: str) -> str:
+    name = shown(path)
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL character
         reason = getattr(error, "strerror", None) or type(error).__name__
+        if isinstance(error, OSError):
+            error.filename = name
         raise ConfigurationError(
-            f"{path} cannot be read: {reason}.", field=field, hint=hint_for_unreadable(path, error)
+            f"{name} cannot be read: {reason}.", field=field, hint=hint_for_unreadable(path, error)
         ) from error
     if len(content) > _MAX_FILE_BYTES:
-        raise _not_json(path, "is too large for a credential file", field)
+        raise _not_json(name, "is too large for a credential file", field)
     if is_pkcs12(content):
         raise ConfigurationError(
-            f"{path} is a PKCS12 key.",
+            f"{name} is a PKCS12 key.",
             field=field,
             hint="PKCS12 is not supported: create a JSON key for the same service account.",
         )
     if content.lstrip().startswith(b"-----BEGIN"):
-        raise _not_json(path, "is a key or a certificate in PEM form", field)
+        raise _not_json(name, "is a key or a certificate in PEM form", field)
     try:
         return content.decode()
     except UnicodeDecodeError:
         pass
-    raise _not_json(path, "is not UTF-8 text", field)  # outside of the handler: that error holds the content
+    raise _not_json(name, "is not UTF-8 text", field)  # outside of the handler: that error holds the content
 
 
 def _parse(text: str, origin: object, field: str) -> Mapping[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._sources.files import fields
 from aio_authgrpc._sources.files.content import FileOrInfo, file_source, is_device
 from aio_authgrpc._sources.files.fields import ANY, CLIENT, impersonation_url, json_object, secure_url, text
@@ -16,6 +17,7 @@ from aio_authgrpc.errors import ConfigurationError
 _AWS_TOKEN_TYPE = "urn:ietf:params:aws:token-type:aws4_request"  # noqa: S105 - the name of a type
 
 
+@hiding_arguments
 def external_account(
     file_or_info: FileOrInfo, *, scopes: Sequence[str] | None = None, quota_project_id: str | None = None
 ) -> LazyCredentialsSource:

@@ -6,12 +6,14 @@ from functools import partial
 from typing import Any
 
 from aio_authgrpc._checks.arguments import check_optional_text
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._sources.files.content import FileOrInfo, file_source, is_device
 from aio_authgrpc._sources.files.fields import secure_url, text
 from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, CredentialOptions
 from aio_authgrpc._sources.google_auth import LazyCredentialsSource
 
 
+@hiding_arguments
 def gdch_service_account(file_or_info: FileOrInfo, *, audience: str | None = None) -> LazyCredentialsSource:
     """Act as a service account of Google Distributed Cloud Hosted.
 

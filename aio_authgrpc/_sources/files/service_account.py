@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aio_authgrpc._checks.arguments import check_optional_text, check_type
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._sources.files.content import (
     READ_TIMEOUT,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _MAX_LIFETIME = 3600
 
 
+@hiding_arguments
 def service_account(
     file_or_info: FileOrInfo,
     *,
@@ -188,6 +190,7 @@ class ServiceAccountJwtSource(NotPickled):
         return f"service_account_jwt({self._loader!r})"
 
 
+@hiding_arguments
 def service_account_jwt(
     file_or_info: FileOrInfo,
     *,
