@@ -105,7 +105,7 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         if in_the_clear is None:
             in_the_clear = target_in_the_clear(channel) or ""
             if in_the_clear and (not isinstance(auth.source, AnonymousTokenSource) or holds_secret(fixed)):
-                warn_in_the_clear(in_the_clear, stacklevel=3)
+                warn_in_the_clear(in_the_clear, stacklevel=3)  # past the decorator
                 in_the_clear = ""  # once
         self._auth = auth
         self._close_auth = close_auth

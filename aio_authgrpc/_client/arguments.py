@@ -113,7 +113,7 @@ class ChannelSettings(NotPickled):
         sends_secret = not isinstance(self.source, AnonymousTokenSource) or holds_secret(self.metadata)
         self.warns_of_identities = in_the_clear and not sends_secret
         if in_the_clear and sends_secret:
-            # Past the decorator: at the caller of `connect`, or of one of the seed's functions.
+            # Past the decorator: at the caller of `connect`, or of a function of the seed's.
             warn_in_the_clear(self.target.address, stacklevel=4)
 
     def _check_identity(self, given: ConnectArguments) -> None:
@@ -196,9 +196,9 @@ def _interceptors(field: str, given: object) -> list[grpc.aio.ClientInterceptor]
 
 def _check_authority(authority: str) -> None:
     if not re.fullmatch(r"[!-~]+", authority) or "/" in authority or "@" in authority:
-        named = "it" if "@" in authority else repr(shown(authority))  # not a password
+        text = "it" if "@" in authority else repr(shown(authority))  # not a password
         raise ConfigurationError(
-            f"{named} is not a host or host:port.", field="authority", hint="Leave it out for the target's."
+            f"{text} is not a host or host:port.", field="authority", hint="Leave it out for the target's."
         )
 
 

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from aio_authgrpc._checks.frames import without_frames
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._http.bridge import ThreadRequest, bridge_to_thread
 from aio_authgrpc._http.request import AiohttpRequest
@@ -210,7 +211,8 @@ async def over_bridge(function: Callable[[], T], http: ThreadRequest) -> T:
     with remembering_what_is_sent():
         try:
             return await bridge_to_thread(function, http)
-        except ConfigurationError:
+        except ConfigurationError as error:
+            without_frames(error)
             raise
         except Exception as error:  # noqa: BLE001 - third parties' credentials raise anything
             translated = token_error(error, http_status=http.status)

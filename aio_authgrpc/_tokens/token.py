@@ -95,7 +95,7 @@ class Token(NotPickled, FrozenValue):
         return ((header, value), *self.metadata)
 
     def __repr__(self) -> str:
-        if not hasattr(self, "value"):  # its constructor raised, and a debugger looks at it
+        if not hasattr(self, "scheme"):  # its constructor raised, and a debugger looks at it
             return "<Token that was not made>"
         return f"{type(self).__name__}(expires_at={self.expires_at!r}, scheme={self.scheme!r})"
 

@@ -22,7 +22,7 @@ def test_a_token_shows_no_secret() -> None:
 
 
 def test_a_token_that_was_refused_shows_nothing() -> None:
-    """Its first half could pass for a scheme; a debugger looks at the object in the frame of the error."""
+    """Its first half could pass for a scheme; the object that was not made is what a debugger looks at."""
     with pytest.raises(ConfigurationError) as caught:
         Token("half", scheme=f"Bearer {SECRET}")
     assert SECRET not in str(caught.value)
