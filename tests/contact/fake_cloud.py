@@ -103,10 +103,6 @@ class FakeCloud(BookstoreServer):
             require_client_auth=self.mutual_tls,
         )
 
-    def _audiences(self) -> set[str]:
-        """Accept what accounts sign for one of its names, too."""
-        return super()._audiences() | {f"https://{name}/" for name in self.names}
-
     def _register(self, server: grpc.aio.Server) -> None:
         services: dict[str, dict[str, Any]] = {}
         for rpc in self._rpcs:
@@ -131,7 +127,7 @@ class FakeCloud(BookstoreServer):
             response_serializer=getattr(rpc.response, "serialize", None) or rpc.response.SerializeToString,
         )
 
-    async def _receive(self, rpc: Rpc, context: Any, requests: AsyncIterator[Any] | None = None) -> None:
+    async def _note_call(self, rpc: Rpc, context: Any, requests: AsyncIterator[Any] | None = None) -> None:
         metadata = tuple((key, value) for key, value in context.invocation_metadata() or ())
         self.received.append(Call(path=rpc.path, metadata=metadata))
         await self.gate.pass_through()
@@ -144,14 +140,14 @@ class FakeCloud(BookstoreServer):
 
     def _unary_unary(self, rpc: Rpc) -> Any:
         async def serve(request: Any, context: Any) -> Any:
-            await self._receive(rpc, context)
+            await self._note_call(rpc, context)
             return rpc.answer([request])[0]
 
         return serve
 
     def _unary_stream(self, rpc: Rpc) -> Any:
         async def serve(request: Any, context: Any) -> AsyncIterator[Any]:
-            await self._receive(rpc, context)
+            await self._note_call(rpc, context)
             for response in rpc.answer([request]):
                 yield response
 
@@ -159,14 +155,14 @@ class FakeCloud(BookstoreServer):
 
     def _stream_unary(self, rpc: Rpc) -> Any:
         async def serve(requests: AsyncIterator[Any], context: Any) -> Any:
-            await self._receive(rpc, context, requests)
+            await self._note_call(rpc, context, requests)
             return rpc.answer([request async for request in requests])[0]
 
         return serve
 
     def _stream_stream(self, rpc: Rpc) -> Any:
         async def serve(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
-            await self._receive(rpc, context, requests)
+            await self._note_call(rpc, context, requests)
             async for request in requests:
                 for response in rpc.answer([request]):
                     yield response
