@@ -137,9 +137,7 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
             self._watch.add(handover, loop)
 
     async def aclose(self) -> None:
-        """End the RPCs that wait for a token, and close what is owned.
-
-        Calling it again does nothing, or the rest where the first call was cancelled.
+        """End the RPCs that wait for a token, and close what is owned; again, do what a cancelled call left.
 
         Raises:
             WrongEventLoopError: Another loop than the plugin's runs here.
@@ -184,9 +182,8 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
 
     def __del__(self) -> None:
         if self._caches and not self._bound.closed:
-            warnings.warn(
-                "An AuthMetadataPlugin was never closed.", ResourceWarning, source=self, stacklevel=2
-            )
+            text = "An AuthMetadataPlugin was never closed."
+            warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
 
     def _unusable(self) -> AuthRpcError:
         if self._bound.closed:
