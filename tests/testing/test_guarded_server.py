@@ -366,9 +366,9 @@ async def test_service_without_coroutines_is_told_what_to_write(authority: Autho
     server = GuardedServer(authority, add_OrdersServicer_to_server, service)
     async with server, server.connect(OrdersStub) as orders:
         for method in METHODS:
-            error = await failure(method, orders)
-            assert error.code() is grpc.StatusCode.UNIMPLEMENTED
-            assert "async def" in str(error.details())
+            call = method.begin(orders)
+            assert await call.code() is grpc.StatusCode.UNIMPLEMENTED
+            assert "async def" in await call.details()
 
 
 async def test_connecting_to_a_closed_server_is_an_error(authority: Authority) -> None:
