@@ -25,7 +25,7 @@ from aio_authgrpc._loop.clock import SystemClock
 from aio_authgrpc._loop.loop_watch import LoopWatch
 from aio_authgrpc._loop.ownership import LoopBound
 from aio_authgrpc._sources.credentials import CredentialsType, as_token_source
-from aio_authgrpc._tokens.cache import TokenCache
+from aio_authgrpc._tokens.cache import TokenCache, close_all
 from aio_authgrpc._tokens.source import LoadableTokenSource, TokenRequest, header_of
 from aio_authgrpc.errors import (
     AuthGrpcError,
@@ -154,8 +154,8 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
         async with AsyncExitStack() as closing:  # each wait may be cancelled
             if self._owns_http:
                 closing.push_async_callback(self._http.aclose)
+            closing.push_async_callback(close_all, caches)
             await asyncio.gather(*self._waiting, return_exceptions=True)
-            await asyncio.gather(*(cache.aclose() for cache in caches))
         self._all_closed = True
 
     async def __aenter__(self) -> Self:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -181,6 +183,40 @@ async def test_an_iterator_waits_for_the_next_event(scripted_cache: TokenCache) 
         assert isinstance(await waiting, CallReplayed)
     with pytest.raises(StopAsyncIteration):
         await anext(events)
+
+
+async def test_a_reader_that_was_closed_is_forgotten(scripted_cache: TokenCache) -> None:
+    """A health check that opens one each time would fill the memory with the cache's events."""
+    async with scripted_cache.events() as events:
+        reader = weakref.ref(events)
+    del events
+    gc.collect()
+    assert reader() is None
+
+
+async def test_one_function_may_subscribe_twice(scripted_cache: TokenCache) -> None:
+    """Two channels may share a cache and a callback; the end of one of them leaves the other's."""
+    heard: list[TokenEvent] = []
+    first, _ = (scripted_cache.subscribe(heard.append) for _ in range(2))
+    first()
+    first()
+    scripted_cache.say_replayed()
+    assert len(heard) == 1
+
+
+async def test_after_the_end_no_callback_is_called(scripted_cache: TokenCache) -> None:
+    """The cache may live on in a call that was begun before."""
+    heard: list[TokenEvent] = []
+    scripted_cache.subscribe(heard.append)
+    await scripted_cache.aclose()
+    scripted_cache.say_replayed()
+    assert heard == []
+
+
+async def test_events_of_a_closed_cache_end_at_once(scripted_cache: TokenCache) -> None:
+    """A reader that comes late waits for nothing."""
+    await scripted_cache.aclose()
+    assert [event async for event in scripted_cache.events()] == []
 
 
 async def test_a_slow_reader_loses_the_oldest(scripted_cache: TokenCache, clock: FakeClock) -> None:
