@@ -92,7 +92,7 @@ class TokenCache:
         self._owns_http = request is None
         self._keep_warm = keep_warm
         self._clock: Clock = SystemClock() if clock is None else clock
-        self._events = EventBus()
+        self._events = EventBus(audience)
         # What a cache of another source has in common with this one.
         common: Any = {"attempts": attempts, "refresh_timeout": refresh_timeout, "clock": self._clock}
         self._another: Callable[..., TokenCache] = partial(

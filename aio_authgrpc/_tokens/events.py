@@ -16,9 +16,14 @@ class TokenEvent(FrozenValue):
 
     Attributes:
         at: Wall time in seconds since the epoch.
+        audience: For whom the token is; "" where it is the same for every audience.
+        target: What the connection of `connect(on_event=...)` connects to; "" for other listeners:
+            a cache may serve several.
     """
 
     at: float
+    audience: str = ""
+    target: str = ""
 
 
 class RefreshStarted(TokenEvent):
@@ -136,9 +141,14 @@ class EventStream:
 
 
 class EventBus:
-    """Passes each event to all callbacks, in the order in which they subscribed."""
+    """Passes each event to all callbacks, in the order in which they subscribed.
 
-    def __init__(self) -> None:
+    Args:
+        audience: Is added to each event.
+    """
+
+    def __init__(self, audience: str = "") -> None:
+        self._audience = audience
         # By subscription: one function may subscribe twice. With each what to call at the end.
         self._callbacks: dict[object, tuple[EventCallback, Callable[[], None] | None]] = {}
         self._ended = False
@@ -166,6 +176,8 @@ class EventBus:
         return stream
 
     def emit(self, event: TokenEvent) -> None:
+        if self._audience and self._callbacks:
+            event = event.replace(audience=self._audience)
         for callback, _ in tuple(self._callbacks.values()):
             try:
                 callback(event)

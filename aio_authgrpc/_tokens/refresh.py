@@ -184,7 +184,8 @@ class Refresher:
 
     def record_success(self, fetched: CachedToken) -> None:
         if self.last_error is not None:
-            _log.info("The token refresh works again after %d failed refreshes.", self._failures)
+            text = "The token refresh works again after %d failed refreshes."
+            _log.info(text, self._failures, extra=self._log_fields())
         self._unwanted = fetched.token
         self.generation += 1
         self._failures, self.last_error = 0, None
@@ -206,7 +207,8 @@ class Refresher:
         now, delay = self._clock.monotonic(), self._backoff_after(error, served)
         self.last_error, self._next_attempt_at = error, now + delay
         if self._failures == 1:  # once for a series of failures, which may last for hours
-            _log.warning("The token refresh failed: %s", error)
+            outcome = type(error).__name__
+            _log.warning("The token refresh failed: %s", error, extra=self._log_fields(outcome))
         self._events.emit(
             RefreshFailed(
                 at=self._clock.time(),
@@ -224,8 +226,13 @@ class Refresher:
                 "The token lives for %.3g s, so that calls wait for a new one again and again. Compare the "
                 "expiry that the token endpoint gives it, and this machine's clock with the endpoint's.",
                 lifetime,
+                extra=self._log_fields(),
             )
         self._tokens_were_short = is_short
+
+    def _log_fields(self, outcome: str = "success") -> dict[str, object]:
+        """Return what a log record says beside its text, for handlers that write fields."""
+        return {"audience": self._audience, "outcome": outcome, "attempts": self._asked}
 
     def replace(self, token: Token | None) -> None:
         """Name the token that the next refresh has to replace; None forgets it."""
