@@ -30,7 +30,7 @@ class RotatingAuthority(Authority):
         """Return google-auth's credentials of a new login."""
         name = f"login{next(self._numbers)}"
         self._current[name] = 0
-        return Credentials(  # type: ignore[no-untyped-call]  # google-auth is typed in parts
+        return Credentials(
             None,
             refresh_token=f"{name}.0",
             token_uri=self.token_uri,
