@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -13,6 +14,7 @@ from opentelemetry.metrics import CallbackOptions, Histogram, MeterProvider, Obs
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
 
 from aio_authgrpc import __version__
+from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc.events import RefreshFailed, RefreshSucceeded, TokenEvent
 from aio_authgrpc.tokens import TokenCache
 
@@ -37,9 +39,13 @@ class OpenTelemetry:
     | `grpc.client.call.duration` (s, gRFC A66) | `grpc.method`, `grpc.target`, `grpc.status` |
     | `grpc.client.attempt.started` (gRFC A66) | `grpc.method`, `grpc.target` |
     | `grpc.client.attempt.duration` (s, gRFC A66) | `grpc.method`, `grpc.target`, `grpc.status` |
-    | `grpc.client.call.delay.duration` (s, gRFC A121) | the same two, `grpc.delay_type` = `credentials` |
+    | `grpc.client.call.delay.duration` (s, gRFC A121) | method, target, `grpc.delay_type` = `credentials` |
     | `aio_authgrpc.token.refresh.duration` (s) | `grpc.target`, `outcome` = `success` or the error's class |
     | `aio_authgrpc.token.remaining` (s) | `grpc.target`, `state` = `fresh`, `stale` or `expired` |
+
+    A span has `rpc.system`, `rpc.service`, `rpc.method`, `server.address`, `server.port`,
+    `rpc.grpc.status_code`, for a failure `error.type`, and `aio_authgrpc.token_wait`: the seconds that the
+    call waited for its token, if it did.
 
     Sizes of messages are not measured: gRPC compresses below Python. One object serves any number of
     channels.
@@ -76,8 +82,8 @@ class OpenTelemetry:
     def channel(self, target: str, auth: TokenCache, *, traced: bool) -> ObservedChannel:
         """See `Telemetry.channel`."""
         if auth not in self._caches:
-            self._caches[auth] = target
-            auth.subscribe(partial(self._on_event, target))
+            self._caches[auth] = _canonical(target)
+            auth.subscribe(partial(self._on_event, self._caches[auth]))
         return ObservedChannel(self, target, traced=traced)
 
     def _on_event(self, target: str, event: TokenEvent) -> None:
@@ -103,7 +109,8 @@ class ObservedChannel:
 
     def __init__(self, telemetry: OpenTelemetry, target: str, *, traced: bool) -> None:
         self.telemetry = telemetry
-        self.target = target
+        self.address = target
+        self.target = _canonical(target)
         self.traced = traced
 
     def begin_call(self, method: str) -> ObservedCall:
@@ -131,11 +138,11 @@ class ObservedCall:
     def _start_span(self) -> Span:
         method = self._attributes["grpc.method"]
         service, _, name = method.rpartition("/")
-        attributes = {
+        attributes: dict[str, str | int] = {
             "rpc.system": "grpc",
             "rpc.service": service,
             "rpc.method": name,
-            "server.address": self._channel.target,
+            **_server_of(self._channel.address),
         }
         return self._channel.telemetry.tracer.start_span(
             method,
@@ -176,8 +183,20 @@ class ObservedCall:
             self._span.set_attribute("rpc.grpc.status_code", code.value[0])
         if code is not grpc.StatusCode.OK:
             self._span.set_attribute("error.type", _name_of(code))
-            self._span.set_status(Status(StatusCode.ERROR, details))
+            self._span.set_status(Status(StatusCode.ERROR, redacted(details)))
         self._span.end()
+
+
+def _canonical(target: str) -> str:
+    """Return a target as gRPC's own metrics name it: with its scheme."""
+    return target if re.match(r"[a-z-]+:(?![0-9]+$)", target) else f"dns:///{target}"
+
+
+def _server_of(address: str) -> dict[str, str | int]:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        return {"server.address": address}
+    return {"server.address": host.rpartition("/")[2], "server.port": int(port)}
 
 
 def _name_of(code: grpc.StatusCode | None) -> str:
