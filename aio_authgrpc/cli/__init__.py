@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
+import warnings
 
 # Top-level modules of the extra and of `testing`, which it includes.
 _EXTRA = frozenset({"jwt", "rich", "trustme", "typer"})
@@ -16,6 +19,7 @@ def main() -> None:
 
     Exits with 2 and one line on stderr where the extra is not installed.
     """
+    _say_things_once()
     try:
         from aio_authgrpc.cli.app import app  # noqa: PLC0415 - it needs the extra
 
@@ -28,3 +32,10 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+def _say_things_once() -> None:
+    """Keep stderr to the command's own words: what is logged becomes an error's text, or is no news."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    logging.getLogger("aio_authgrpc").addHandler(logging.NullHandler())
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
