@@ -40,6 +40,14 @@ class TokenType(StrEnum):
     ACCESS = "access"
 
 
+class Compression(StrEnum):
+    """What `--compression` takes."""
+
+    NONE = "none"
+    DEFLATE = "deflate"
+    GZIP = "gzip"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialOptions:
     """Whose token it is, and what it is for. The names are those of the options."""
