@@ -206,6 +206,52 @@ def call(
     console.run(work())
 
 
+@app.command(
+    epilog=_examples(
+        "doctor bookstore-xyz.a.run.app",
+        "doctor pubsub.googleapis.com google.pubsub.v1.Publisher/ListTopics",
+        "doctor localhost:50051 --plaintext --json",
+    )
+)
+@with_options
+def doctor(
+    target: Annotated[str, typer.Argument(help="HOST, HOST:PORT or another gRPC target.")],
+    method: Annotated[
+        str,
+        typer.Argument(
+            help="SERVICE/METHOD to call with an empty message, in place of the health check. Google's APIs "
+            "have no health check.",
+            show_default=False,
+        ),
+    ] = "",
+    *,
+    timeout: Annotated[float, typer.Option(help="Seconds for each step.", min=0.001)] = 5.0,
+    as_json: AsJson = False,
+    credential: CredentialOptions,
+    identity: CallIdentityOptions,
+    connection: ConnectionOptions,
+) -> None:
+    """Find out why a call does not work: one cause, and one thing to type next.
+
+    Looks at the name, the proxy, TCP, TLS, the credential, the token and the clock, and makes one RPC. The
+    output has no secret in it, and can go into a ticket. Exits with 1 where a fault was found.
+    """
+    from aio_authgrpc.cli import console  # noqa: PLC0415 - --help does not need it
+    from aio_authgrpc.cli import doctor as command  # noqa: PLC0415 - as above
+
+    console.run(
+        command.run(
+            target,
+            method=method,
+            timeout=timeout,
+            as_json=as_json,
+            credential=credential,
+            identity=identity,
+            connection=connection,
+        )
+    )
+
+
 @app.command()
 def demo(
     *,
