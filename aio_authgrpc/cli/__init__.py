@@ -19,7 +19,7 @@ def main() -> None:
 
     Exits with 2 and one line on stderr where the extra is not installed.
     """
-    _say_things_once()
+    _keep_stderr_clean()
     try:
         from aio_authgrpc.cli.app import app  # noqa: PLC0415 - it needs the extra
 
@@ -40,7 +40,7 @@ def _packages(module: str) -> list[str]:
     return [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
 
 
-def _say_things_once() -> None:
+def _keep_stderr_clean() -> None:
     """Keep stderr to the command's own words: what is logged becomes an error's text, or is no news."""
     if "GRPC_VERBOSITY" not in os.environ:
         # gRPC's core has read the variable when it was imported, and logs each failed handshake. What Python

@@ -19,6 +19,8 @@ from aio_authgrpc.errors import ConfigurationError
 
 F = TypeVar("F", bound=Callable[..., None])
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
+
 _IDENTITY = "Identity"
 _CONNECTION = "Connection"
 
@@ -46,6 +48,26 @@ class Compression(StrEnum):
     NONE = "none"
     DEFLATE = "deflate"
     GZIP = "gzip"
+
+
+class BookstoreRpc(StrEnum):
+    """The RPCs."""
+
+    LIST_SHELVES = "ListShelves"
+    CREATE_SHELF = "CreateShelf"
+    GET_SHELF = "GetShelf"
+    DELETE_SHELF = "DeleteShelf"
+    LIST_BOOKS = "ListBooks"
+    CREATE_BOOK = "CreateBook"
+    GET_BOOK = "GetBook"
+    DELETE_BOOK = "DeleteBook"
+
+
+class Switch(StrEnum):
+    """What `--use_tls` takes."""
+
+    TRUE = "true"
+    FALSE = "false"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -223,6 +223,34 @@ def test_help_names_the_commands() -> None:
     assert "Show on this machine" in process.stdout
 
 
+@pytest.mark.parametrize(
+    "command", ["call", "doctor", "token", "explain", "jwt", "bookstore", "serve", "demo"]
+)
+def test_help_of_each_command_has_examples(command: str) -> None:
+    """Plain text in a pipe, without markup or colours."""
+    process = run(command, "--help")
+    assert process.returncode == 0
+    assert "Examples:" in process.stdout
+    assert f"aio-authgrpc {command}" in process.stdout
+    assert "\x1b" not in process.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_shown_for_each_shell(shell: str) -> None:
+    """The script that a shell reads names the command."""
+    script = Path(sys.executable).with_name("aio-authgrpc")
+    process = run(
+        "--show-completion", shell, command=(str(script),), _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1"
+    )
+    assert process.returncode == 0, process.stderr
+    assert "aio-authgrpc" in process.stdout
+
+
+def test_unknown_option_exits_with_2() -> None:
+    """As for every command line."""
+    assert run("call", "localhost:1", "--nonsense").returncode == 2
+
+
 def test_no_argument_shows_the_help() -> None:
     """Without a command the help lists the commands."""
     process = run()
@@ -235,10 +263,20 @@ def test_script_of_the_package_is_the_command() -> None:
     assert run("--version", command=(str(script),)).stdout == run("--version").stdout
 
 
-@pytest.mark.parametrize("module", ["typer", "rich", "jwt", "trustme"])
-def test_missing_extra_is_told_in_one_line(module: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("typer", ["demo"]),
+        ("rich", ["demo"]),
+        ("jwt", ["demo"]),
+        ("trustme", ["demo"]),
+        ("grpc_reflection", ["call", "localhost:1"]),
+        ("google.rpc", ["doctor", "localhost:1"]),
+    ],
+)
+def test_missing_extra_is_told_in_one_line(module: str, arguments: list[str]) -> None:
     """Without a module of the extra the command says what to install, and exits with 2."""
-    process = run("demo", command=without(module))
+    process = run(*arguments, command=without(module))
     assert (process.returncode, process.stdout, process.stderr) == (2, "", NEEDS_EXTRA)
 
 

@@ -101,7 +101,9 @@ class World:
             connection=ConnectionOptions(root_certificates=self.ca(ca.cert_pem.bytes())),
         )
 
-    async def google_api(self, details: str, info: ErrorInfo) -> Situation:
+    async def google_api(
+        self, details: str, info: ErrorInfo, *, scopes: list[str] | None = None
+    ) -> Situation:
         """Let the name of an API lead to a server that refuses, and call it with an access token."""
         code = grpc.StatusCode.PERMISSION_DENIED
         server = await self.stack.enter_async_context(
@@ -111,7 +113,7 @@ class World:
         return Situation(
             target=API_HOST,
             method=LIST_TOPICS,
-            credential=CredentialOptions(credentials=await self.key()),
+            credential=CredentialOptions(credentials=await self.key(), scopes=scopes),
             connection=ConnectionOptions(root_certificates=self.ca(server.ca_pem)),
         )
 
@@ -180,7 +182,7 @@ async def malformed_file(world: World) -> Situation:
     return await world.called_echo(path, IdentityKind.ACCESS)
 
 
-@situation("wrong-audience", "--audience AUDIENCE")
+@situation("wrong-audience", "--audience https://localhost:")
 async def wrong_audience(world: World) -> Situation:
     server = await world.stack.enter_async_context(BookstoreServer(world.authority))
     return Situation(
@@ -199,7 +201,7 @@ async def user_credential_where_an_id_token_is_needed(world: World) -> Situation
     return dataclasses.replace(staged, environment=cloud.environment(world.path))
 
 
-@situation("key-refused", "gcloud iam service-accounts keys list")
+@situation("key-refused", f"gcloud iam service-accounts keys list --iam-account {EMAIL}")
 async def expired_key(world: World) -> Situation:
     path = await world.key()
     info = json.loads(path.read_text())
@@ -304,7 +306,8 @@ async def cloud_run_403(world: World) -> Situation:
 @situation("scope", "--scopes https://www.googleapis.com/auth/cloud-platform")
 async def missing_scope(world: World) -> Situation:
     info = ErrorInfo(reason="ACCESS_TOKEN_SCOPE_INSUFFICIENT", domain="googleapis.com")
-    return await world.google_api("Request had insufficient authentication scopes.", info)
+    details = "Request had insufficient authentication scopes."
+    return await world.google_api(details, info, scopes=["email"])
 
 
 @situation("quota-project", "gcloud auth application-default set-quota-project PROJECT")
@@ -318,7 +321,7 @@ async def quota_project(world: World) -> Situation:
 # More of them
 
 
-@situation("cloud-run-401", f"--identity id --audience https://{RUN_HOST}")
+@situation("cloud-run-401", "gcloud run services describe SERVICE")
 async def cloud_run_401(world: World) -> Situation:
     challenge = 'Bearer error="invalid_token" error_description="The access token could not be verified"'
     headers = {"server": "Google Frontend", "www-authenticate": challenge}

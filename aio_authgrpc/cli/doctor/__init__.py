@@ -87,10 +87,11 @@ async def _steps(subject: Subject, report: Report) -> AsyncGenerator[Step]:
             TokenCache(chosen.source, audience=chosen.audience or "", request=http, attempts=1)
         ) as cache,
     ):
-        yield await credential_step(subject, chosen, cache)
-        step, token = await token_step(subject, cache, clocks)
+        step, account = await credential_step(subject, chosen, cache, http)
         yield step
-    step, report.remark = await rpc_step(subject, token, proxy, clocks)
+        step, token = await token_step(subject, cache, clocks, account)
+        yield step
+    step, report.remark = await rpc_step(subject, token, account, proxy, clocks)
     yield step
 
 
@@ -98,7 +99,9 @@ def _print(report: Report) -> None:
     console = out()
     for step in report.steps:
         mark = (f"{step.state.value:9}", _STYLES[step.state])
-        console.print(Text.assemble(mark, (f"{step.name:12}", "bold"), step.text))
+        # A line is not said twice.
+        text = "see the cause" if report.fault is not None and step.text == report.fault.cause else step.text
+        console.print(Text.assemble(mark, (f"{step.name:12}", "bold"), text))
     if report.fault is None:
         console.print(Text.assemble(("No fault was found. ", "bold green"), report.remark))
         return

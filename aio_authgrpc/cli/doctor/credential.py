@@ -9,11 +9,11 @@ from collections.abc import Mapping
 
 import grpc.aio
 
-from aio_authgrpc import AiohttpRequest, Token
+from aio_authgrpc import AiohttpRequest, Token, TokenRequest
 from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc.cli.claims import audiences_of, claims_of, lifetime
 from aio_authgrpc.cli.console import advice
-from aio_authgrpc.cli.doctor.findings import Fault, FaultError, State, Step, Subject
+from aio_authgrpc.cli.doctor.findings import Account, Fault, FaultError, State, Step, Subject
 from aio_authgrpc.cli.identity import ChosenIdentity
 from aio_authgrpc.cli.options import IdentityKind
 from aio_authgrpc.errors import AuthRpcError, ConfigurationError, TokenRefusedError
@@ -93,7 +93,9 @@ class DatedRequest(AiohttpRequest):
         return response
 
 
-async def credential_step(subject: Subject, identity: ChosenIdentity, cache: TokenCache) -> Step:
+async def credential_step(
+    subject: Subject, identity: ChosenIdentity, cache: TokenCache, http: AiohttpRequest
+) -> tuple[Step, Account]:
     """Find the credential; no token is asked for.
 
     Raises:
@@ -101,22 +103,32 @@ async def credential_step(subject: Subject, identity: ChosenIdentity, cache: Tok
     """
     kind = identity.kind
     if kind is IdentityKind.NONE and identity.looked_up is None:
-        return Step(name="credential", state=State.SKIPPED, text=f"none: {identity.reason}")
+        step = Step(name="credential", state=State.SKIPPED, text=f"none: {identity.reason}")
+        return step, Account()
     try:
         await cache.load()
     except ConfigurationError as error:
         raise FaultError(_no_credential(subject, identity, error)) from error
     except AuthRpcError as error:
-        raise FaultError(_no_token(subject, error, Clocks())) from error
+        raise FaultError(_no_token(subject, error, Clocks(), Account())) from error
     explained = identity.looked_up.explain() if identity.looked_up is not None else None
-    found = explained.found if explained is not None else None
+    found = (explained.found if explained is not None else None) or ""
     place = explained.tried[-1][0] if explained is not None and explained.tried else ""
-    return Step(
+    step = Step(
         name="credential",
         state=State.OK,
-        text=f"{found}, of {place}; {_KINDS[kind]}, because {identity.reason}",
+        text=f"{found}, of {place}; {_KINDS[kind]} ({identity.reason})",
         facts={"found": found, "place": place, "kind": kind.value},
     )
+    return step, Account(kind=found, email=await _email(identity, http))
+
+
+async def _email(identity: ChosenIdentity, http: AiohttpRequest) -> str:
+    if identity.looked_up is None:
+        return ""
+    request = TokenRequest(http=http, audience="", time=time.time())
+    email = getattr(await identity.looked_up.google_credentials(request), "service_account_email", "")
+    return str(email or "")
 
 
 _KINDS = {
@@ -152,7 +164,9 @@ def _wrong_kind(subject: Subject, text: str) -> Fault:
     )
 
 
-async def token_step(subject: Subject, cache: TokenCache, clocks: Clocks) -> tuple[Step, Token]:
+async def token_step(
+    subject: Subject, cache: TokenCache, clocks: Clocks, account: Account
+) -> tuple[Step, Token]:
     """Fetch the token, and compare what it says with the server and the clock.
 
     Raises:
@@ -161,7 +175,7 @@ async def token_step(subject: Subject, cache: TokenCache, clocks: Clocks) -> tup
     try:
         token = await cache.get(timeout=max(subject.timeout, 30.0))
     except AuthRpcError as error:
-        raise FaultError(_no_token(subject, error, clocks)) from error
+        raise FaultError(_no_token(subject, error, clocks, account)) from error
     if not token.value:
         return Step(name="token", state=State.SKIPPED, text="none is sent"), token
     claims = claims_of(token.value)
@@ -173,7 +187,7 @@ async def token_step(subject: Subject, cache: TokenCache, clocks: Clocks) -> tup
     state = State.OK
     if claims is not None and "scope" not in claims and not _is_for(claims, subject):
         state = State.WARNING
-        parts.insert(1, f"the server is https://{subject.server_name}")
+        parts.insert(1, f"the server is {subject.named.audience}")
     if clocks.fault is not None:
         state = State.WARNING
     return Step(name="token", state=state, text=", ".join(parts), facts=facts), token
@@ -203,7 +217,7 @@ _REFUSALS = {
 }
 
 
-def _no_token(subject: Subject, error: grpc.aio.AioRpcError, clocks: Clocks) -> Fault:
+def _no_token(subject: Subject, error: grpc.aio.AioRpcError, clocks: Clocks, account: Account) -> Fault:
     if clocks.fault is not None:
         return clocks.fault
     details = redacted(error.details() or "")
@@ -214,4 +228,5 @@ def _no_token(subject: Subject, error: grpc.aio.AioRpcError, clocks: Clocks) -> 
         return _wrong_kind(subject, details)
     default = ("token-refused", " ".join(advice(error)) or "it will be refused again", "aio-authgrpc explain")
     name, meaning, step = next((known for words, known in _REFUSALS.items() if words in details), default)
+    step = step.replace("SERVICE_ACCOUNT_EMAIL", account.email or "SERVICE_ACCOUNT_EMAIL")
     return Fault(name=name, cause=f"{details.rstrip('.')}: {meaning}.".replace("..", "."), next_step=step)

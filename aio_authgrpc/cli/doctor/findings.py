@@ -39,6 +39,19 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """Whose credential it is.
+
+    Attributes:
+        kind: The type of the credential, such as `service_account`; empty without one.
+        email: The email of a service account; empty where it is not known.
+    """
+
+    kind: str = ""
+    email: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """The one cause, and the one thing to do next.
 

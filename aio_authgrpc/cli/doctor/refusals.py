@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 
-from aio_authgrpc.cli.doctor.findings import Fault, Subject
+from aio_authgrpc.cli.doctor.findings import Account, Fault, Subject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,8 @@ class Refusal:
         headers: Its headers, in lower case.
         body: The beginning of its body.
         sent_token: Whether a token was sent.
-        email: Whose; empty where it is not known.
+        audiences: Those of the token; empty where it is opaque.
+        account: Whose it is.
     """
 
     code: grpc.StatusCode
@@ -38,7 +39,8 @@ class Refusal:
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     body: str = field(default="", repr=False)
     sent_token: bool
-    email: str = ""
+    audiences: Sequence[str] = ()
+    account: Account = field(default_factory=Account)
 
 
 def fault_of(refusal: Refusal, subject: Subject) -> Fault:
@@ -80,6 +82,15 @@ def _cloud_run(refusal: Refusal, subject: Subject) -> Fault | None:
     if refusal.http_status == 404:
         cause = f"Google's front end knows no service {host} that may be reached from here (404)."
         return Fault(name="cloud-run-404", cause=cause, next_step="gcloud run services list")
+    if audience in refusal.audiences and refusal.http_status == 401:
+        cause = (
+            f"Cloud Run did not accept the ID token for {audience}: the service may have another URL. (401)"
+        )
+        return Fault(
+            name="cloud-run-401",
+            cause=cause,
+            next_step="gcloud run services describe SERVICE --format='value(status.url)'",
+        )
     if not refusal.sent_token or refusal.http_status == 401 or "invalid_token" in refusal.challenge:
         cause = (
             "Cloud Run did not accept the token: it wants an ID token whose audience is the service."
@@ -91,10 +102,10 @@ def _cloud_run(refusal: Refusal, subject: Subject) -> Fault | None:
             cause=f"{cause} ({refusal.http_status})",
             next_step=subject.again("--identity", "id", "--audience", audience, without=["--audience"]),
         )
-    member = f"serviceAccount:{refusal.email}" if refusal.email else "serviceAccount:EMAIL"
+    member = f"serviceAccount:{refusal.account.email}" if refusal.account.email else "serviceAccount:EMAIL"
     return Fault(
         name="cloud-run-403",
-        cause=f"Cloud Run knows the caller {refusal.email or ''}".rstrip()
+        cause=f"Cloud Run knows the caller {refusal.account.email or ''}".rstrip()
         + ", who may not invoke the service (403).",
         next_step=f"gcloud run services add-iam-policy-binding SERVICE --member={shlex.quote(member)} "
         "--role=roles/run.invoker",
@@ -103,66 +114,77 @@ def _cloud_run(refusal: Refusal, subject: Subject) -> Fault | None:
 
 # Google's APIs: https://github.com/googleapis/googleapis/blob/master/google/api/error_reason.proto
 
-_FaultOf = Callable[[Mapping[str, Any], Subject, str], Fault]
+_FaultOf = Callable[[Mapping[str, Any], Subject, Refusal], Fault]
 
 
-def _scope(_: Mapping[str, Any], subject: Subject, details: str) -> Fault:
+_CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
+# Where the scopes of a token are decided, if not by --scopes.
+_SCOPES = {
+    "authorized_user": f"gcloud auth application-default login --scopes=openid,{_CLOUD_PLATFORM}",
+    "compute_engine": "gcloud compute instances set-service-account INSTANCE --scopes=cloud-platform",
+}
+
+
+def _scope(_: Mapping[str, Any], subject: Subject, refusal: Refusal) -> Fault:
+    again = subject.again("--scopes", _CLOUD_PLATFORM if subject.credential.scopes else "SCOPE_OF_THE_METHOD")
     return Fault(
         name="scope",
-        cause=f"The token lacks a scope that the method needs: {details}",
-        next_step=subject.again("--scopes", "https://www.googleapis.com/auth/cloud-platform"),
+        cause=f"The token lacks a scope that the method needs: {refusal.details}",
+        next_step=_SCOPES.get(refusal.account.kind, again),
     )
 
 
-def _quota(_: Mapping[str, Any], __: Subject, details: str) -> Fault:
+def _quota(_: Mapping[str, Any], __: Subject, refusal: Refusal) -> Fault:
     return Fault(
         name="quota-project",
-        cause=f"The API needs to know which project pays for a user's calls: {details}",
+        cause=f"The API needs to know which project pays for a user's calls: {refusal.details}",
         next_step="gcloud auth application-default set-quota-project PROJECT",
     )
 
 
-def _quota_denied(info: Mapping[str, Any], _: Subject, details: str) -> Fault:
+def _quota_denied(info: Mapping[str, Any], _: Subject, refusal: Refusal) -> Fault:
     project = str(info.get("consumer", "PROJECT")).removeprefix("projects/")
     return Fault(
         name="quota-project",
-        cause=f"The caller may not let the quota project {project} pay: {details}",
+        cause=f"The caller may not let the quota project {project} pay: {refusal.details}",
         next_step=f"gcloud projects add-iam-policy-binding {shlex.quote(project)} --member=user:EMAIL "
         "--role=roles/serviceusage.serviceUsageConsumer",
     )
 
 
-def _disabled(info: Mapping[str, Any], subject: Subject, details: str) -> Fault:
-    if "quota project" in details:
-        return _quota(info, subject, details)
+def _disabled(info: Mapping[str, Any], subject: Subject, refusal: Refusal) -> Fault:
+    if "quota project" in refusal.details:
+        return _quota(info, subject, refusal)
     service = str(info.get("service", subject.server_name))
     return Fault(
         name="api-disabled",
-        cause=f"The API is not enabled in the project that pays: {details}",
+        cause=f"The API is not enabled in the project that pays: {refusal.details}",
         next_step=f"gcloud services enable {shlex.quote(service)}",
     )
 
 
-def _permission(info: Mapping[str, Any], _: Subject, details: str) -> Fault:
+def _permission(info: Mapping[str, Any], _: Subject, refusal: Refusal) -> Fault:
     wanted = info.get("permission", "a permission")
     return Fault(
         name="permission",
-        cause=f"The caller is known, and lacks {wanted}: {details}",
+        cause=f"The caller is known, and lacks {wanted}: {refusal.details}",
         next_step="gcloud projects add-iam-policy-binding PROJECT --member=MEMBER --role=ROLE",
     )
 
 
-def _token_type(_: Mapping[str, Any], subject: Subject, details: str) -> Fault:
+def _token_type(_: Mapping[str, Any], subject: Subject, refusal: Refusal) -> Fault:
     return Fault(
         name="token-kind",
-        cause=f"The API takes access tokens, and got another kind: {details}",
+        cause=f"The API takes access tokens, and got another kind: {refusal.details}",
         next_step=subject.again("--identity", "access", without=["--audience"]),
     )
 
 
-def _api_key(_: Mapping[str, Any], __: Subject, details: str) -> Fault:
+def _api_key(_: Mapping[str, Any], __: Subject, refusal: Refusal) -> Fault:
     return Fault(
-        name="api-key", cause=f"The API key was refused: {details}", next_step="gcloud services api-keys list"
+        name="api-key",
+        cause=f"The API key was refused: {refusal.details}",
+        next_step="gcloud services api-keys list",
     )
 
 
@@ -189,11 +211,9 @@ _API_WORDS: dict[str, _FaultOf] = {
 def _google_api(refusal: Refusal, subject: Subject) -> Fault | None:
     for reason, info in refusal.reasons.items():
         if reason in _REASONS:
-            return _REASONS[reason](info, subject, refusal.details)
+            return _REASONS[reason](info, subject, refusal)
     text = f"{refusal.details} {refusal.body}"
-    return next(
-        (make({}, subject, refusal.details) for words, make in _API_WORDS.items() if words in text), None
-    )
+    return next((make({}, subject, refusal) for words, make in _API_WORDS.items() if words in text), None)
 
 
 # ESPv2 and Envoy: the words of the filters jwt_authn, RBAC and service control
@@ -205,8 +225,10 @@ def _endpoints(refusal: Refusal, subject: Subject) -> Fault | None:
     if found is None:
         return None
     name, cause, next_step = found
+    own = subject.named.audience
+    audience = "AUDIENCE" if own in refusal.audiences else own
     typed = next_step.format(
-        again=subject.again("--audience", "AUDIENCE", without=["--audience"]),
+        again=subject.again("--audience", audience, without=["--audience"]),
         with_token=subject.again("--identity", "id"),
         target=shlex.quote(subject.target),
     )

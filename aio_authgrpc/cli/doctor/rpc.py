@@ -13,10 +13,10 @@ import grpc.aio
 from aio_authgrpc import Token, anonymous, connect, static_token
 from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc.cli.call.rich_details import details_of
-from aio_authgrpc.cli.claims import claims_of
+from aio_authgrpc.cli.claims import audiences_of, claims_of
 from aio_authgrpc.cli.console import advice
 from aio_authgrpc.cli.doctor.credential import Clocks
-from aio_authgrpc.cli.doctor.findings import Fault, FaultError, State, Step, Subject
+from aio_authgrpc.cli.doctor.findings import Account, Fault, FaultError, State, Step, Subject
 from aio_authgrpc.cli.doctor.handshake import context_for
 from aio_authgrpc.cli.doctor.refusals import Refusal, fault_of
 from aio_authgrpc.cli.doctor.route import Proxy
@@ -28,7 +28,9 @@ _NOT_SERVING = b"\x08\x02"
 _MAX_BODY = 4096
 
 
-async def rpc_step(subject: Subject, token: Token, proxy: Proxy | None, clocks: Clocks) -> tuple[Step, str]:
+async def rpc_step(
+    subject: Subject, token: Token, account: Account, proxy: Proxy | None, clocks: Clocks
+) -> tuple[Step, str]:
     """Make the RPC, and return the step with a remark for the verdict.
 
     Raises:
@@ -49,7 +51,7 @@ async def rpc_step(subject: Subject, token: Token, proxy: Proxy | None, clocks: 
             call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{method}")
             answer = await call(b"", timeout=max(subject.timeout, 10.0))
     except grpc.aio.AioRpcError as error:
-        return await _ended(subject, method, error, token, proxy, clocks)
+        return await _ended(subject, method, error, token, account, proxy, clocks)
     if not subject.method and answer == _NOT_SERVING:
         raise FaultError(
             Fault(
@@ -69,6 +71,7 @@ async def _ended(
     method: str,
     error: grpc.aio.AioRpcError,
     token: Token,
+    account: Account,
     proxy: Proxy | None,
     clocks: Clocks,
 ) -> tuple[Step, str]:
@@ -85,7 +88,7 @@ async def _ended(
     ):
         step = subject.again() + " --json"
         raise FaultError(Fault(name="unavailable", cause=hints[0], next_step=step), text, **facts) from error
-    refusal = await _refusal(subject, method, error, token, proxy, clocks)
+    refusal = await _refusal(subject, method, error, token, account, proxy, clocks)
     fault = fault_of(refusal, subject)
     is_of_time = code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
     if clocks.fault is not None and is_of_time and fault.name in ("token-expired", "token-refused", "clock"):
@@ -98,6 +101,7 @@ async def _refusal(
     method: str,
     error: grpc.aio.AioRpcError,
     token: Token,
+    account: Account,
     proxy: Proxy | None,
     clocks: Clocks,
 ) -> Refusal:
@@ -123,7 +127,8 @@ async def _refusal(
         headers=seen[1],
         body=seen[2],
         sent_token=bool(token.value),
-        email=str(claims.get("email", "")),
+        audiences=audiences_of(claims),
+        account=Account(kind=account.kind, email=str(claims.get("email") or account.email)),
     )
 
 

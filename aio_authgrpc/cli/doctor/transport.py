@@ -176,7 +176,7 @@ def _no_http2(subject: Subject, seen: Handshake | None) -> Fault:
 
 def _ended(subject: Subject, seen: Handshake) -> Fault:
     if "certificate" in seen.alert or seen.begins is Begins.ENDED:
-        return _wants_certificate(subject, seen.alert or "the end of the connection")
+        return _wants_certificate(subject, seen.alert)
     return Fault(
         name="no-grpc",
         cause="The server agreed to HTTP/2, and began with something else.",
@@ -186,10 +186,11 @@ def _ended(subject: Subject, seen: Handshake) -> Fault:
 
 def _wants_certificate(subject: Subject, said: str) -> Fault:
     given = subject.connection.client_certificate
-    other = "demands a client certificate" if given is None else f"refused the client certificate of {given}"
+    why = "demands a client certificate" if given is None else f"refused the client certificate of {given}"
+    after = f" ({said})" if said else ""
     return Fault(
         name="client-certificate",
-        cause=f"The server {other}: it ended the connection with {said!r}.",
+        cause=f"The server {why}: it ended the connection after the handshake{after}.",
         next_step=subject.again("--client-certificate", "CERT.pem", "--client-key", "KEY.pem"),
     )
 
