@@ -48,4 +48,8 @@ def _keep_stderr_clean() -> None:
         sys.stderr = open(os.dup(2), "w", buffering=1, closefd=False)  # noqa: SIM115 - it is kept
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     logging.getLogger("aio_authgrpc").addHandler(logging.NullHandler())
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"warning: {message}", file=sys.stderr)

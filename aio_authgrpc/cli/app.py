@@ -34,7 +34,7 @@ def options(
         raise typer.Exit
 
 
-_COMMANDS: dict[Callable[..., None], tuple[str, ...]] = {
+COMMANDS: dict[Callable[..., None], tuple[str, ...]] = {
     calls.call: (
         "call bookstore-xyz.a.run.app",
         "call bookstore-xyz.a.run.app Bookstore/GetShelf --describe",
@@ -70,7 +70,7 @@ _COMMANDS: dict[Callable[..., None], tuple[str, ...]] = {
         "demo --envoy",
     ),
 }
-for _command, _examples in _COMMANDS.items():
+for _command, _examples in COMMANDS.items():
     # A blank line between examples: one paragraph would run them together.
     _epilog = "\n\n".join(["Examples:", *(f"`aio-authgrpc {line}`" for line in _examples)])
     app.command(epilog=_epilog)(_command)

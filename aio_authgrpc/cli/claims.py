@@ -47,6 +47,6 @@ def _dated(name: str, value: object) -> object:
     if name not in _INSTANTS or isinstance(value, bool) or not isinstance(value, int | float):
         return value
     try:
-        return f"{value:g} ({datetime.datetime.fromtimestamp(value, tz=datetime.UTC):%Y-%m-%d %H:%M:%S} UTC)"
+        return f"{value} ({datetime.datetime.fromtimestamp(value, tz=datetime.UTC):%Y-%m-%d %H:%M:%S} UTC)"
     except (ValueError, OverflowError, OSError):
         return value

@@ -51,7 +51,7 @@ async def print_jwt(
 
 
 async def _print(source: TokenSource, *, audience: str, decode: bool) -> int:
-    async with TokenCache(source, audience=audience, attempts=1) as cache, progress("Waiting for the token"):
+    async with TokenCache(source, audience=audience) as cache, progress("Waiting for the token"):
         await cache.load()
         token = await cache.get()
     if decode:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import sys
 from dataclasses import dataclass
 from typing import Any
+
+import typer.main
+
+from aio_authgrpc.cli.app import app
 
 # -P: the installed package, not the directory that pytest was started in.
 COMMAND = (sys.executable, "-P", "-m", "aio_authgrpc")
@@ -39,6 +44,21 @@ class Finished:
 def environment(**more: str) -> dict[str, str]:
     """Return an environment without colours and without credentials."""
     return {name: value for name, value in os.environ.items() if name not in _LEFT_OUT} | _QUIET | more
+
+
+def unusable(line: str) -> str:
+    """Return why a shell's line is no use of this command; empty where it is, or is of another command."""
+    words = shlex.split(line)
+    if words[0] != "aio-authgrpc":
+        return ""
+    group: Any = typer.main.get_command(app)
+    if words[1].startswith("-"):
+        return ""
+    try:
+        group.commands[words[1]].make_context(words[1], words[2:])
+    except Exception as error:  # noqa: BLE001 - typer brings a click of its own, or not
+        return f"{line}: {error}"
+    return ""
 
 
 async def run(*arguments: str, stdin: str | None = None, **more: str) -> Finished:

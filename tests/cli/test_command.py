@@ -16,11 +16,16 @@ from typing import Any
 import pytest
 
 import aio_authgrpc
+from aio_authgrpc.cli.app import COMMANDS
 from aio_authgrpc.cli.demo.checks import CHECKS
 from aio_authgrpc.cli.demo.report import sentence
 from aio_authgrpc.cli.demo.result import CheckResult
 
+from .command import unusable
+
 # Whole processes with servers: the 20 s of a unit test are too few on a busy machine.
+ROOT = Path(__file__).parents[2]
+
 pytestmark = pytest.mark.timeout(90)
 
 # -P: the installed package, not the directory that pytest was started in.
@@ -233,6 +238,23 @@ def test_help_of_each_command_has_examples(command: str) -> None:
     assert "Examples:" in process.stdout
     assert f"aio-authgrpc {command}" in process.stdout
     assert "\x1b" not in process.stdout
+
+
+def test_each_example_and_each_line_of_the_page_can_be_typed() -> None:
+    """The command and its options exist."""
+    page = (ROOT / "docs" / "how-to" / "command-line.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    lines += [f"aio-authgrpc {example}" for examples in COMMANDS.values() for example in examples]
+    lines = [line.partition(" < ")[0] for line in lines if line.startswith("aio-authgrpc ")]
+    assert len(lines) > 30
+    assert [problem for line in lines if (problem := unusable(line))] == []
+
+
+def test_a_line_that_cannot_be_typed_is_seen() -> None:
+    """The check above can fail."""
+    assert unusable("aio-authgrpc call host --nonsense") != ""
+    assert unusable("aio-authgrpc nonsense") != ""
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

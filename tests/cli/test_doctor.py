@@ -24,6 +24,7 @@ from aio_authgrpc.cli.options import CallIdentityOptions, ConnectionOptions, Cre
 from aio_authgrpc.testing import Authority, BookstoreServer, EchoServer, GoogleCloud
 
 from .command import run as run_command
+from .command import unusable
 from .staged import (
     AheadClock,
     DatedAuthority,
@@ -328,6 +329,17 @@ async def cloud_run_401(world: World) -> Situation:
     return await world.front_end(401, headers, "<html>Error: Unauthorized</html>")
 
 
+@situation("cloud-run-401", f"--identity id --audience https://{RUN_HOST}")
+async def access_token_for_cloud_run(world: World) -> Situation:
+    staged = await world.front_end(401, {"server": "Google Frontend"}, "<html>Error: Unauthorized</html>")
+    return dataclasses.replace(staged, identity=IdentityKind.ACCESS)
+
+
+@situation("unavailable", "ls -l /nonexistent/socket")
+async def socket_that_is_not_there(world: World) -> Situation:
+    return Situation(target="unix:/nonexistent/socket", connection=ConnectionOptions(plaintext=True))
+
+
 @situation("token-missing", "--identity id")
 async def no_token_for_a_guarded_server(world: World) -> Situation:
     server = await world.stack.enter_async_context(BookstoreServer(world.authority))
@@ -391,6 +403,7 @@ async def test_staged_fault_is_named_with_its_next_step(
     assert cause.startswith("Cause: ")
     assert following.startswith("Next:  ")
     assert next_step in following
+    assert unusable(following.removeprefix("Next:  ")) == ""
     assert len(steps) == len(doctor.STEPS)
     assert secrets_in(out) == []
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -173,6 +175,32 @@ def test_rpc_without_its_field_names_the_option(rpc: BookstoreRpc, option: str) 
     """Nothing is sent."""
     with pytest.raises(ConfigurationError, match=f"--{option}: this RPC needs it"):
         request_of(rpc, Fields(**(FIELDS | {option: None})))
+
+
+# The terminal
+
+
+async def test_terminal_is_shown_what_is_waited_for() -> None:
+    """Once a second has passed, on stderr: the server holds the call until the words were read."""
+    async with EchoServer(tls=False) as server:
+        gate = server.hold()
+        main, other = pty.openpty()
+        arguments = ["doctor", server.target, "aio_authgrpc.testing.Echo/UnaryUnary", "--plaintext"]
+        process = await asyncio.create_subprocess_exec(
+            *(*COMMAND, *arguments, "--timeout", "60"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=other,
+            env=environment(TERM="xterm"),
+        )
+        os.close(other)
+        with os.fdopen(main, "rb", buffering=0) as terminal:
+            shown = b""
+            while b"Examining" not in shown:
+                shown += await asyncio.to_thread(terminal.read, 4096)
+            gate.release()
+            out, _ = await process.communicate()
+    assert process.returncode == 0
+    assert b"\x1b" not in out
 
 
 # Ctrl-C

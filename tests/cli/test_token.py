@@ -11,7 +11,7 @@ from pathlib import Path
 import jwt as pyjwt
 import pytest
 
-from aio_authgrpc.cli.claims import claims_of, lifetime
+from aio_authgrpc.cli.claims import claims_of, lifetime, with_dates
 from aio_authgrpc.testing import Authority, GoogleCloud
 
 from .command import COMMAND, environment, run
@@ -188,3 +188,9 @@ def test_an_opaque_token_has_no_claims() -> None:
 def test_a_lifetime_is_told_in_words(seconds: float, text: str) -> None:
     """Also of a token whose end has passed."""
     assert lifetime(seconds) == text
+
+
+def test_instants_are_shown_as_dates() -> None:
+    """Beside the number that the token has; other numbers, and what is no date, stay as they are."""
+    claims = {"exp": 1_795_780_490, "iat": 10**30, "level": 3}
+    assert with_dates(claims) == {**claims, "exp": "1795780490 (2026-11-27 11:54:50 UTC)"}

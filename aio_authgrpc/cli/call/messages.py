@@ -43,18 +43,25 @@ def as_message(value: object, descriptor: Descriptor, pool: DescriptorPool) -> M
     """
     message = message_class(descriptor)()
     # protobuf takes an empty list for an empty message.
-    if not isinstance(value, dict) and not descriptor.full_name.startswith("google.protobuf."):
+    if not _is_object(value) and not descriptor.full_name.startswith("google.protobuf."):
         raise _misfit("", f"expected an object ({descriptor.full_name}), not {_shown(value)}")
     try:
         return json_format.ParseDict(cast("dict[str, Any]", value), message, descriptor_pool=pool)
     except json_format.ParseError as error:
-        path, problem = _first_misfit(value, descriptor, pool) or ("", " ".join(str(error).split()))
+        path, problem = _first_misfit(value, descriptor, pool) or (
+            "",
+            " ".join(str(error).split()),
+        )
         raise _misfit(path, problem) from error
 
 
 def as_json(message: Message, pool: DescriptorPool) -> Any:
     """Return a message as a JSON value."""
     return json_format.MessageToDict(message, descriptor_pool=pool)
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
 
 
 def _misfit(path: str, problem: str) -> ConfigurationError:

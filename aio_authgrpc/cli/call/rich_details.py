@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 import grpc.aio
 from google.protobuf.descriptor_pool import Default, DescriptorPool
 from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2  # noqa: F401 - the default pool knows its messages from then on
 from google.rpc.status_pb2 import Status
 
 from aio_authgrpc.cli.call.messages import as_json, message_class
 
 _KEY = "grpc-status-details-bin"
+# The default pool knows Google's own messages once their module is loaded.
+importlib.import_module("google.rpc.error_details_pb2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -140,10 +140,10 @@ _KINDS = {
 
 
 def _no_credential(subject: Subject, identity: ChosenIdentity, error: ConfigurationError) -> Fault:
-    tried = identity.looked_up.explain().tried if identity.looked_up is not None else ()
-    outcome = tried[-1][1] if tried else ""
+    tried = list(identity.looked_up.explain().tried if identity.looked_up is not None else ())
+    last, outcome = tried[-1] if tried else ("", "")
     if outcome.startswith("cannot be used") or outcome == "holds content instead of a path":
-        place = tried[-1][0].removeprefix(f"{_FILE_VARIABLE}=").removeprefix("gcloud's ")
+        place = last.removeprefix(f"{_FILE_VARIABLE}=").removeprefix("gcloud's ")
         return Fault(
             name="malformed-credentials",
             cause=redacted(f"The credential file cannot be used: {error}"),

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from aio_authgrpc._client.target import Target
-from aio_authgrpc.cli.options import CallIdentityOptions, ConnectionOptions, CredentialOptions
+from aio_authgrpc.cli.options import CallIdentityOptions, ConnectionOptions, CredentialOptions, IdentityKind
 
 
 class State(StrEnum):
@@ -128,6 +128,11 @@ class Subject:
             "--credentials": self.credential.credentials,
             "--audience": self.credential.audience,
             "--impersonate": self.credential.impersonate,
+            "--scopes": ",".join(self.credential.scope_list),
+            "--identity": None if self.identity.identity is IdentityKind.AUTO else self.identity.identity,
+            "--token-file": self.identity.token_file,
+            "--token-header": self.identity.token_header,
+            "--quota-project": self.identity.quota_project,
         }
         words = ["aio-authgrpc", "doctor", self.target, *([self.method] if self.method else [])]
         for name, value in options.items():

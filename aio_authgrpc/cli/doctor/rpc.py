@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shlex
 import time
 
 import aiohttp
@@ -86,7 +87,10 @@ async def _ended(
         and (hints := advice(error))
         and code is grpc.StatusCode.UNAVAILABLE
     ):
-        step = subject.again() + " --json"
+        path = subject.dialled.address.removeprefix("unix:")
+        step = f"GRPC_VERBOSITY=INFO aio-authgrpc call {shlex.quote(subject.target)}"
+        if subject.dialled.address.startswith("unix:"):
+            step = f"ls -l {shlex.quote(path)}"
         raise FaultError(Fault(name="unavailable", cause=hints[0], next_step=step), text, **facts) from error
     refusal = await _refusal(subject, method, error, token, account, proxy, clocks)
     fault = fault_of(refusal, subject)
