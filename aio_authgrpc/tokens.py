@@ -2,6 +2,7 @@
 
 from aio_authgrpc._http.request import HttpResponse
 from aio_authgrpc._loop.clock import Clock, SystemClock
+from aio_authgrpc._sources.shared_cache import shared_cache
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc._tokens.freshness import TokenState, TokenStatus
 from aio_authgrpc._tokens.metadata import Metadata
@@ -28,4 +29,5 @@ __all__ = [
     "TokenSource",
     "TokenState",
     "TokenStatus",
+    "shared_cache",
 ]

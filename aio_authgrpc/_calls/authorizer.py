@@ -42,22 +42,36 @@ class Authorization:
 class Authorizer:
     """Turns tokens into metadata, once for each token.
 
-    The token goes to `header`, beside the fixed `metadata`; a caller may not send the `reserved` keys.
+    The token goes to `header`, beside the fixed `metadata`; a caller may not send the `reserved` keys. With
+    `replay`, a call that is refused may be sent again.
     """
 
-    def __init__(self, tokens: Tokens, *, header: str, metadata: Metadata, reserved: frozenset[str]) -> None:
+    def __init__(
+        self,
+        tokens: Tokens,
+        *,
+        header: str,
+        metadata: Metadata,
+        reserved: frozenset[str],
+        replay: bool = True,
+    ) -> None:
         self._tokens = tokens
         self.header = header
         self.metadata = metadata
         self.reserved = reserved
+        self.replay = replay
         self._last: Authorization | None = None
 
     def current(self) -> Authorization | None:
         """Return what to send now, or None where a call has to wait. Never waits."""
-        token, last = self._tokens.current(), self._last
-        if last is not None and last.token is token:
-            return last
-        return None if token is None else self._of(token)
+        try:
+            token, last = self._tokens.current(), self._last
+            if last is not None and last.token is token:
+                return last
+            return None if token is None else self._of(token)
+        except TokenRefusedError:
+            # Such a token cannot be sent: `get` raises the same, so that each call fails when it is awaited.
+            return None
 
     async def get(self, timeout: float | None) -> Authorization:
         """Return what to send, waiting `timeout` seconds at most; see `TokenCache.get`."""
@@ -67,16 +81,15 @@ class Authorizer:
         last = self._last
         if last is not None and last.token is token:
             return last
-        if any(key == self.header for key, _ in token.metadata):
-            raise TokenRefusedError(
-                f"The token's own metadata holds {self.header!r}, the key that the token itself goes to.",
-                hint="Leave it out of Token(metadata=...).",
-            )
         # The channel's fixed metadata overrides what the credential brings along.
         fixed = {key for key, _ in self.metadata}
         brought = (entry for entry in token.as_metadata(self.header) if entry[0] not in fixed)
         self._last = Authorization(token, (*self.metadata, *brought))
         return self._last
+
+    def forget(self) -> None:
+        """Keep no token any more: the channel is closed, and a stub that a user holds holds this."""
+        self._last = None
 
     def reject(self, token: Token, *, challenge: str = "") -> bool:
         """Take a refused token back; see `TokenCache.reject`."""
@@ -94,7 +107,8 @@ class Authorizer:
         """
         entries = tuple(metadata)
         for entry in entries:
-            if not (isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str)):
+            # Lists as well: grpc.aio takes whatever can be unpacked.
+            if not (isinstance(entry, (tuple, list)) and len(entry) == 2 and isinstance(entry[0], str)):
                 raise ConfigurationError(
                     "expected pairs of a key and a value.",
                     field="metadata",

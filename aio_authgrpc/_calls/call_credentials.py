@@ -8,17 +8,22 @@ import threading
 import urllib.parse
 import warnings
 import weakref
-from contextlib import suppress
+from collections import OrderedDict
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Self
+from weakref import WeakSet
 
 import google.auth.transport
 import grpc
 
 from aio_authgrpc._checks.arguments import check_seconds, check_type
+from aio_authgrpc._checks.frames import hiding_arguments
+from aio_authgrpc._checks.secrets import shown
 from aio_authgrpc._http.request import AiohttpRequest, own_request
 from aio_authgrpc._loop.clock import SystemClock
 from aio_authgrpc._loop.loop_watch import LoopWatch
+from aio_authgrpc._loop.ownership import LoopBound
 from aio_authgrpc._sources.credentials import CredentialsType, as_token_source
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc._tokens.source import LoadableTokenSource, TokenRequest, header_of
@@ -33,6 +38,10 @@ from aio_authgrpc.errors import (
 
 # Seconds. A loop that has not started a task by then is stopped, or blocked by the RPC that waits for it.
 _LOOP_TIMEOUT = 10.0
+# Servers behind changing addresses are new hosts each time, and the tokens of the old ones are of no use.
+_MOST_HOSTS = 128
+# On entry the source reads its files. Some need an audience for that, and no RPC has named one yet.
+_ANY_SERVICE = "https://localhost"
 
 
 class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
@@ -55,6 +64,8 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
     fails after `loop_timeout`; so does an RPC that waits for a token while the loop is stopped. With a closed
     loop an RPC fails within a second.
 
+    `identity()` does not reach a plugin: its RPCs carry its own credentials.
+
     The plugin is not told what a server does with the token: a refused token stays in use until it expires.
     gRPC passes on only the text of a failure. The text begins with the status code that the failure has in
     this package, and says whether a retry may help; the error itself is `last_error`.
@@ -70,6 +81,7 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
         ConfigurationError: An argument cannot be used.
     """
 
+    @hiding_arguments
     def __init__(
         self,
         credentials: CredentialsType,
@@ -78,7 +90,10 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
         *,
         loop_timeout: float = _LOOP_TIMEOUT,
     ) -> None:
-        self._closed = True  # until it is complete, so that __del__ has nothing to say
+        self._bound = LoopBound("plugin")
+        self._all_closed = False
+        self._caches: OrderedDict[str, TokenCache] = OrderedDict()
+        self._leaving: WeakSet[TokenCache] = WeakSet()  # kept by the RPCs that wait on them
         check_type("default_host", default_host, str, type(None))
         _check_host(default_host)
         check_seconds("loop_timeout", loop_timeout)
@@ -90,13 +105,10 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
         self._default_host = default_host
         self._loop_timeout = loop_timeout
         self._watch: LoopWatch[_Handover] = LoopWatch(loop_timeout, partial(self._give_up, weakref.ref(self)))
-        self._caches: dict[str, TokenCache] = {}
         self._waiting: set[asyncio.Task[None]] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._last_error: AuthGrpcError | None = None
-        with suppress(RuntimeError):  # none runs yet: the plugin is entered later
-            self._loop = asyncio.get_running_loop()
-        self._closed = False
+        with suppress(WrongEventLoopError):  # none runs yet: the plugin is entered later
+            self._bound.check()
 
     @property
     def last_error(self) -> AuthGrpcError | None:
@@ -106,8 +118,8 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
     def __call__(self, context: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback) -> None:
         """Hand an RPC over to the loop. Called by gRPC, in a thread that it started for this call."""
         handover = _Handover(callback)
-        loop = self._loop
-        if loop is None or self._closed:
+        loop = self._bound.open_on
+        if not isinstance(loop, asyncio.AbstractEventLoop):
             handover.fail(self._remember(self._unusable()))
             return
         try:
@@ -125,26 +137,28 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
             self._watch.add(handover, loop)
 
     async def aclose(self) -> None:
-        """End the RPCs that wait for a token, and close what is owned. Calling it again does nothing.
+        """End the RPCs that wait for a token, and close what is owned.
+
+        Calling it again does nothing, or the rest where the first call was cancelled.
 
         Raises:
             WrongEventLoopError: Another loop than the plugin's runs here.
         """
-        if self._closed:
+        if self._all_closed:
             return
-        if self._loop is not None and self._loop is not asyncio.get_running_loop():
-            raise WrongEventLoopError(
-                "The plugin belongs to another event loop.", hint="Close it on the loop that it was made on."
-            )
-        self._closed = True
+        if not self._bound.closed:
+            self._bound.check()
+            self._bound.close()
         for task in self._waiting:
             task.cancel()
-        await asyncio.gather(*self._waiting, return_exceptions=True)
-        try:
-            await asyncio.gather(*(cache.aclose() for cache in self._caches.values()))
-        finally:
+        for cache in (caches := [*self._caches.values(), *self._leaving]):
+            cache.end()
+        async with AsyncExitStack() as closing:  # each wait may be cancelled
             if self._owns_http:
-                await self._http.aclose()
+                closing.push_async_callback(self._http.aclose)
+            await asyncio.gather(*self._waiting, return_exceptions=True)
+            await asyncio.gather(*(cache.aclose() for cache in caches))
+        self._all_closed = True
 
     async def __aenter__(self) -> Self:
         """Take the running loop for the plugin's, if it has none, and let the source read its files.
@@ -154,16 +168,12 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
             WrongEventLoopError: It was made on another loop.
             ChannelClosedError: It was closed before.
         """
-        if self._closed:
-            raise ChannelClosedError("The plugin was closed.", hint="Make another one.")
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        if self._loop is not loop:
-            raise WrongEventLoopError("The plugin belongs to another event loop: make one for each.")
+        self._bound.check()
         if isinstance(self._source, LoadableTokenSource):
+            audience = self._audience_for(_ANY_SERVICE)
+            request = TokenRequest(http=self._http, audience=audience, time=SystemClock.time())
             try:
-                await self._source.load(TokenRequest(http=self._http, audience="", time=SystemClock.time()))
+                await self._source.load(request)
             except BaseException:
                 await self.aclose()
                 raise
@@ -173,23 +183,24 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
         await self.aclose()
 
     def __del__(self) -> None:
-        if not self._closed and self._caches:
+        if self._caches and not self._bound.closed:
             warnings.warn(
                 "An AuthMetadataPlugin was never closed.", ResourceWarning, source=self, stacklevel=2
             )
 
     def _unusable(self) -> AuthRpcError:
-        if self._closed:
+        if self._bound.closed:
             return ChannelClosedError("The plugin was closed.")
         return WrongEventLoopError(
-            "The plugin has no event loop.", hint="Make it where one runs, or enter it with 'async with'."
+            "The plugin has no event loop.",
+            hint="Make it where one runs, or enter it with 'async with'; after a fork, make a new one.",
         )
 
     def _begin(self, service_url: str, handover: _Handover) -> None:
         """Start to wait for the token; on the loop."""
         if not handover.take():
             return
-        if self._closed:
+        if self._bound.closed:
             handover.fail(self._remember(self._unusable()))
             return
         task = asyncio.get_running_loop().create_task(
@@ -222,11 +233,17 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
             owner._remember(error)
         handover.fail(error)
 
+    def _audience_for(self, service_url: str) -> str:
+        return _audience(service_url) if self._default_host is None else f"https://{self._default_host}"
+
     def _cache_for(self, service_url: str) -> TokenCache:
-        audience = _audience(service_url) if self._default_host is None else f"https://{self._default_host}"
+        audience = self._audience_for(service_url)
         # Check and set without an await between them.
         if audience not in self._caches:
             self._caches[audience] = TokenCache(self._source, audience=audience, request=self._http)
+        self._caches.move_to_end(audience)
+        if len(self._caches) > _MOST_HOSTS:
+            self._leaving.add(self._caches.popitem(last=False)[1])
         return self._caches[audience]
 
     def _remember(self, error: AuthGrpcError) -> AuthGrpcError:
@@ -275,7 +292,7 @@ def _check_host(host: str | None) -> None:
         not re.fullmatch(r"[^\s/@?#]+", host) or not urllib.parse.urlsplit(f"//{host}").hostname
     ):
         raise ConfigurationError(
-            f"{host!r} is not a host.",
+            f"{shown(host)!r} is not a host.",
             field="default_host",
             hint="Write 'pubsub.googleapis.com', without a scheme.",
         )

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from operator import is_
-from typing import NamedTuple
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from aio_authgrpc._calls.authorizer import Authorizer, Tokens
-from aio_authgrpc._calls.identity import Identity
+from aio_authgrpc._calls.identity import WITHOUT_REPLAY, Identity
+from aio_authgrpc._checks.arguments import check_count
 from aio_authgrpc._sources.credentials import all_of, combined
 from aio_authgrpc._sources.static import AnonymousTokenSource
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc._tokens.source import CacheKey, TokenSource
 from aio_authgrpc._tokens.token import Token
 
-# A service that makes a source for each of its callers should not keep all of their tokens.
-_MOST_IDENTITIES = 128
+# A service that makes a source for each of its callers should not keep all of their tokens, at 6 kB each.
+MAX_IDENTITIES = 128
+# Of that many places one is for newcomers.
+_PLACES_FOR_ONE_NEWCOMER = 8
+# In multiples of all places. That many newcomers may pass before an unused identity makes room for one.
+_IDLE_AFTER = 4
 # What is left of a token whose own header is another's; an empty token goes to no header.
 _NO_HEADER = ""
 
@@ -28,7 +32,7 @@ class IdentityAuthorizers:
     """Makes the authorizer for the identities around a call, and keeps those that were used last.
 
     `own` and `cache` are the channel's, and its tokens go to `other_headers` besides its header. For
-    `audience` and `in_the_clear` see `AuthorizedChannel`.
+    `audience`, `in_the_clear` and `max_identities` see `AuthorizedChannel`.
     """
 
     def __init__(
@@ -39,7 +43,9 @@ class IdentityAuthorizers:
         other_headers: frozenset[str],
         audience: str | None,
         in_the_clear: str | None,
+        max_identities: int,
     ) -> None:
+        check_count("max_identities", max_identities)
         self._own = own
         self._cache = cache
         self._audience = audience
@@ -47,11 +53,15 @@ class IdentityAuthorizers:
         # An identity without a header takes the service's own, where the channel has IAP's outside.
         self._usual_header = "authorization" if "authorization" in other_headers else own.header
         self._own_headers = {own.header, *other_headers}
+        self._most = max_identities
         self._made: OrderedDict[tuple[Identity, ...], _Made] = OrderedDict()
         self._newest: _Made | None = None  # the last of them: it need not be moved
+        self._on_trial: deque[tuple[Identity, ...]] = deque()
+        self._newcomers = 0  # so far
         self._caches: dict[CacheKey, _Used] = {}
-        # Kept by the calls that wait on them, not by the channel.
-        self._leaving: WeakSet[TokenCache] = WeakSet()
+        # Kept by the calls that wait on them and by the `Identity` objects in use, not by the channel.
+        self._leaving: WeakValueDictionary[CacheKey, TokenCache] = WeakValueDictionary()
+        self._ending: list[TokenCache] = []  # until they are closed, which may take a second attempt
 
     def of(self, identities: tuple[Identity, ...]) -> Authorizer:
         """Return the authorizer for the identities around a call, the innermost last.
@@ -62,6 +72,7 @@ class IdentityAuthorizers:
         if known is not None:
             if known is not self._newest:
                 self._made.move_to_end(identities)
+                known.used_at, known.used_again = self._newcomers, True
                 self._newest = known
             return known.authorizer
         # By header: whose tokens go to it, the innermost identity counts.
@@ -72,10 +83,12 @@ class IdentityAuthorizers:
                 sources[header or self._usual_header] = source
                 keys[header or self._usual_header] = identity.cache_keys[header]
         self._warn_in_the_clear(sources.values())
-        made = self._make(sources, keys)
-        self._made[identities] = self._newest = made
-        while max(len(self._made), len(self._caches)) > _MOST_IDENTITIES and len(self._made) > 1:
-            self._forget(self._made.popitem(last=False)[1])
+        made = self._make(sources, keys, replay=self._own.replay and WITHOUT_REPLAY not in identities)
+        for identity in identities:
+            own = [self._caches[key].cache for key in identity.cache_keys.values() if key in self._caches]
+            if own:
+                identity.hold(self, own)
+        self._keep(identities, made)
         return made.authorizer
 
     def _warn_in_the_clear(self, sources: Iterable[TokenSource]) -> None:
@@ -85,15 +98,17 @@ class IdentityAuthorizers:
         warnings.warn(text, UserWarning, stacklevel=4)  # at the call of the stub
         self._in_the_clear = None  # not reached where the warning is an error: then each such call is one
 
-    def _make(self, sources: Mapping[str, TokenSource], keys: Mapping[str, CacheKey]) -> _Made:
+    def _make(
+        self, sources: Mapping[str, TokenSource], keys: Mapping[str, CacheKey], *, replay: bool
+    ) -> _Made:
         caches = {header: self._cache_of(source, keys[header]) for header, source in sources.items()}
         own = self._own
-        tokens: Tokens
+        tokens: Tokens = self._cache
         if caches.keys() >= self._own_headers:
             # The channel's own token is not needed; the token still goes to the channel's header first.
             caches = {own.header: caches.pop(own.header), **caches}
             tokens = caches[own.header] if len(caches) == 1 else SeveralTokens(caches)
-        else:
+        elif caches:
             tokens = SeveralTokens(caches, own=(own.header, self._cache))
         authorizer = Authorizer(
             tokens,
@@ -101,38 +116,84 @@ class IdentityAuthorizers:
             # A header named by `identity()` overrides the channel's fixed metadata.
             metadata=tuple(pair for pair in own.metadata if pair[0] not in sources),
             reserved=own.reserved | sources.keys(),
+            replay=replay,
         )
-        return _Made(authorizer, tuple(keys.values()))
+        return _Made(authorizer, tokens, tuple(keys.values()))
 
     def _cache_of(self, source: TokenSource, key: CacheKey) -> TokenCache:
         """Return a source's cache, which is made if there is none, and count the user."""
         if key not in self._caches:
-            self._caches[key] = _Used(self._cache.of_another(source, audience=self._audience))
+            leaving = self._leaving.pop(key, None)
+            self._caches[key] = _Used(leaving or self._cache.of_another(source, audience=self._audience))
         self._caches[key].users += 1
         return self._caches[key].cache
+
+    def _keep(self, identities: tuple[Identity, ...], made: _Made) -> None:
+        """Keep an authorizer, and forget others where there are too many.
+
+        A newcomer is on trial: the newcomers after it push it out, unless it is used again meanwhile. What
+        is kept already then survives a scan: identities that are used once each, or more of them in turn
+        than there are places. If the least recently used one went each time, a scan would empty the cache.
+        """
+        self._newcomers += 1
+        made.used_at = self._newcomers
+        self._made[identities] = self._newest = made
+        self._on_trial.append(identities)
+        is_over = len(self._on_trial) > max(1, self._most // _PLACES_FOR_ONE_NEWCOMER)
+        tried = self._on_trial.popleft() if is_over else None
+        while max(len(self._made), len(self._caches)) > self._most and len(self._made) > 1:
+            self._forget(self._made.pop(self._next_to_go(tried)))
+            tried = None
+
+    def _next_to_go(self, tried: tuple[Identity, ...] | None) -> tuple[Identity, ...]:
+        """Return the identity whose trial is over, or else the least recently used one."""
+        oldest, used = next(iter(self._made.items()))
+        is_idle = self._newcomers - used.used_at > _IDLE_AFTER * self._most
+        if is_idle or tried is None or tried not in self._made or self._made[tried].used_again:
+            return oldest
+        return tried
 
     def _forget(self, made: _Made) -> None:
         for key in made.keys:
             used = self._caches[key]
             used.users -= 1
             if not used.users:
-                self._leaving.add(self._caches.pop(key).cache)
+                self._leaving[key] = self._caches.pop(key).cache
 
     async def aclose(self) -> None:
         """Close the caches of other identities; the channel's own belongs to the channel's opener."""
-        caches = (*(used.cache for used in self._caches.values()), *self._leaving)
+        for cache in (*(used.cache for used in self._caches.values()), *self._leaving.values()):
+            cache.end()
+            self._ending.append(cache)
+        self._own.forget()
+        for made in self._made.values():
+            made.forget()
         self._made.clear()
+        self._on_trial.clear()
         self._newest = None
         self._caches.clear()
         self._leaving.clear()
-        await asyncio.gather(*(cache.aclose() for cache in caches))
+        await asyncio.gather(*(cache.aclose() for cache in self._ending))
+        self._ending.clear()
 
 
-class _Made(NamedTuple):
-    """An authorizer, and the keys of the caches that it uses."""
+class _Made:
+    """An authorizer, the keys of the caches that it uses, and when it was used: after how many newcomers."""
 
-    authorizer: Authorizer
-    keys: tuple[CacheKey, ...]
+    __slots__ = ("_tokens", "authorizer", "keys", "used_again", "used_at")
+
+    def __init__(self, authorizer: Authorizer, tokens: Tokens, keys: tuple[CacheKey, ...]) -> None:
+        self.authorizer = authorizer
+        self._tokens = tokens
+        self.keys = keys
+        self.used_at = 0
+        self.used_again = False
+
+    def forget(self) -> None:
+        """Keep no token any more: a call that a user holds holds the authorizer."""
+        self.authorizer.forget()
+        if isinstance(self._tokens, SeveralTokens):
+            self._tokens.forget()
 
 
 class _Used:
@@ -167,6 +228,10 @@ class SeveralTokens:
         named = list(caches.items()) if own is None else [own, *caches.items()]
         self._headers = [header for header, _ in named]
         self._caches = [cache for _, cache in named]
+        self.forget()
+
+    def forget(self) -> None:
+        """Keep no token any more."""
         self._last = CombinedToken(Token(""), ())
 
     def current(self) -> Token | None:

@@ -17,7 +17,8 @@ class ChannelPool(ChannelLayer):
     """A `grpc.aio.Channel` over several, each RPC on the next one.
 
     One HTTP/2 connection carries a limited number of RPCs at once (often 100) and one core's worth of
-    bytes. Channels with equal arguments may share a connection: give each an argument of its own.
+    bytes. Plaintext channels with equal arguments share a connection, unless each has
+    `grpc.use_local_subchannel_pool`.
 
     Args:
         channels: Two or more. They are closed with the pool.
@@ -26,12 +27,14 @@ class ChannelPool(ChannelLayer):
     def __init__(self, channels: Sequence[grpc.aio.Channel]) -> None:
         super().__init__(channels[0])
         self._channels = tuple(channels)
+        # One turn for all stubs: a stub that is made for each request would begin with the first connection.
+        self._turns = itertools.cycle(range(len(channels)))
 
     def _multi_callable(self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
-        turns = itertools.cycle([make(channel) for channel in self._channels])
+        methods, turns = [make(channel) for channel in self._channels], self._turns
 
         def call_next(*args: Any, **kwargs: Any) -> Any:
-            return next(turns)(*args, **kwargs)
+            return methods[next(turns)](*args, **kwargs)
 
         return call_next
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from contextvars import Context
 from typing import Any, Generic, TypeVar
 from weakref import finalize, ref
 
@@ -65,9 +66,10 @@ class RotatingChannel(ChannelLayer, Generic[T]):
         self._connecting = SingleFlight(self.channel_ready)
         self._closed = False
         self._failing = False
-        # A weak reference and a finalizer: the timer must not keep an unclosed channel alive.
+        # A weak reference and a finalizer: the timer must not keep an unclosed channel alive. In an empty
+        # context: nor that of the request in which the channel was opened.
         loop, readings = asyncio.get_running_loop(), self._read_again(ref(self), interval, self._clock)
-        self._timer = loop.create_task(readings, name="aio_authgrpc certificates")
+        self._timer = loop.create_task(readings, name="aio_authgrpc certificates", context=Context())
         finalize(self, _cancel, self._timer, loop).atexit = False
 
     def _multi_callable(self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
@@ -153,6 +155,8 @@ class RotatingChannel(ChannelLayer, Generic[T]):
             if alive is None or alive._closed:
                 return
             await alive._check()
+            if alive._closed:  # a user's function has suppressed the cancellation
+                return
             del alive
 
     async def _check(self) -> None:

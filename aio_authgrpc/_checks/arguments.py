@@ -29,6 +29,13 @@ def check_seconds(field: str, value: float | None, *, none_means: str = "") -> N
         )
 
 
+def check_optional_text(field: str, value: object) -> None:
+    """Check a str that may be left out, with None. An empty one is neither."""
+    check_type(field, value, str, type(None))
+    if value == "":
+        raise ConfigurationError("an empty str was given.", field=field, hint="Leave it out, or pass None.")
+
+
 def check_callback(field: str, given: object, *, hint: str) -> None:
     """Check a function that is called and not awaited."""
     if not callable(given):

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 from time import monotonic
 from typing import Any, Unpack
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import grpc
 import grpc.aio
@@ -17,16 +17,17 @@ import grpc.aio
 from aio_authgrpc._calls.channel import AuthorizedChannel
 from aio_authgrpc._channels.interceptors import (
     Engine,
-    EngineMethod,
     Intercepted,
     OuterInterceptors,
     start_call,
 )
-from aio_authgrpc._channels.layer import ArityChannel, by_name
+from aio_authgrpc._channels.layer import ArityChannel, by_name, of_each_arity
 from aio_authgrpc._checks.arguments import check_seconds
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.arguments import ChannelSettings, ConnectArguments, check_keywords
 from aio_authgrpc._client.opening import make_ready, open_channel
+from aio_authgrpc._loop.ownership import running_loop
 from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
 from aio_authgrpc._tokens.across_loops import TokensAcrossLoops
 from aio_authgrpc.errors import (
@@ -36,7 +37,6 @@ from aio_authgrpc.errors import (
     ChannelNotOpenedError,
     ConfigurationError,
     TokenDeadlineExceededError,
-    WrongEventLoopError,
 )
 
 Make = Callable[[grpc.aio.Channel], Any]
@@ -64,6 +64,7 @@ class LazyChannel(Intercepted, ArityChannel, NotPickled):
         ConfigurationError: An argument cannot be used.
     """
 
+    @hiding_arguments
     def __init__(self, target: str, **arguments: Unpack[ConnectArguments]) -> None:
         check_keywords("LazyChannel", arguments, ConnectArguments)
         for name in ("request", "ready_timeout"):
@@ -81,23 +82,11 @@ class LazyChannel(Intercepted, ArityChannel, NotPickled):
         self._last: _OnLoop | None = None
         _all.add(self)
 
-    def _multi_callable(self, arity: str, path: str, make: Make) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            on_loop = self._on_this_loop()
-            if on_loop.channel is not None:
-                return on_loop.method(on_loop.channel, make)(*args, **kwargs)
-            return on_loop.begin(arity, make, **by_name(args, kwargs))
-
-        return call
+    def _multi_callable(self, arity: str, path: str, make: Make) -> Any:
+        return _METHODS[arity](self._on_this_loop, arity, make)
 
     def _on_this_loop(self) -> _OnLoop:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            raise WrongEventLoopError(
-                "No asyncio event loop runs here.",
-                hint="Call the stub in a coroutine that asyncio runs; other event loops are not supported.",
-            ) from None
+        loop = running_loop()
         last = self._last
         if last is not None and last.loop is loop:
             return last
@@ -153,10 +142,39 @@ class LazyChannel(Intercepted, ArityChannel, NotPickled):
         with self._lock:
             self._on_loops.remove(on_loop)
             self._last = None
-        await on_loop.close(grace)
+        try:
+            await on_loop.close(grace)
+        finally:
+            if not self._on_loops:
+                self._source.forget()
 
     def __repr__(self) -> str:
         return f"<LazyChannel to {self._settings.target.address}>"
+
+
+class _LazyMethod:
+    """One RPC method, of the channel of the loop that calls it."""
+
+    def __init__(self, on_this_loop: Callable[[], _OnLoop], arity: str, make: Make) -> None:
+        self._on_this_loop = on_this_loop
+        self._arity = arity
+        self._make = make
+        # Kept with the stub, not with the channel: a service may make a stub for each of its requests.
+        self._made: WeakKeyDictionary[AuthorizedChannel, Any] = WeakKeyDictionary()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        on_loop = self._on_this_loop()
+        if on_loop.channel is not None:
+            return self._of(on_loop.channel)(*args, **kwargs)
+        return on_loop.begin(self._arity, self._make, self._of, **by_name(args, kwargs))
+
+    def _of(self, channel: AuthorizedChannel) -> Any:
+        if channel not in self._made:
+            self._made[channel] = self._make(channel)
+        return self._made[channel]
+
+
+_METHODS = of_each_arity(_LazyMethod)
 
 
 class _OnLoop:
@@ -175,14 +193,12 @@ class _OnLoop:
         self._flight = SingleFlight(self._open)
         self._until_loop_ends: AsyncGenerator[AuthorizedChannel] | None = None
         self._engine = Engine()
-        # By the function that asks a channel for the method, one for each that a stub has.
-        self._methods: dict[Make, Any] = {}
-        self._engine_methods: dict[Make, EngineMethod] = {}
 
     def begin(
         self,
         arity: str,
         make: Make,
+        method: Callable[[AuthorizedChannel], Any],
         request: Any = None,
         timeout: float | None = None,
         **arguments: Any,
@@ -192,17 +208,10 @@ class _OnLoop:
 
         async def start(details: Any, request: Any) -> Any:
             channel = await self.opened(_remaining(deadline))
-            return start_call(self.method(channel, make), details, request, _remaining(deadline))
+            return start_call(method(channel), details, request, _remaining(deadline))
 
-        if make not in self._engine_methods:
-            self._engine_methods[make] = self._engine.method(arity, make)
         self.start()
-        return self._engine_methods[make].begin((), start, request, timeout=timeout, **arguments)
-
-    def method(self, channel: AuthorizedChannel, make: Make) -> Any:
-        if make not in self._methods:
-            self._methods[make] = make(channel)
-        return self._methods[make]
+        return self._engine.method(arity, make).begin((), start, request, timeout=timeout, **arguments)
 
     def start(self) -> None:
         """Open the channel in the background, if it is not open."""
@@ -255,7 +264,6 @@ class _OnLoop:
             yield channel
         finally:
             self.channel = None
-            self._methods.clear()
             await self._engine.close()
             await channel.close(self._grace)
 

@@ -18,6 +18,7 @@ from aio_authgrpc._channels.pool import ChannelPool
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc._client.arguments import ChannelSettings, Options
+from aio_authgrpc._loop.ownership import running_loop
 from aio_authgrpc._tls.credentials import SslCredentials, tls_source
 from aio_authgrpc._tls.settings import TlsSettings
 from aio_authgrpc._tokens.cache import TokenCache
@@ -38,6 +39,7 @@ async def open_channel(
 
     Cancelling it closes what it had opened. `source` and `outer_interceptors` replace those of the settings.
     """
+    running_loop()  # first: what follows would say less
     lease = await lease_cache(
         settings.source if source is None else source,
         audience=settings.audience,
@@ -61,8 +63,10 @@ async def open_channel(
             metadata=settings.metadata,
             audience=settings.audience,
             close_auth=close,
-            in_the_clear=settings.target.address if settings.warns_of_identities else None,
+            in_the_clear=settings.target.address if settings.warns_of_identities else "",
+            max_identities=settings.max_identities,
             plaintext=settings.plaintext,
+            replay=settings.replay,
             outer_interceptors=(
                 OuterInterceptors(settings.outer_interceptors)
                 if outer_interceptors is None
@@ -107,9 +111,9 @@ async def _channel_below(settings: ChannelSettings) -> grpc.aio.Channel:
 def _connections(settings: ChannelSettings, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
     if settings.pool_size == 1:
         return _connection(settings, credentials, settings.options)
-    # Channels with equal arguments may share one connection.
-    numbered = [(*settings.options, ("aio_authgrpc.connection", n)) for n in range(settings.pool_size)]
-    return ChannelPool([_connection(settings, credentials, options) for options in numbered])
+    # Plaintext channels with equal arguments would share one connection.
+    options = (*settings.options, ("grpc.use_local_subchannel_pool", 1))
+    return ChannelPool([_connection(settings, credentials, options) for _ in range(settings.pool_size)])
 
 
 def _connection(

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class FlightCancelledError(Exception):
-    """The run was cancelled, by `cancel()` or from outside: there is no outcome."""
+    """The run was cancelled, by `cancel()` or from outside, or broken off: there is no outcome."""
 
 
 class SingleFlight(Generic[T]):
@@ -54,6 +54,9 @@ class SingleFlight(Generic[T]):
             self._waiters.discard(waiter)
         if landed.cancelled() or not landed.done():
             raise FlightCancelledError
+        error = landed.exception()
+        if error is not None and not isinstance(error, Exception):
+            raise FlightCancelledError  # it was the run's to end with: an interrupt ends the program once
         return landed.result()
 
     def cancel(self) -> asyncio.Task[T] | None:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar, cast
 
+from aio_authgrpc._checks.frames import without_frames
+
 T = TypeVar("T")
 
 
@@ -28,11 +30,11 @@ async def run_in_thread(function: Callable[[], T]) -> T:
         threading.Thread(target=run, args=arguments, name="aio_authgrpc", daemon=True).start()
     except RuntimeError as refusal:  # the limit of threads is reached: worth a retry, as an OSError is
         raise OSError(errno.EAGAIN, str(refusal)) from None
-    del run, arguments
+    del run, arguments, function
     value, error = await finished
     try:
         if error is not None:
-            raise error
+            raise without_frames(error)  # the frames of the thread hold the key or the request
         return cast("T", value)
     finally:
         del finished, value, error  # the error's traceback holds this frame: a cycle otherwise
@@ -47,6 +49,8 @@ def _run_and_tell(
     outcome: _Outcome
     try:
         outcome = (function(), None)
+    except KeyboardInterrupt as error:  # not the terminal's: raised in a task it would end the loop
+        outcome = (None, RuntimeError(f"{error!r} was raised in a worker thread."))
     except BaseException as error:  # noqa: BLE001 - raised again on the loop
         outcome = (None, error)
     with suppress(RuntimeError):  # the loop was closed meanwhile

@@ -13,8 +13,15 @@ from aio_authgrpc._sources.google_auth import GOOGLE_AUTH, GOOGLE_AUTH_AIO
 from aio_authgrpc._sources.google_auth_gaps import is_of
 from aio_authgrpc._sources.static import anonymous
 from aio_authgrpc._tokens.metadata import checked_header
-from aio_authgrpc._tokens.source import CacheKey, LoadableTokenSource, TokenRequest, TokenSource, cache_key
-from aio_authgrpc._tokens.token import Token
+from aio_authgrpc._tokens.source import (
+    CacheKey,
+    LoadableTokenSource,
+    TokenRequest,
+    TokenSource,
+    cache_key,
+    fetch_from,
+)
+from aio_authgrpc._tokens.token import ANONYMOUS, Token
 from aio_authgrpc.errors import ConfigurationError
 
 T = TypeVar("T")
@@ -124,7 +131,7 @@ class SeveralTokensSource(NotPickled):
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return one token that carries the others as its metadata, and expires with the first of them."""
-        tokens = await all_of([source.fetch(request) for source in self.sources.values()])
+        tokens = await all_of([fetch_from(source, request) for source in self.sources.values()])
         return combined(dict(zip(self.sources, tokens, strict=True)))
 
     def __repr__(self) -> str:
@@ -135,12 +142,20 @@ async def all_of(coroutines: Sequence[Coroutine[None, None, T]]) -> list[T]:
     """Await all of them at the same time; the first failure cancels the others and is raised as it is."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(coroutine, name="aio_authgrpc token") for coroutine in coroutines]
+            tasks = [group.create_task(_alone(waits), name="aio_authgrpc token") for waits in coroutines]
     except BaseExceptionGroup as failures:
         error = failures.exceptions[0]
     else:
         return [task.result() for task in tasks]
     raise error  # outside of the handler, so that the group is not its context
+
+
+async def _alone(coroutine: Coroutine[None, None, T]) -> T:
+    """Await it. `sys.exit()` fails it alone, and would end the application's loop where it ends a task."""
+    try:
+        return await coroutine
+    except SystemExit as error:
+        raise RuntimeError("the source called sys.exit().") from error
 
 
 def combined(tokens: Mapping[str, Token]) -> Token:
@@ -156,6 +171,8 @@ def combined(tokens: Mapping[str, Token]) -> Token:
                 metadata.setdefault(key, value)  # two tokens may bring one quota project
     first = tokens[header]
     metadata.pop(header, None)
+    if not first.value and not metadata:
+        return ANONYMOUS
     ends = [token.expires_at for token in tokens.values() if token.expires_at is not None]
     expires_at = min(ends, default=None)
     return Token(first.value, scheme=first.scheme, expires_at=expires_at, metadata=tuple(metadata.items()))

@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import copy
 import datetime
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from aio_authgrpc._checks.frames import without_frames
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._http.bridge import ThreadRequest, bridge_to_thread
 from aio_authgrpc._http.request import AiohttpRequest
+from aio_authgrpc._http.sent import remembering_what_is_sent
 from aio_authgrpc._http.token_errors import token_error
 from aio_authgrpc._loop.threads import import_off_loop
+from aio_authgrpc._sources.credential_urls import check_urls
 from aio_authgrpc._sources.google_auth_gaps import (
+    ALLOWED_LOCATIONS,
     GOOGLE_APIS,
     for_audience,
     is_google_api,
@@ -23,8 +28,8 @@ from aio_authgrpc._sources.google_auth_gaps import (
     thread_request,
 )
 from aio_authgrpc._tokens.source import CacheKey, TokenRequest
-from aio_authgrpc._tokens.token import Token
-from aio_authgrpc.errors import AuthGrpcError, ConfigurationError
+from aio_authgrpc._tokens.token import Token, is_token_text
+from aio_authgrpc.errors import AuthGrpcError, ConfigurationError, TokenRefusedError
 
 if TYPE_CHECKING:
     from google.auth.aio.credentials import Credentials as AioCredentials
@@ -34,6 +39,8 @@ T = TypeVar("T")
 
 GOOGLE_AUTH = "google.auth.credentials"
 GOOGLE_AUTH_AIO = "google.auth.aio.credentials"
+# Servers behind changing addresses are new audiences each time; what was made for the old ones holds a token.
+_MOST_AUDIENCES = 128
 
 
 class GoogleCredentialsSource(NotPickled):
@@ -47,8 +54,9 @@ class GoogleCredentialsSource(NotPickled):
 
     def __init__(self, credentials: Credentials, *, sign_without_scopes: bool = True) -> None:
         self.credentials = credentials
+        check_urls(credentials)
         self._is_for_one = sign_without_scopes and for_audience(credentials, "https://any") is not None
-        self._of_audience: dict[str, Credentials] = {}
+        self._of_audience: OrderedDict[str, Credentials] = OrderedDict()
 
     def cache_key(self, audience: str) -> CacheKey:
         if not self._is_for_one:
@@ -64,9 +72,8 @@ class GoogleCredentialsSource(NotPickled):
         await self.load(request)
         credentials, audience = self.credentials, request.audience
         if self._is_for_one:
-            if audience not in self._of_audience:
-                self._of_audience[audience] = for_audience(credentials, audience) or credentials
-            credentials = self._of_audience[audience]
+            made = self._of_audience.get(audience) or for_audience(credentials, audience) or credentials
+            credentials = remembered(self._of_audience, audience, made)
         http = await thread_request(credentials, request.http)
         return await over_bridge(lambda: blocking_token(credentials, request, http), http)
 
@@ -149,6 +156,7 @@ class GoogleAioCredentialsSource(NotPickled):
 
     def __init__(self, credentials: AioCredentials) -> None:
         self.credentials = credentials
+        check_urls(credentials)
 
     def cache_key(self, audience: str) -> CacheKey:
         return CacheKey(self.credentials, audience)
@@ -158,11 +166,11 @@ class GoogleAioCredentialsSource(NotPickled):
         expiry = self._expiry()
         outdated = expiry is not None and _timestamp(expiry) <= request.time
         unwanted = None if request.unwanted is None else request.unwanted.value
-        if outdated or credentials.token in (None, unwanted):
+        if outdated or credentials.token == unwanted or not _is_usable(credentials.token):
             await self._refresh(request.http)
         headers: dict[str, str] = {}
         await credentials.apply(headers)
-        return _token_from(headers, self._expiry())
+        return _token_from(headers, self._expiry(), request.audience)
 
     def _expiry(self) -> datetime.datetime | None:
         expiry: object = getattr(self.credentials, "expiry", None)
@@ -171,13 +179,21 @@ class GoogleAioCredentialsSource(NotPickled):
     async def _refresh(self, http: AiohttpRequest) -> None:
         if is_of(self.credentials, GOOGLE_AUTH_AIO, "StaticCredentials"):
             return  # its one token cannot be replaced
-        await import_off_loop("google.auth.aio.transport.aiohttp")
-        from google.auth.aio.transport import aiohttp as transport  # noqa: PLC0415 - loaded off the loop
+        await import_off_loop("aio_authgrpc._http.aio_request")
+        from aio_authgrpc._http.aio_request import AioRequest  # noqa: PLC0415 - loaded off the loop
 
-        await self.credentials.refresh(transport.Request(http.session()))
+        await self.credentials.refresh(AioRequest(http))
 
     def __repr__(self) -> str:
         return f"<GoogleAioCredentialsSource of {type(self.credentials).__name__}>"
+
+
+def remembered(of_audience: OrderedDict[str, T], audience: str, made: T) -> T:
+    """Keep what was made for an audience, and forget what was made first for one of too many others."""
+    of_audience[audience] = made
+    while len(of_audience) > _MOST_AUDIENCES:
+        of_audience.popitem(last=False)
+    return made
 
 
 def checked_audience(request: TokenRequest, given: str | None = None) -> str:
@@ -192,12 +208,14 @@ def checked_audience(request: TokenRequest, given: str | None = None) -> str:
 
 async def over_bridge(function: Callable[[], T], http: ThreadRequest) -> T:
     """Run a blocking function of google-auth's; translate its errors with the endpoint's status in view."""
-    try:
-        return await bridge_to_thread(function, http)
-    except ConfigurationError:
-        raise
-    except Exception as error:  # noqa: BLE001 - third parties' credentials raise anything
-        translated = token_error(error, http_status=http.status)
+    with remembering_what_is_sent():
+        try:
+            return await bridge_to_thread(function, http)
+        except ConfigurationError as error:
+            without_frames(error)
+            raise
+        except Exception as error:  # noqa: BLE001 - third parties' credentials raise anything
+            translated = token_error(error, http_status=http.status)
     raise translated  # outside of the handler: the original may show a secret, and must not be the context
 
 
@@ -208,24 +226,39 @@ def blocking_token(credentials: Credentials, request: TokenRequest, http: Thread
     look_up_allowed_locations(credentials, http, request.audience)
     headers: dict[str, str] = {}
     credentials.apply(headers)
-    return _token_from(headers, credentials.expiry)
+    return _token_from(headers, credentials.expiry, request.audience)
 
 
 def _needs_refresh(credentials: Any, unwanted: Token | None) -> bool:
     from google.auth.credentials import TokenState  # noqa: PLC0415 - it is loaded
 
     token = credentials.token.decode() if isinstance(credentials.token, bytes) else credentials.token
-    if token is None or (unwanted is not None and token == unwanted.value):
+    if not _is_usable(token) or (unwanted is not None and token == unwanted.value):
         return True
     # A user's with_quota_project() keeps the token and drops its expiry: it may be over.
     lost_its_expiry = credentials.expiry is None and getattr(credentials, "refresh_token", None) is not None
     return lost_its_expiry or credentials.token_state is not TokenState.FRESH
 
 
-def _token_from(headers: dict[str, str], expiry: datetime.datetime | None) -> Token:
+def _is_usable(token: object) -> bool:
+    """Return whether a header can carry a credential's token. google-auth keeps what an endpoint sent."""
+    return bool(token) and is_token_text(token)
+
+
+def _token_from(headers: dict[str, str], expiry: datetime.datetime | None, audience: str) -> Token:
     """Make a token of the headers that `apply` wrote; an API key's credential writes no `authorization`."""
     headers = {name.lower(): value for name, value in headers.items()}
-    scheme, _, value = headers.pop("authorization", "").rpartition(" ")
+    if not is_google_api(audience):  # the credential knows its boundary once any channel has asked for it
+        headers.pop(ALLOWED_LOCATIONS, None)
+    # At the first blank: a token with a blank must be refused, not shown as a scheme.
+    scheme, blank, value = headers.pop("authorization", "").partition(" ")
+    if not blank:
+        scheme, value = "", scheme
+    if not is_token_text(value):
+        raise TokenRefusedError(
+            "The token that was issued holds a blank, or another character that a header cannot carry.",
+            hint="It is the token endpoint that sends it so.",
+        )
     return Token(
         value,
         scheme=scheme,

@@ -62,6 +62,7 @@ def for_audience(credentials: Credentials, audience: str) -> Credentials | None:
     return signing
 
 
+ALLOWED_LOCATIONS = "x-allowed-locations"
 GOOGLE_APIS = "https://googleapis.com"
 """The audience that stands for all of Google's APIs, to which access tokens and boundaries are the same."""
 

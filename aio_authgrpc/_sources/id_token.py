@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.arguments import check_optional_text, check_type
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._http.bridge import ThreadRequest
 from aio_authgrpc._sources import google_auth
+from aio_authgrpc._sources.credential_urls import check_urls
 from aio_authgrpc._sources.default import default
 from aio_authgrpc._sources.files.kind import IdTokenRequest
 from aio_authgrpc._sources.google_auth import GOOGLE_AUTH, LazyCredentialsSource, over_bridge
@@ -38,7 +40,7 @@ class IdTokenSource(NotPickled):
         self._audience = audience
         self._credentials = credentials
         self._make = make
-        self._of_audience: dict[str, Any] = {}
+        self._of_audience: OrderedDict[str, Any] = OrderedDict()
 
     def cache_key(self, audience: str) -> CacheKey:
         """Return the key of the tokens: a given audience stands in place of the target's."""
@@ -72,10 +74,9 @@ class IdTokenSource(NotPickled):
         return await given.google_credentials(request) if isinstance(given, LazyCredentialsSource) else given
 
     def _made(self, own: Credentials, wanted: IdTokenRequest) -> Any:
-        """Return the credential of an audience, in a worker thread; made once."""
-        if wanted.audience not in self._of_audience:
-            self._of_audience[wanted.audience] = self._make(own, wanted)
-        return self._of_audience[wanted.audience]
+        """Return the credential of an audience, in a worker thread; made once for each of the last ones."""
+        made = self._of_audience.get(wanted.audience) or self._make(own, wanted)
+        return google_auth.remembered(self._of_audience, wanted.audience, made)
 
     def __repr__(self) -> str:
         return f"id_token({'' if self._audience is None else repr(self._audience)})"
@@ -96,7 +97,8 @@ def id_token(
 
     Args:
         audience: For whom the token is: `https://<host>` of the target if None (port 443 dropped,
-            another kept), the OAuth client's id for IAP, or a custom audience of the service.
+            another kept), the OAuth client's id for IAP, or a custom audience of the service. If None,
+            google-auth's credentials for ID tokens keep the audience that they have.
         credentials: Whose token it is: a google-auth credential, or what `service_account()`,
             `external_account()`, … return. None looks for the default ones (see `default()`).
         target_principal: The email of a service account to impersonate, whose ID tokens the identity
@@ -111,11 +113,7 @@ def id_token(
             without ID tokens is refused when the channel is opened.
     """
     for field, value in (("audience", audience), ("target_principal", target_principal)):
-        check_type(field, value, str, type(None))
-        if value == "":
-            raise ConfigurationError(
-                "an empty str was given.", field=field, hint="Leave it out, or pass None."
-            )
+        check_optional_text(field, value)
     check_type("self_signed", self_signed, bool)
     check_type("delegates", delegates, list, tuple)
     given: object = default() if credentials is None else credentials
@@ -125,6 +123,7 @@ def id_token(
             field="credentials",
             hint="Pass service_account(...), say; None means default().",
         )
+    check_urls(given)
     if self_signed and target_principal is not None:
         raise ConfigurationError(
             "it cannot be used with target_principal.", field="self_signed", hint="Leave one of them out."

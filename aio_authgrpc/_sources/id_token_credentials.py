@@ -22,7 +22,11 @@ _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 def id_token_credentials(own: Any, request: IdTokenRequest) -> Any:
     if hasattr(own, "with_target_audience"):  # it is one already
         keeps_its_own = not request.audience_is_given and getattr(own, "_target_audience", None)
-        return own if keeps_its_own else own.with_target_audience(request.audience)
+        if keeps_its_own:
+            return own
+        made = own.with_target_audience(request.audience)
+        made.token = None  # a third party's copy may bring the token that is for its first audience
+        return made
     if getattr(own, "_subject", None) is not None:
         raise ConfigurationError(
             "a service account that acts for a user has no ID tokens of the user's.",

@@ -13,6 +13,7 @@ from aio_authgrpc._tokens.source import (
     LoadableTokenSource,
     TokenRequest,
     TokenSource,
+    fetch_from,
     header_of,
     other_headers_of,
 )
@@ -57,12 +58,17 @@ class TokensAcrossLoops(NotPickled):
                 return await self._fetch(request, own)
             await asyncio.wait({asyncio.wrap_future(other)})  # cancelling this wait does not cancel the other
 
+    def forget(self) -> None:
+        """Keep no token any more, until the next one is fetched."""
+        with self._lock:
+            self._token = None
+
     def _is_good(self, token: Token, request: TokenRequest) -> bool:
         return token != request.unwanted and request.time < self._stale_at
 
     async def _fetch(self, request: TokenRequest, own: Future[None]) -> Token:
         try:
-            token = await self._source.fetch(request)
+            token = await fetch_from(self._source, request)
             with self._lock:
                 self._token = token
                 self._stale_at, _ = limits(now=request.time, expires_at=token.expires_at, jitter=0.0)

@@ -8,8 +8,10 @@ from functools import partial
 from typing import Any, Self
 
 from aio_authgrpc._checks.arguments import check_callback, check_type
+from aio_authgrpc._checks.known_secrets import KnownSecrets
 from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc._http.request import AiohttpRequest
+from aio_authgrpc._http.sent import remembering_what_is_sent
 from aio_authgrpc._loop.clock import Clock, SystemClock
 from aio_authgrpc._loop.ownership import LoopBound
 from aio_authgrpc._tokens.events import (
@@ -174,7 +176,8 @@ class TokenCache:
             raise
 
     async def _refresh(self) -> Token | AuthRpcError:
-        outcome = await self._refresher.fetch()
+        with remembering_what_is_sent():
+            outcome = await self._refresher.fetch()
         # From here on without an await: a listener of the events finds the cache as the refresh leaves it.
         if isinstance(outcome, AuthRpcError):
             self._refresher.record_failure(outcome, served=self._entry)
@@ -206,8 +209,8 @@ class TokenCache:
             self._entry = None
         if self._events.wanted and not entry.refusal_was_said:
             entry.refusal_was_said = True
-            now = self._clock.time()
-            self._events.emit(TokenRejected(at=now, taken_back=taken_back, challenge=redacted(challenge)))
+            now, text = self._clock.time(), redacted(challenge, KnownSecrets([token.value]))
+            self._events.emit(TokenRejected(at=now, taken_back=taken_back, challenge=text))
         return taken_back
 
     def subscribe(self, callback: EventCallback) -> Callable[[], None]:
@@ -236,17 +239,24 @@ class TokenCache:
         """Return what the cache knows now. Changes nothing and starts nothing."""
         return self._refresher.status(self._entry)
 
-    async def aclose(self) -> None:
-        """Cancel the refresh, wake all waiting callers with `ChannelClosedError`, and close what is owned.
+    def end(self) -> None:
+        """Do the part of closing that needs no wait: cancel the refresh, and wake all waiting callers.
 
-        Waits `close_timeout` seconds at most for the refresh to end. Calling it again does nothing.
+        Several caches are ended before the first wait of `aclose`, which may be cancelled.
         """
-        if self.closed:
-            return
         self._loop.close()
         self._entry = None
         self._refresher.forget_token()
         self._events.end()
+        self._tasks.end()
+
+    async def aclose(self) -> None:
+        """Cancel the refresh, wake all waiting callers with `ChannelClosedError`, and close what is owned.
+
+        Waits `close_timeout` seconds at most for the refresh to end. Calling it again does nothing, or the
+        rest where the first call was cancelled.
+        """
+        self.end()
         try:
             await self._tasks.aclose()
         finally:

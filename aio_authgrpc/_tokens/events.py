@@ -164,7 +164,9 @@ class EventBus:
         for callback in tuple(self._callbacks):
             try:
                 callback(event)
-            except Exception as error:  # noqa: BLE001 - a callback is users' code and must not fail the refresh
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - users' code must fail neither a refresh nor a call
                 context = {"message": f"A token event callback raised on {event!r}", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(context)
 

@@ -7,6 +7,8 @@ import logging
 import random
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from contextvars import Context
+from typing import Any
 
 from aio_authgrpc._checks.arguments import check_count, check_seconds
 from aio_authgrpc._http.request import AiohttpRequest
@@ -15,14 +17,9 @@ from aio_authgrpc._loop.clock import Clock
 from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
 from aio_authgrpc._tokens.events import EventBus, RefreshFailed, RefreshStarted, RefreshSucceeded
 from aio_authgrpc._tokens.freshness import CachedToken, TokenState, TokenStatus, backoff_window, pause_window
-from aio_authgrpc._tokens.source import TokenRequest, TokenSource
+from aio_authgrpc._tokens.source import TokenRequest, TokenSource, fetch_from
 from aio_authgrpc._tokens.token import Token
-from aio_authgrpc.errors import (
-    AuthRpcError,
-    ConfigurationError,
-    TokenDeadlineExceededError,
-    TokenUnavailableError,
-)
+from aio_authgrpc.errors import AuthRpcError, TokenDeadlineExceededError, TokenUnavailableError
 
 _log = logging.getLogger("aio_authgrpc")
 
@@ -114,7 +111,9 @@ class Refresher:
             return TokenUnavailableError(
                 "The source was cancelled from inside.", hint="A later call asks the source again."
             )
-        except Exception as error:  # noqa: BLE001 - a source is users' code, and may raise anything
+        except (KeyboardInterrupt, GeneratorExit):
+            raise  # the terminal's, and that of a coroutine whose loop is gone
+        except BaseException as error:  # noqa: BLE001 - a source is users' code: sys.exit() ends its fetch alone
             late = TimeoutError(f"the source returned no token within {self._refresh_timeout:g} s")
             return token_error(late if budget.expired() else error)
 
@@ -122,7 +121,7 @@ class Refresher:
         while True:
             self._asked += 1
             try:
-                return await self._source.fetch(self.token_request())
+                return await fetch_from(self._source, self.token_request())
             except Exception as error:
                 pause = self._pause_after(token_error(error))
                 if pause is None:
@@ -138,13 +137,7 @@ class Refresher:
         pause = self._rng.uniform(0, pause_window(self._asked)) if retry_after is None else retry_after
         return pause if pause <= _LONGEST_PAUSE else None
 
-    def _checked(self, token: object) -> CachedToken:
-        if not isinstance(token, Token):
-            raise ConfigurationError(
-                f"the source returned {type(token).__name__}, not an aio_authgrpc.Token.",
-                field="credentials",
-                hint="Let its fetch() return Token(value, expires_at=...).",
-            )
+    def _checked(self, token: Token) -> CachedToken:
         fetched = CachedToken(token, clock=self._clock, jitter=self._jitter)
         if self._clock.time() >= fetched.expired_at:
             raise TokenUnavailableError(
@@ -217,13 +210,15 @@ class RefreshTasks:
         self._clock = clock
         self._close_timeout = close_timeout
         self._timer: asyncio.Task[None] | None = None
+        self._ending: set[asyncio.Task[Any]] = set()
 
     def start_timer(self, due_in: Callable[[], float]) -> None:
         """Refresh from now on whenever `due_in()` seconds are over. Calling it again does nothing."""
         # Check and set without an await between them.
         if self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.create_task(self._refresh_when_due(due_in), name="aio_authgrpc keep_warm")
+            timer = self._refresh_when_due(due_in)
+            # In an empty context: it would keep that of the first caller for as long as the channel is open.
+            self._timer = asyncio.create_task(timer, name="aio_authgrpc keep_warm", context=Context())
 
     async def _refresh_when_due(self, due_in: Callable[[], float]) -> None:
         while True:
@@ -247,13 +242,16 @@ class RefreshTasks:
             raise outcome.copy()
         return outcome
 
-    async def aclose(self) -> None:
-        """Cancel the timer and the refresh, wake all waiting callers, and wait `close_timeout` at most."""
+    def end(self) -> None:
+        """Cancel the timer and the refresh, and wake all waiting callers."""
         if self._timer is not None:
             self._timer.cancel()
-        ending = {task for task in (self._timer, self.flight.cancel()) if task is not None}
-        if ending:
-            await asyncio.wait(ending, timeout=self._close_timeout)
+        self._ending.update(task for task in (self._timer, self.flight.cancel()) if task is not None)
+
+    async def aclose(self) -> None:
+        """Wait, `close_timeout` at most, for what `end` has cancelled. May be repeated."""
+        if self._ending:
+            _, self._ending = await asyncio.wait(self._ending, timeout=self._close_timeout)
 
 
 def _too_late(timeout: float) -> TokenDeadlineExceededError:

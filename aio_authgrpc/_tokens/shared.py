@@ -14,10 +14,26 @@ from aio_authgrpc._tokens.source import TokenSource, cache_key, load
 _Key = tuple[int, int, str, int | None, int | None, bool]
 
 
+class SharedTokenCache(TokenCache):
+    """A cache that channels share: `channel.auth` of each. It is closed with the last of them."""
+
+    def end(self) -> None:
+        """Do nothing: other channels may use its tokens."""
+
+    async def aclose(self) -> None:
+        """Do nothing: other channels may use its tokens."""
+
+    async def close_after_last_channel(self) -> None:
+        super().end()
+        await super().aclose()
+
+
 class _SharedCache:
     """A cache with the number of its leases. It keeps alive what the ids of its key stand for."""
 
-    def __init__(self, key: _Key, loop: asyncio.AbstractEventLoop, owner: object, cache: TokenCache) -> None:
+    def __init__(
+        self, key: _Key, loop: asyncio.AbstractEventLoop, owner: object, cache: SharedTokenCache
+    ) -> None:
         self.key = key
         self.loop = loop
         self.owner = owner
@@ -35,19 +51,22 @@ class CacheLease:
 
     def __init__(self, shared: _SharedCache) -> None:
         self.cache = shared.cache
-        self._shared: _SharedCache | None = shared
+        self._shared = shared
+        self._is_last = False
+        self._given_back = False
         shared.leases += 1
 
     async def give_back(self) -> None:
+        """Close the cache with its last lease. Calling it again does what a cancelled call has left."""
         # Check and set without an await between them.
-        shared, self._shared = self._shared, None
-        if shared is None:
-            return
-        shared.leases -= 1
-        if not shared.leases:
-            if _open.get(shared.key) is shared:
-                del _open[shared.key]
-            await shared.cache.aclose()
+        if not self._given_back:
+            self._given_back = True
+            self._shared.leases -= 1
+            self._is_last = not self._shared.leases
+            if self._is_last and _open.get(self._shared.key) is self._shared:
+                del _open[self._shared.key]
+        if self._is_last:
+            await self._shared.cache.close_after_last_channel()
 
 
 async def lease_cache(
@@ -72,8 +91,8 @@ async def lease_cache(
     for closed in [known for known, shared in _open.items() if shared.loop.is_closed()]:
         del _open[closed]  # its loop has ended: it can no longer be closed
     shared = _open.get(key)
-    if shared is None or shared.cache.closed:
-        cache = TokenCache(
+    if shared is None:
+        cache = SharedTokenCache(
             source, audience=tokens.audience, request=request, keep_warm=keep_warm, clock=clock
         )
         shared = _open[key] = _SharedCache(key, loop, tokens.owner, cache)

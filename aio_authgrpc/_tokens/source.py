@@ -8,8 +8,8 @@ from aio_authgrpc._checks.values import FrozenValue
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._loop.clock import SystemClock
 from aio_authgrpc._tokens.metadata import checked_header
-from aio_authgrpc._tokens.token import Token
-from aio_authgrpc.errors import ConfigurationError
+from aio_authgrpc._tokens.token import ANONYMOUS, Token, is_empty
+from aio_authgrpc.errors import ConfigurationError, TokenUnavailableError
 
 
 class TokenRequest(FrozenValue):
@@ -138,6 +138,23 @@ def header_of(source: TokenSource, header: str | None) -> str | None:
 def other_headers_of(source: TokenSource) -> frozenset[str]:
     """Return the metadata keys that tokens of a source go to besides its header."""
     return getattr(source, "other_headers", frozenset())
+
+
+async def fetch_from(source: TokenSource, request: TokenRequest) -> Token:
+    """Return a source's next token. An empty one is an error: the call would go out without an identity."""
+    token: object = await source.fetch(request)
+    if not isinstance(token, Token):
+        raise ConfigurationError(
+            f"the source returned {type(token).__name__}, not an aio_authgrpc.Token.",
+            field="credentials",
+            hint="Let its fetch() return Token(value, expires_at=...).",
+        )
+    if is_empty(token) and token is not ANONYMOUS:
+        raise TokenUnavailableError(
+            "The source returned an empty access token, and no call is sent without an identity.",
+            hint="If none is meant, pass credentials=anonymous().",
+        )
+    return token
 
 
 async def load(source: TokenSource, audience: str, request: AiohttpRequest | None) -> None:

@@ -16,7 +16,7 @@ from aio_authgrpc.errors import (
     TokenRefusedError,
     TokenUnavailableError,
 )
-from aio_authgrpc.events import CallReplayed, TokenEvent, TokenRejected
+from aio_authgrpc.events import CallReplayed, RefreshSucceeded, StaleServed, TokenEvent, TokenRejected
 from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock
 from aio_authgrpc.tokens import TokenCache
 
@@ -61,14 +61,16 @@ async def test_a_call_that_waits_sends_the_token_once(
 async def test_the_callers_metadata_goes_along(
     arity: Any, stub: EchoStub, cache: TokenCache, echo_server: EchoServer, state: str
 ) -> None:
-    """As a tuple or as grpc.aio.Metadata, in order, before the token."""
+    """As a tuple, as grpc.aio.Metadata or as lists, in order, before the token."""
     if state == "warm":
         await cache.get()
     await arity.finish(arity.begin(stub, metadata=(("x-trace", "1"), ("x-trace", "2"))))
     await arity.finish(arity.begin(stub, metadata=grpc.aio.Metadata(("x-bytes-bin", b"\0"))))
-    first, second = echo_server.calls
+    await arity.finish(arity.begin(stub, metadata=[["x-trace", "3"], ["x-trace", "4"]]))
+    first, second, third = echo_server.calls
     assert first.values("x-trace") == ("1", "2")
     assert (second.values("x-bytes-bin"), second.values("authorization")) == ((b"\0",), ("Bearer token-1",))
+    assert (third.values("x-trace"), third.values("authorization")) == (("3", "4"), ("Bearer token-1",))
 
 
 @pytest.mark.parametrize("state", ["cold", "warm"])
@@ -679,6 +681,58 @@ async def test_a_call_says_in_what_state_it_is(arity: Any, stub: EchoStub, token
     assert (" of <" in repr(call)) == (outcome == "ok")
 
 
+async def test_a_call_that_is_given_up_as_its_token_is_taken_is_not_sent(
+    stub: EchoStub, cache: TokenCache, fake_clock: FakeClock, echo_server: EchoServer, tokens: Any
+) -> None:
+    """A listener may cancel it in that moment, which comes before any wait."""
+    gate, given_up = tokens.hold(), []
+    first = stub.UnaryUnary(b"1")
+    await gate.arrived.wait()
+
+    def give_up_with_a_stale_token(event: TokenEvent) -> None:
+        if isinstance(event, RefreshSucceeded) and not given_up:
+            fake_clock.advance(3500)  # of the token's hour
+        if isinstance(event, StaleServed):
+            given_up.append(call.cancel())
+
+    cache.subscribe(give_up_with_a_stale_token)
+    gate.release()
+    call = stub.UnaryUnary(b"2")
+    assert await first == b"1"
+    assert given_up == [True]
+    assert call.cancelled()
+    await stub.UnaryUnary(b"3")
+    assert len(echo_server.calls) == 2
+
+
+async def asked(call: Any) -> BaseException | None:
+    """Return what a call raises."""
+    try:
+        await call.wait_for_connection()
+    except (asyncio.CancelledError, grpc.aio.AioRpcError) as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("outcome", ["token fails", "cancelled"])
+async def test_all_who_ask_a_call_that_failed_get_errors_of_their_own(
+    arity: Any, stub: EchoStub, tokens: Any, outcome: str
+) -> None:
+    """One object would collect the tracebacks of all."""
+    gate = tokens.hold()
+    tokens.fail(OSError("down"), times=None)
+    call = arity.begin(stub)
+    asking = [asyncio.create_task(asked(call)) for _ in range(2)]
+    await gate.arrived.wait()
+    if outcome == "cancelled":
+        call.cancel()
+    gate.release()
+    errors = await asyncio.gather(*asking)
+    kind = asyncio.CancelledError if outcome == "cancelled" else TokenUnavailableError
+    assert [type(error) for error in errors] == [kind] * 2
+    assert errors[0] is not errors[1]
+
+
 # Decided once
 
 
@@ -813,7 +867,7 @@ async def test_credentials_of_one_calls_own_are_refused(
     assert (caught.value.field, echo_server.calls) == ("credentials", [])
 
 
-@pytest.mark.parametrize("metadata", [{"x-a": "b"}, ["x-a"], [("x-a",)], [(5, "b")]])
+@pytest.mark.parametrize("metadata", [{"x-a": "b"}, ["x-a"], ["xa"], [("x-a",)], [["x-a"]], [(5, "b")]])
 async def test_metadata_of_another_shape_is_refused(stub: EchoStub, metadata: Any) -> None:
     """At the call, with what to write."""
     with pytest.raises(ConfigurationError, match="pairs of a key and a value"):

@@ -20,6 +20,7 @@ from aio_authgrpc import (
     AiohttpRequest,
     AuthorizedChannel,
     ConfigurationError,
+    LazyChannel,
     api_key,
     connect,
     insecure_authorized_channel,
@@ -351,14 +352,34 @@ async def test_fixed_metadata_may_not_stand_in_for_the_token(
     await inner.close()
 
 
-async def test_a_tokens_own_metadata_may_not_hold_the_header(echo_server: EchoServer) -> None:
-    """A source that returns both sends two."""
-    token = aio_authgrpc.Token("t", metadata=(("authorization", "Bearer two"),))
+WITH_THE_HEADER = aio_authgrpc.Token("t", metadata=(("authorization", "Bearer two"),))
+
+
+async def test_a_token_whose_own_metadata_holds_the_header_fails_each_call_in_the_same_way(
+    arity: Any, echo_server: EchoServer
+) -> None:
+    """The server would get two; each call can be made, and fails when it is awaited."""
     async with secure_authorized_channel(
-        static_token(token), None, echo_server.target, echo_server.ssl_credentials
+        static_token(WITH_THE_HEADER), None, echo_server.target, echo_server.ssl_credentials
     ) as channel:
-        with pytest.raises(TokenRefusedError, match="The token's own metadata"):
-            await EchoStub(channel).UnaryUnary(b"x")
+        for _ in range(2):  # the second has the token at hand
+            call = arity.begin(EchoStub(channel))
+            with pytest.raises(TokenRefusedError, match="The token's own metadata"):
+                await arity.finish(call)
+    assert echo_server.calls == []
+
+
+@pytest.mark.parametrize("header", ["authorization", "x-user"])
+async def test_such_a_token_of_another_identity_fails_the_call_as_well(
+    stub: EchoStub, echo_server: EchoServer, header: str
+) -> None:
+    """In place of the channel's own identity, and beside it."""
+    token = aio_authgrpc.Token("t", metadata=((header, "Bearer two"),))
+    with aio_authgrpc.identity(static_token(token), header=header):
+        for _ in range(2):
+            call = stub.UnaryUnary(b"x")
+            with pytest.raises(TokenRefusedError, match="The token's own metadata"):
+                await call
     assert echo_server.calls == []
 
 
@@ -533,3 +554,25 @@ def test_fixed_metadata_may_not_stand_in_for_a_second_token(
     with pytest.raises(ConfigurationError, match="the token itself goes to") as caught:
         connect("host", EchoStub, credentials=several, **more)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("kind", ["authorized", "lazy", "of-an-identity"])
+@pytest.mark.parametrize(
+    ("arity", "expected"),
+    [
+        ("unary_unary", grpc.aio.UnaryUnaryMultiCallable),
+        ("unary_stream", grpc.aio.UnaryStreamMultiCallable),
+        ("stream_unary", grpc.aio.StreamUnaryMultiCallable),
+        ("stream_stream", grpc.aio.StreamStreamMultiCallable),
+    ],
+)
+async def test_a_method_is_of_grpc_aios_class_for_its_arity(
+    kind: str, arity: str, expected: type, channel: AuthorizedChannel
+) -> None:
+    """google-api-core tells streams by it, and takes anything else for unary."""
+    channels: dict[str, grpc.aio.Channel] = {
+        "authorized": channel,
+        "lazy": LazyChannel("localhost", credentials=TOKEN),
+        "of-an-identity": channel.with_identity(TOKEN, header="x-another"),
+    }
+    assert isinstance(getattr(channels[kind], arity)("/package.Service/Method"), expected)

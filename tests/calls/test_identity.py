@@ -6,23 +6,34 @@ import asyncio
 import gc
 import itertools
 import pickle
+import sys
+import time
 import weakref
+from collections.abc import AsyncGenerator, AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from contextvars import Context, copy_context
 from typing import Any
 
 import google.auth.credentials
+import grpc.aio
 import pytest
 
 from aio_authgrpc import (
+    AuthMetadataPlugin,
     AuthorizedChannel,
     ConfigurationError,
     Token,
     TokenRequest,
+    TokenSource,
     api_key,
     connect,
     identity,
     static_token,
     token_source,
 )
+from aio_authgrpc._calls.identity import Identity
+from aio_authgrpc._calls.identity_authorizers import CombinedToken
 from aio_authgrpc._sources.credentials import as_token_source
 from aio_authgrpc.errors import TokenRefusedError
 from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock, ScriptedTokens
@@ -566,3 +577,300 @@ async def test_closing_a_view_leaves_the_channel_open(
         await EchoStub(view).UnaryUnary(b"x")
     await EchoStub(channel).UnaryUnary(b"x")
     assert [call.values("x-mine") for call in echo_server.calls] == [("Bearer mine",), ()]
+
+
+# More identities than a channel keeps
+
+
+class Callers:
+    """Numbered callers of a service, whose tokens come from a source for each of them."""
+
+    def __init__(self, channel: AuthorizedChannel) -> None:
+        self._stub = EchoStub(channel)
+        self._sources: dict[int, ScriptedTokens] = {}
+
+    def enter(self, number: int) -> Identity:
+        return identity(self._sources.setdefault(number, ScriptedTokens()))
+
+    async def call_inside(self, number: int) -> list[int]:
+        """Make a call in the block of a caller; return its number if that needed a token request."""
+        before = self._sources[number].fetches
+        await self._stub.UnaryUnary(b"x")
+        return [number] * (self._sources[number].fetches - before)
+
+    async def call(self, *numbers: int) -> list[int]:
+        """Make a call for each, one after the other; return the numbers that needed a token request."""
+        asked = []
+        for number in numbers:
+            gc.collect()  # what the channel has forgotten is gone then
+            with self.enter(number):
+                asked += await self.call_inside(number)
+        return asked
+
+
+@pytest.fixture
+async def callers(request: Any, echo_server: EchoServer, cache: TokenCache) -> AsyncIterator[Callers]:
+    """Give callers on a channel that keeps the tokens of as many as the test says."""
+    inner = grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials)
+    async with AuthorizedChannel(inner, cache, **request.param) as channel:
+        yield Callers(channel)
+
+
+def keeps(most: int | None) -> Any:
+    arguments = {} if most is None else {"max_identities": most}
+    return pytest.mark.parametrize("callers", [arguments], indirect=True, ids=[str(most)])
+
+
+@keeps(None)
+async def test_two_hundred_identities_in_turn_cost_few_token_requests(callers: Callers) -> None:
+    """By default 600 at most for 1 000 calls, though the channel has 128 places."""
+    asked = [await callers.call(*range(200)) for _ in range(5)]
+    assert len(asked[0]) == 200
+    assert sum(map(len, asked)) <= 600
+
+
+@keeps(16)
+async def test_a_scan_leaves_the_identities_that_are_in_use(callers: Callers) -> None:
+    """It is 50 identities, each used once, between two uses of those that are kept."""
+    in_use = range(10)
+    await callers.call(*in_use, *in_use)
+    for scan in range(5):
+        await callers.call(*range(100 + 50 * scan, 150 + 50 * scan))
+        assert await callers.call(*in_use) == []
+
+
+@keeps(4)
+async def test_of_the_identities_that_are_kept_the_least_recently_used_one_goes(callers: Callers) -> None:
+    """It makes room for a newcomer that was used again."""
+    await callers.call(1, 2, 3, 4)
+    await callers.call(1, 3, 4)  # 4 is kept from now on
+    await callers.call(5)
+    assert await callers.call(3, 4, 1, 5) == []
+    assert await callers.call(2) == [2]
+
+
+@keeps(4)
+async def test_a_newcomer_that_is_used_once_goes_before_those_that_are_kept(callers: Callers) -> None:
+    """Also if each of those was used once."""
+    await callers.call(1, 2, 3, 4, 5)
+    assert await callers.call(1, 2, 3, 5) == []
+    assert await callers.call(4) == [4]
+
+
+@keeps(16)
+async def test_two_newcomers_at_the_same_time_keep_their_tokens(callers: Callers) -> None:
+    """One place of eight is for newcomers."""
+    await callers.call(*range(16), *range(16))
+    assert await callers.call(100, 101, 100, 101, 100, 101) == [100, 101]
+
+
+@keeps(16)
+async def test_a_newcomer_may_be_the_least_recently_used_one(callers: Callers) -> None:
+    """Then it goes, and the next newcomer finds that it is gone."""
+    await callers.call(*range(16))
+    await callers.call(*range(15), 100)  # 14 was used again on its trial: 15 goes in its place
+    assert await callers.call(101, *range(1, 15), 100, 101) == [101]
+    assert await callers.call(15) == [15]
+
+
+@keeps(8)
+async def test_identities_that_are_out_of_use_make_room_in_the_end(callers: Callers) -> None:
+    """Eight of them give way to six others that are used in turn."""
+    await callers.call(*range(8), *range(8))
+    for _ in range(20):
+        await callers.call(*range(100, 106))
+    assert await callers.call(*range(100, 106)) == []
+
+
+@keeps(4)
+async def test_a_block_costs_one_token_request_however_many_others_are_entered(callers: Callers) -> None:
+    """Twenty at once, each with two calls, on a channel that keeps four: a block holds what it has made."""
+    all_have_called = asyncio.Barrier(20)
+
+    async def block(number: int) -> list[int]:
+        with callers.enter(number):
+            asked = await callers.call_inside(number)
+            await all_have_called.wait()
+            return asked + await callers.call_inside(number)
+
+    asked = await asyncio.gather(*(block(number) for number in range(20)))
+    assert asked == [[number] for number in range(20)]
+
+
+@keeps(1)
+async def test_a_channel_may_keep_one_identity(callers: Callers) -> None:
+    """The last one that was used."""
+    assert await callers.call(1, 1, 2, 2, 1) == [1, 2, 1]
+
+
+async def test_a_connection_keeps_as_many_identities_as_it_is_told(echo_server: EchoServer) -> None:
+    """`max_identities` of `connect()`."""
+    async with connect(
+        echo_server.target,
+        credentials=static_token("t"),
+        ssl_credentials=echo_server.ssl_credentials,
+        max_identities=200,
+    ) as channel:
+        callers = Callers(channel)
+        await callers.call(*range(200))
+        assert await callers.call(*range(200)) == []
+
+
+@pytest.mark.parametrize("most", [0, -1, 1.5, "2", True, None])
+async def test_what_is_no_number_of_identities_is_refused(cache: TokenCache, most: Any) -> None:
+    """By `connect()` at the call, and by the channel."""
+    with pytest.raises(ConfigurationError) as refused_by_connect:
+        connect("host", credentials=static_token("t"), max_identities=most)
+    async with grpc.aio.insecure_channel("127.0.0.1:1") as inner:
+        with pytest.raises(ConfigurationError) as refused_by_channel:
+            AuthorizedChannel(inner, cache, max_identities=most)
+    assert refused_by_connect.value.field == refused_by_channel.value.field == "max_identities"
+
+
+# Generators, and code that runs later
+
+
+async def test_a_generator_that_only_calls_in_the_block_leaves_its_reader_alone(
+    stub: EchoStub, echo_server: EchoServer
+) -> None:
+    """While it is read, and after the reader left it."""
+
+    async def messages() -> AsyncIterator[bytes]:
+        with identity(static_token("alice")):
+            call = stub.UnaryStream(b"x")
+        async for message in call:
+            yield message
+
+    async for _ in messages():
+        await stub.UnaryUnary(b"x")
+        break
+    await stub.UnaryUnary(b"x")
+    assert sent(echo_server) == ["Bearer alice", "Bearer token-1", "Bearer token-1"]
+
+
+async def test_a_block_around_a_yield_ends_when_the_generator_is_closed(
+    stub: EchoStub, echo_server: EchoServer
+) -> None:
+    """`aclosing()` closes it at a `break`, too; without it the identity would stay."""
+
+    async def messages() -> AsyncGenerator[bytes]:
+        with identity(static_token("alice")):
+            async for message in stub.UnaryStream(b"x"):
+                yield message
+
+    async with aclosing(messages()) as read:
+        async for _ in read:
+            await stub.UnaryUnary(b"x")
+            break
+    await stub.UnaryUnary(b"x")
+    assert sent(echo_server) == ["Bearer alice", "Bearer alice", "Bearer token-1"]
+
+
+def call_in_thread(stub: EchoStub, loop: asyncio.AbstractEventLoop) -> None:
+    """Make a call on the loop, from another thread."""
+
+    async def call() -> None:
+        await stub.UnaryUnary(b"x")
+
+    asyncio.run_coroutine_threadsafe(call(), loop).result(10)
+
+
+@pytest.mark.skipif(
+    getattr(sys.flags, "thread_inherit_context", False),
+    reason="threads start with the context of their maker",
+)
+async def test_a_function_that_an_executor_runs_carries_the_channels_own_identity(
+    stub: EchoStub, echo_server: EchoServer
+) -> None:
+    """Its thread has a context of its own."""
+    loop = asyncio.get_running_loop()
+    with identity(static_token("alice")):
+        await loop.run_in_executor(None, call_in_thread, stub, loop)
+    assert sent(echo_server) == ["Bearer token-1"]
+
+
+async def test_a_function_that_an_executor_runs_in_a_copy_of_the_context_has_the_identity(
+    stub: EchoStub, echo_server: EchoServer
+) -> None:
+    """As `asyncio.to_thread` does it; the thread has it no longer than that."""
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1) as executor:
+        await loop.run_in_executor(executor, copy_context().run, call_in_thread, stub, loop)
+        with identity(static_token("alice")):
+            await loop.run_in_executor(executor, copy_context().run, call_in_thread, stub, loop)
+            await asyncio.to_thread(call_in_thread, stub, loop)
+        await loop.run_in_executor(executor, copy_context().run, call_in_thread, stub, loop)
+    assert sent(echo_server) == ["Bearer token-1", "Bearer alice", "Bearer alice", "Bearer token-1"]
+
+
+async def test_a_worker_that_enters_the_identity_of_its_work_has_no_other(
+    stub: EchoStub, echo_server: EchoServer
+) -> None:
+    """It was started in a caller's block, in a context of its own."""
+    work: asyncio.Queue[tuple[TokenSource, bytes] | None] = asyncio.Queue()
+
+    async def serve() -> None:
+        while (item := await work.get()) is not None:
+            with identity(item[0]):
+                await stub.UnaryUnary(item[1])
+        await stub.UnaryUnary(b"the worker's own")
+
+    with identity(static_token("alice")):
+        worker = asyncio.create_task(serve(), context=Context())
+        await work.put((static_token("bob"), b"x"))
+    await work.put((static_token("carol"), b"x"))
+    await work.put(None)
+    await worker
+    assert sent(echo_server) == ["Bearer bob", "Bearer carol", "Bearer token-1"]
+
+
+async def test_an_identity_does_not_reach_the_plugin(echo_server: EchoServer) -> None:
+    """Call credentials of a call do."""
+    own, of_bob = AuthMetadataPlugin(static_token("own")), AuthMetadataPlugin(static_token("bob"))
+    credentials = [
+        grpc.metadata_call_credentials(own),
+        grpc.metadata_call_credentials(of_bob),
+        grpc.access_token_call_credentials("carol"),
+    ]
+    async with (
+        own,
+        of_bob,
+        grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials) as channel,
+    ):
+        with identity(static_token("alice")):
+            for each in credentials:
+                await EchoStub(channel).UnaryUnary(b"x", credentials=each)
+    assert sent(echo_server) == ["Bearer own", "Bearer bob", "Bearer carol"]
+
+
+# After the end
+
+
+async def test_a_closed_channel_keeps_no_token(echo_server: EchoServer) -> None:
+    """Nor does a stub of it, nor what turned the tokens into metadata."""
+    tokens: weakref.WeakSet[Token] = weakref.WeakSet()
+
+    async def fetch() -> Token:
+        tokens.add(token := Token("token", expires_at=time.time() + 3600))
+        return token
+
+    replaced, beside = identity(token_source(fetch)), identity(token_source(fetch), header="x-user")
+    connection = connect(
+        echo_server.target,
+        EchoStub,
+        credentials=token_source(fetch),
+        ssl_credentials=echo_server.ssl_credentials,
+    )
+    async with connection as stub:
+        channel = connection.channel
+        await stub.UnaryUnary(b"x")
+        held = [stub, channel, channel.auth, channel._authorizer]
+        for each in (replaced, beside):
+            with each:
+                await stub.UnaryUnary(b"x")
+            held.append(channel._identities.of((each,)))
+        assert len(tokens) == 3
+    gc.collect()
+    assert len(tokens) == 0
+    assert [each for each in gc.get_objects() if type(each) is CombinedToken and each.value] == []
+    assert held

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import queue
 import threading
+import warnings
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from typing import Any
 import google.auth.transport.requests
 import grpc
 import grpc.aio
+import jwt
 import pytest
 from google.oauth2 import service_account as google_service_account
 
@@ -25,6 +29,7 @@ from aio_authgrpc import (
     TokenRequest,
     anonymous,
     api_key,
+    id_token,
     service_account,
     static_token,
 )
@@ -37,6 +42,7 @@ from aio_authgrpc.errors import (
 from aio_authgrpc.testing import Authority, EchoServer, EchoStub, ScriptedTokens
 
 METHOD = "/aio_authgrpc.testing.Echo/UnaryUnary"
+SERVICE = "https://host/package.Service"
 
 
 @pytest.fixture
@@ -198,6 +204,16 @@ async def test_a_failure_says_what_it_is_in_the_text_that_grpc_lets_through(
     assert echo_server.calls == []
 
 
+async def test_a_token_whose_own_metadata_holds_the_header_fails_the_call(echo_server: EchoServer) -> None:
+    """The server would get two tokens."""
+    token = Token("t", metadata=(("authorization", "Bearer two"),))
+    async with AuthMetadataPlugin(static_token(token)) as plugin:
+        with pytest.raises(grpc.aio.AioRpcError, match="UNAUTHENTICATED: The token's own metadata"):
+            await call(echo_server, plugin)
+        assert isinstance(plugin.last_error, TokenRefusedError)
+    assert echo_server.calls == []
+
+
 async def test_a_closed_plugin_says_so(echo_server: EchoServer, plugin: AuthMetadataPlugin) -> None:
     """And closing twice does nothing."""
     await plugin.aclose()
@@ -249,7 +265,7 @@ def test_a_loop_that_ends_while_a_call_waits_ends_the_call() -> None:
     threads, plugins = list[threading.Thread](), list[AuthMetadataPlugin]()
     asyncio.run(main())
     threads[0].join(10)
-    plugins[0]._closed = True  # its loop is gone: there is nothing left to close
+    plugins[0]._bound.close()  # its loop is gone: there is nothing left to close
     assert "closed while an RPC waited" in str(outcomes[0])
 
 
@@ -287,7 +303,7 @@ def test_a_loop_that_is_closed_while_a_call_waits_ends_the_call(waiting: Any) ->
     loop, plugin, outcomes = waiting
     loop.close()
     assert "event loop was closed while" in str(outcomes.get(timeout=12))
-    plugin._closed = True  # there is nothing left to close
+    plugin._bound.close()  # there is nothing left to close
 
 
 async def test_a_plugin_is_closed_on_its_own_loop(plugin: AuthMetadataPlugin) -> None:
@@ -340,13 +356,155 @@ async def test_a_synchronous_call_on_the_loops_own_thread_ends(echo_server: Echo
         assert isinstance(plugin.last_error, TokenUnavailableError)
 
 
+async def test_an_rpc_that_was_given_up_fetches_no_token(echo_server: EchoServer) -> None:
+    """The loop comes to it when gRPC has its answer."""
+    source = ScriptedTokens()
+    async with AuthMetadataPlugin(source, loop_timeout=0.05) as plugin:
+        with pytest.raises(grpc.RpcError, match="did not answer"):
+            call_in_sync(echo_server, plugin)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert source.fetches == 0
+
+
 async def test_a_file_that_cannot_be_used_is_an_error_on_entry(tmp_path: Path) -> None:
     """Before any RPC."""
     file = tmp_path / "key.json"
     file.write_text(json.dumps({"type": "service_account"}))
+    plugin = AuthMetadataPlugin(service_account(file))
     with pytest.raises(ConfigurationError):
-        async with AuthMetadataPlugin(service_account(file)):
+        async with plugin:
             pytest.fail("it was entered")
+    with pytest.raises(ChannelClosedError):  # nothing is left open: nobody would leave the block
+        await plugin.__aenter__()
+
+
+class SlowToLoad(ScriptedTokens):
+    """A source that never has its files."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loading = asyncio.Event()
+
+    async def load(self, request: TokenRequest) -> None:
+        """Wait for ever."""
+        self.loading.set()
+        await asyncio.Event().wait()
+
+
+async def test_an_entry_that_is_cancelled_closes_the_plugin() -> None:
+    """While the source reads its files."""
+    source = SlowToLoad()
+    plugin = AuthMetadataPlugin(source)
+    entering = asyncio.ensure_future(plugin.__aenter__())
+    await source.loading.wait()
+    entering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await entering
+    with pytest.raises(ChannelClosedError):
+        await plugin.__aenter__()
+
+
+@pytest.mark.parametrize("host", [None, "pubsub.googleapis.com"])
+@pytest.mark.parametrize("make", [service_account, lambda info: id_token(credentials=service_account(info))])
+async def test_a_source_that_needs_an_audience_can_be_entered(
+    echo_server: EchoServer, authority: Authority, make: Any, host: str | None
+) -> None:
+    """The RPC names it, or `default_host` does."""
+    source = make(await authority.service_account_info())
+    async with AuthMetadataPlugin(source, None, host) as plugin:
+        await call(echo_server, plugin)
+    (value,) = bearers(echo_server)
+    claims = jwt.decode(str(value).removeprefix("Bearer "), options={"verify_signature": False})
+    assert claims["aud"].removesuffix("/") == f"https://{host or echo_server.target}"
+
+
+async def test_a_plugin_forgets_the_tokens_of_hosts_that_are_not_called() -> None:
+    """It keeps those of 128 hosts, which were called last."""
+    tokens: weakref.WeakSet[Token] = weakref.WeakSet()
+
+    class Kept(Audiences):
+        async def fetch(self, request: TokenRequest) -> Token:
+            tokens.add(token := await super().fetch(request))
+            return token
+
+    async with AuthMetadataPlugin(Kept()) as plugin:
+        for number in [*range(128), 0, *range(128, 200)]:
+            await asyncio.to_thread(metadata_of, plugin, f"https://host-{number}/package.Service")
+        gc.collect()
+        assert len(tokens) == 128
+        assert "https://host-0" in {token.value for token in tokens}
+
+
+async def test_a_closed_plugin_keeps_no_token(plugin: AuthMetadataPlugin, tokens: ScriptedTokens) -> None:
+    """Its user may hold it for long."""
+    await asyncio.to_thread(metadata_of, plugin)
+    (given,) = (cache.current() for cache in plugin._caches.values())
+    token = weakref.ref(given)
+    del given
+    await plugin.aclose()
+    gc.collect()
+    assert (tokens.fetches, token()) == (1, None)
+
+
+async def test_closing_ends_the_waits_for_hosts_that_were_forgotten() -> None:
+    """Each of them waits for its token."""
+    source, outcomes = ScriptedTokens(), queue.SimpleQueue[BaseException]()
+    gate = source.hold()
+
+    def call_host(number: int) -> None:
+        outcomes.put(failure_of(plugin, f"https://host-{number}/package.Service"))
+
+    async with AuthMetadataPlugin(source) as plugin:
+        threads = [threading.Thread(target=call_host, args=(number,)) for number in range(130)]
+        for thread in threads:
+            thread.start()
+        await gate.wait_for(130)
+    for thread in threads:
+        await asyncio.to_thread(thread.join)
+    assert ["closed while" in str(outcomes.get_nowait()) for _ in threads] == [True] * 130
+
+
+# Forks
+
+
+def in_forked_child(function: Callable[[], str]) -> str:
+    """Return the outcome of a function that a forked child runs."""
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the process has threads
+        child = os.fork()
+    if child == 0:
+        try:
+            os.write(writer, function().encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    text = os.read(reader, 10_000).decode()
+    os.close(reader)
+    os.close(writer)
+    return text
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="has no fork")
+async def test_in_a_forked_child_a_call_fails_at_once(plugin: AuthMetadataPlugin) -> None:
+    """The loop is the parent's: the child would wait for `loop_timeout`."""
+    text = in_forked_child(lambda: str(failure_of(plugin)))
+    assert "after a fork, make a new one" in text
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="has no fork")
+async def test_in_a_forked_child_the_plugin_is_not_closed(plugin: AuthMetadataPlugin) -> None:
+    """The child runs a copy of the loop, and has the parent's connections."""
+
+    def close() -> str:
+        try:
+            plugin.aclose().send(None)
+        except WrongEventLoopError as error:
+            return str(error)
+        return "closed"
+
+    assert "before this process was forked" in in_forked_child(close)
 
 
 async def test_a_request_that_was_handed_in_stays_open(echo_server: EchoServer, authority: Authority) -> None:
@@ -402,11 +560,13 @@ class RpcFailedError(Exception):
 class Context:
     """What gRPC tells a plugin."""
 
-    service_url = "https://host/package.Service"
     method_name = "Method"
 
+    def __init__(self, service_url: str) -> None:
+        self.service_url = service_url
 
-def metadata_of(plugin: AuthMetadataPlugin) -> Any:
+
+def metadata_of(plugin: AuthMetadataPlugin, service_url: str = SERVICE) -> Any:
     """Call the plugin as gRPC does, in this thread, and wait for its answer."""
     answered = threading.Event()
     answers: list[Any] = []
@@ -415,7 +575,7 @@ def metadata_of(plugin: AuthMetadataPlugin) -> Any:
         answers.append((metadata, error))
         answered.set()
 
-    plugin(Context(), callback)  # type: ignore[arg-type]  # as much of both as the plugin uses
+    plugin(Context(service_url), callback)  # type: ignore[arg-type]  # as much of both as the plugin uses
     assert answered.wait(10)
     ((metadata, error),) = answers
     if error is not None:
@@ -423,7 +583,9 @@ def metadata_of(plugin: AuthMetadataPlugin) -> Any:
     return metadata
 
 
-def failure_of(plugin: AuthMetadataPlugin) -> BaseException:
+def failure_of(
+    plugin: AuthMetadataPlugin, service_url: str = "https://host/package.Service"
+) -> BaseException:
     with pytest.raises(RpcFailedError) as caught:
-        metadata_of(plugin)
+        metadata_of(plugin, service_url)
     return caught.value

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import subprocess
 import sys
+import time
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +16,16 @@ import grpc
 import grpc.aio
 import pytest
 
-from aio_authgrpc import ConfigurationError, LazyChannel, SslCredentials, service_account, static_token
+from aio_authgrpc import (
+    ConfigurationError,
+    LazyChannel,
+    SslCredentials,
+    Token,
+    service_account,
+    static_token,
+    token_source,
+)
+from aio_authgrpc._calls.multi_callables import AuthorizedMethod
 from aio_authgrpc.errors import (
     ChannelNotOpenedError,
     TokenDeadlineExceededError,
@@ -69,6 +81,21 @@ async def test_positional_arguments_arrive(lazy: LazyChannel, echo_server: EchoS
     assert [call.values("x-mine") for call in echo_server.calls] == [("1",)] * 4
 
 
+def multi_callables() -> int:
+    """Count those that were made by a channel with a token and are still there."""
+    gc.collect()
+    return sum(isinstance(thing, AuthorizedMethod) for thing in gc.get_objects())
+
+
+async def test_stubs_that_are_gone_leave_nothing_behind(lazy: LazyChannel) -> None:
+    """A service may make a stub for each of its requests."""
+    await EchoStub(lazy).UnaryUnary(b"x")
+    before = multi_callables()
+    for _ in range(50):
+        await EchoStub(lazy).UnaryUnary(b"x")
+    assert multi_callables() <= before
+
+
 async def test_closed_it_opens_again(lazy: LazyChannel, echo_server: EchoServer) -> None:
     """`close()` closes what is open on this loop."""
     stub = EchoStub(lazy)
@@ -76,6 +103,25 @@ async def test_closed_it_opens_again(lazy: LazyChannel, echo_server: EchoServer)
     await lazy.close()
     await stub.UnaryUnary(b"x")
     assert len(echo_server.calls) == 2
+
+
+async def test_closed_it_keeps_no_token(echo_server: EchoServer) -> None:
+    """The token that its event loops share goes with the last of them that is closed."""
+    tokens: weakref.WeakSet[Token] = weakref.WeakSet()
+
+    async def fetch() -> Token:
+        tokens.add(token := Token("token", expires_at=time.time() + 3600))
+        return token
+
+    lazy = LazyChannel(
+        echo_server.target, credentials=token_source(fetch), ssl_credentials=echo_server.ssl_credentials
+    )
+    stub = EchoStub(lazy)
+    await stub.UnaryUnary(b"x")
+    assert len(tokens) == 1
+    await lazy.close()
+    gc.collect()
+    assert len(tokens) == 0
 
 
 async def test_it_is_closed_while_it_opens(echo_server: EchoServer) -> None:
@@ -168,7 +214,7 @@ def run_in_process(target: str, program: str) -> str:
     """Run a program with a stub at module level, every warning an error; return what it printed."""
     code = SERVER.replace("TARGET", repr(target)) + program
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-X", "dev", "-c", code], capture_output=True, text=True, check=False
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
     )
     assert done.stderr == ""
     assert done.returncode == 0

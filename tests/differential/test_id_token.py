@@ -154,11 +154,29 @@ async def test_a_self_signed_id_token_needs_no_request(world: World, http: Aioht
     assert world.cloud.requests == []
 
 
-async def test_each_audience_has_a_token_of_its_own(world: World, http: AiohttpRequest) -> None:
-    """One source, many hosts."""
-    source = id_token(credentials=service_account_of(world))
-    tokens = [await fetch(world, http, source, audience) for audience in ("https://a", "https://b:8443")]
-    assert [claims(token)["aud"] for token in tokens] == ["https://a", "https://b:8443"]
+MADE_FOR_AN_AUDIENCE: dict[str, Callable[[World], Any]] = {
+    **{
+        name: lambda world, make=make: id_token(credentials=make(world)) for name, make in THEIR_NAMES.items()
+    },
+    "self-signed": lambda world: id_token(credentials=service_account_of(world), self_signed=True),
+    "of-an-account-to-impersonate": lambda world: id_token(
+        credentials=aio_authgrpc.authorized_user(world.infos["authorized_user"]),
+        target_principal=IMPERSONATED,
+    ),
+    "signed-without-scopes": lambda world: aio_authgrpc.service_account(world.infos["service_account"]),
+}
+
+
+@pytest.mark.parametrize("name", MADE_FOR_AN_AUDIENCE)
+async def test_a_token_for_one_audience_is_not_used_for_another(
+    name: str, world: World, http: AiohttpRequest
+) -> None:
+    """One source, many hosts, also at the same time, and also those that it has tokens for."""
+    source = await asyncio.to_thread(MADE_FOR_AN_AUDIENCE[name], world)
+    audiences = ["https://a", "https://b:8443", "https://a", "https://c"]
+    tokens = await asyncio.gather(*(fetch(world, http, source, audience) for audience in audiences))
+    tokens += [await fetch(world, http, source, audience) for audience in audiences]
+    assert [claims(token)["aud"].removesuffix("/") for token in tokens] == 2 * audiences
 
 
 NONE: dict[str, Make] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import gc
 import traceback
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 from aio_authgrpc import (
     Token,
     TokenRequest,
+    id_token,
 )
 from aio_authgrpc._sources.credentials import as_token_source
 from aio_authgrpc.errors import TokenRefusedError, TokenUnavailableError
@@ -264,3 +266,20 @@ async def test_another_scheme_is_kept(token_request: TokenRequest) -> None:
 
     token = await as_token_source(Proof("abc")).fetch(token_request)
     assert token.as_metadata("authorization") == (("authorization", "DPoP abc"),)
+
+
+@pytest.mark.parametrize("makes_id_tokens", [False, True], ids=["signed", "id-token"])
+async def test_a_source_forgets_what_it_made_for_audiences_that_are_not_used(
+    authority: Authority, token_request: TokenRequest, makes_id_tokens: bool
+) -> None:
+    """It keeps that for 128 of them, each with its token."""
+    credentials = await service_account_credentials(authority)
+    source = id_token(credentials=credentials, self_signed=True) if makes_id_tokens else credentials
+    source = as_token_source(source)
+    for number in range(200):
+        audience = f"https://host-{number}"
+        token = await source.fetch(token_request.replace(audience=audience))
+        assert claims(token)["aud"].removesuffix("/") == audience
+    gc.collect()
+    made = [each for each in gc.get_objects() if type(each) is google.auth.jwt.Credentials]
+    assert len(made) == 128

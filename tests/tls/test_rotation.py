@@ -8,6 +8,7 @@ import gc
 import json
 import sys
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,30 @@ async def test_a_callback_that_is_cancelled_from_inside_does_not_end_the_reading
     assert made == [1, 2]
 
 
+OF_THE_CALLER: ContextVar[str] = ContextVar("of_the_caller", default="nothing")
+
+
+async def test_a_reading_has_nothing_of_the_context_in_which_the_channel_was_opened(
+    fake_clock: FakeClock,
+) -> None:
+    """The readings go on for as long as the channel is open: a request's trace or identity would, too."""
+    seen: list[str] = []
+
+    async def read() -> int:
+        seen.append(OF_THE_CALLER.get())
+        return 1
+
+    def make(_: int) -> grpc.aio.Channel:
+        return grpc.aio.insecure_channel("localhost:1")
+
+    OF_THE_CALLER.set("a request")
+    async with RotatingChannel(make, 1, read, interval=600, clock=fake_clock):
+        await fake_clock.wait_for_sleepers()
+        fake_clock.advance(600)
+        await fake_clock.wait_for_sleepers()
+    assert seen == ["nothing"]
+
+
 async def test_closing_during_a_reading_ends_it(fake_clock: FakeClock) -> None:
     """And makes no channel any more."""
     reading = asyncio.Event()
@@ -245,6 +270,31 @@ async def test_closing_during_a_reading_ends_it(fake_clock: FakeClock) -> None:
     await reading.wait()
     await channel.close()
     await channel.close()
+    assert made == [1]
+
+
+async def test_settings_that_come_after_the_close_make_no_channel(fake_clock: FakeClock) -> None:
+    """A user's function may suppress its cancellation, and return new certificates."""
+    reading = asyncio.Event()
+
+    async def read() -> int:
+        reading.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return 2
+
+    made: list[int] = []
+
+    def make(number: int) -> grpc.aio.Channel:
+        made.append(number)
+        return grpc.aio.insecure_channel("localhost:1")
+
+    channel = RotatingChannel(make, 1, read, interval=600, clock=fake_clock)
+    await fake_clock.wait_for_sleepers()
+    fake_clock.advance(600)
+    await reading.wait()
+    await channel.close()
+    assert channel._timer.done()
     assert made == [1]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextvars import ContextVar
 
 import pytest
 
@@ -62,3 +63,30 @@ async def test_keep_warm_sleeps_through_the_backoff(scripted: ScriptedSource, cl
         await clock.wait_for_sleepers()
         assert len(scripted.requests) == 2
         assert clock.next_wake_up == pytest.approx(60.0)
+
+
+OF_THE_CALLER: ContextVar[str] = ContextVar("of_the_caller", default="nothing")
+
+
+class ClockThatLooks(FakeClock):
+    """A clock that notes the context in which it is asked to sleep."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, and note the context."""
+        self.seen.append(OF_THE_CALLER.get())
+        await super().sleep(seconds)
+
+
+async def test_the_timer_has_nothing_of_the_context_in_which_the_channel_was_opened() -> None:
+    """It lives as long as the channel: the first request's trace or identity would live as long."""
+    clock = ClockThatLooks()
+    source = ScriptedSource(clock)
+    source.outcomes = [3600.0]
+    OF_THE_CALLER.set("a request")
+    async with TokenCache(source, clock=clock, keep_warm=True):
+        await clock.wait_for_sleepers()
+    assert clock.seen == ["nothing"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -15,6 +16,7 @@ from aio_authgrpc import (
     AiohttpRequest,
     ConfigurationError,
     Connection,
+    SslCredentials,
     TokenRequest,
     connect,
     service_account,
@@ -22,9 +24,10 @@ from aio_authgrpc import (
     token_source,
 )
 from aio_authgrpc._tokens import shared
-from aio_authgrpc._tokens.shared import lease_cache
+from aio_authgrpc._tokens.shared import CacheLease, lease_cache
 from aio_authgrpc.bookstore import BookstoreStub
 from aio_authgrpc.testing import Authority, EchoServer, EchoStub, MetadataServer, ScriptedTokens
+from aio_authgrpc.tokens import shared_cache
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 
@@ -184,16 +187,23 @@ async def test_opening_may_be_cancelled_at_any_step_and_leaves_nothing_behind(
     assert shared._open == {}
 
 
-async def test_a_cache_that_its_user_closed_is_not_handed_out_again(
-    authority: Authority, echo_server: EchoServer
+async def test_closing_the_cache_of_one_channel_closes_that_of_no_other(
+    authority: Authority, echo_server: EchoServer, other_server: EchoServer
 ) -> None:
-    """`auth.aclose()` is public; the next connection gets a new cache."""
+    """Nor its own: the cache is closed with the last channel that uses it."""
     source = service_account(await authority.service_account_info(), scopes=SCOPES)
-    first = connection(echo_server, source)
-    async with first:
-        await first.auth.aclose()
-        async with connection(echo_server, source) as stub:
-            await stub.UnaryUnary(b"x")
+    one, other = connection(echo_server, source), connection(other_server, source)
+    async with one as first, other as second:
+        async with one.auth:
+            await first.UnaryUnary(b"x")
+        await one.auth.aclose()
+        await second.UnaryUnary(b"x")
+        await first.UnaryUnary(b"x")
+        async with connection(echo_server, source) as third:
+            await third.UnaryUnary(b"x")
+        cache = one.auth
+    assert authority.token_requests == 1
+    assert cache.closed
     assert shared._open == {}
 
 
@@ -203,6 +213,64 @@ async def test_keep_warm_works_on_a_shared_cache(authority: Authority, echo_serv
     fetched = asyncio.Event()
     async with connection(echo_server, source, keep_warm=True, on_event=lambda _: fetched.set()):
         await fetched.wait()
+
+
+async def test_a_channel_that_is_kept_warm_shares_no_cache_with_one_that_is_not(
+    echo_server: EchoServer,
+) -> None:
+    """The second sends nothing while it is idle, whichever was opened first."""
+    source = ScriptedTokens()
+    warm, other = connection(echo_server, source, keep_warm=True), connection(echo_server, source)
+    async with warm, other:
+        assert warm.auth is not other.auth
+
+
+async def test_a_listener_hears_nothing_after_its_channel_was_closed(
+    echo_server: EchoServer, other_server: EchoServer
+) -> None:
+    """Another channel goes on with the cache."""
+    source, heard, heard_by_other = static_token("t"), list[object](), list[object]()
+    async with connection(other_server, source, audience="a", on_event=heard_by_other.append) as other:
+        async with connection(echo_server, source, audience="a", on_event=heard.append):
+            pass
+        await other.UnaryUnary(b"x")
+    assert len(heard_by_other) == 2
+    assert heard == []
+
+
+async def test_a_second_channel_that_cannot_be_opened_leaves_the_first_its_cache(
+    echo_server: EchoServer, other_server: EchoServer, tmp_path: Path
+) -> None:
+    """And the cache is closed with the first."""
+    source = static_token("t")
+    first = connection(echo_server, source, audience="a")
+    tls = SslCredentials(root_certificates=tmp_path / "missing.pem")
+    second = connect(other_server.target, credentials=source, audience="a", ssl_credentials=tls)
+    async with first as stub:
+        with pytest.raises(ConfigurationError, match=r"missing\.pem"):
+            await second.__aenter__()
+        await stub.UnaryUnary(b"x")
+        cache = first.auth
+    assert cache.closed
+    assert shared._open == {}
+
+
+def test_a_lease_of_a_loop_that_ended_can_be_given_back() -> None:
+    """On another loop, whose leases stay."""
+    source, leases = static_token("t"), list[CacheLease]()
+
+    async def lease_another(request: AiohttpRequest) -> None:
+        leases.append(await lease_cache(source, audience="a", request=request, keep_warm=False))
+        await leases[0].give_back()
+
+    async def main(request: AiohttpRequest) -> None:
+        leases.append(await lease_cache(source, audience="a", request=request, keep_warm=False))
+
+    request = AiohttpRequest()
+    asyncio.run(main(request))
+    asyncio.run(lease_another(request))
+    assert [lease.cache.closed for lease in leases] == [True, False]
+    shared._open.clear()
 
 
 def test_the_cache_of_a_loop_that_ended_is_forgotten_at_the_next_lease() -> None:
@@ -269,17 +337,36 @@ async def test_leases_with_different_transports_have_caches_of_their_own() -> No
         assert not http.closed
 
 
-async def test_a_lease_after_the_cache_was_closed_has_a_new_cache() -> None:
-    """Giving back the lease of the closed one leaves the new one to its channels."""
+async def test_a_lease_after_all_others_were_given_back_has_a_new_cache() -> None:
+    """The old one is closed."""
     arguments: dict[str, Any] = {"audience": "a", "request": None, "keep_warm": False}
     source = ScriptedTokens()
     old = await lease_cache(source, **arguments)
-    await old.cache.aclose()
-    new = await lease_cache(source, **arguments)
-    assert not new.cache.closed
     await old.give_back()
-    again = await lease_cache(source, **arguments)
-    assert again.cache is new.cache
+    new = await lease_cache(source, **arguments)
+    assert (old.cache.closed, new.cache.closed) == (True, False)
     await new.give_back()
-    await again.give_back()
     assert shared._open == {}
+
+
+async def test_what_is_no_channel_can_have_the_channels_cache(
+    authority: Authority, echo_server: EchoServer
+) -> None:
+    """By the same credentials, google-auth's included; it stays open until its last user has left."""
+    make = google_service_account.Credentials.from_service_account_info
+    credentials = await asyncio.to_thread(make, await authority.service_account_info(), scopes=SCOPES)
+    async with shared_cache(credentials) as cache:
+        opened = connection(echo_server, credentials)
+        async with opened as stub:
+            await asyncio.gather(stub.UnaryUnary(b"x"), cache.get())
+            assert opened.auth is cache
+        assert not cache.closed
+    assert cache.closed
+    assert authority.token_requests == 1
+
+
+async def test_a_mistake_in_a_file_shows_when_a_shared_cache_is_opened() -> None:
+    """As with a channel, and nothing is left open."""
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        async with shared_cache(service_account("/nowhere/key.json", scopes=SCOPES)):
+            raise AssertionError
