@@ -9,7 +9,7 @@ from rich.text import Text
 
 from aio_authgrpc import AiohttpRequest, Token, TokenRequest, TokenSource, default, service_account_jwt
 from aio_authgrpc.cli.claims import claims_of, lifetime, with_dates
-from aio_authgrpc.cli.console import err, out, print_error, print_json, progress
+from aio_authgrpc.cli.console import advice, err, out, print_error, print_json, progress
 from aio_authgrpc.cli.identity import chosen, use_file
 from aio_authgrpc.cli.options import CredentialOptions, IdentityKind, TokenType
 from aio_authgrpc.credentials import DefaultCredentialsExplanation
@@ -87,7 +87,8 @@ async def explain(file: Path | None, *, as_json: bool) -> int:
     explanation = source.explain()
     if as_json:
         tried = [{"place": place, "outcome": outcome} for place, outcome in explanation.tried]
-        print_json({"found": explanation.found, "tried": tried, "problem": problem and problem.hint})
+        told = None if problem is None else " ".join(advice(problem))
+        print_json({"found": explanation.found, "tried": tried, "problem": told})
     else:
         _print_explanation(explanation)
         if problem is not None:

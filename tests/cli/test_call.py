@@ -144,6 +144,7 @@ async def test_data_of_a_file_is_read(call: Shell, tmp_path: Path) -> None:
         ("7", "expected an object (tests.cli.Line), not 7"),
         ('{"text": ', "it is not JSON: line 1, column 10: Expecting value"),
         ('{"text": "a"}\n\n{oops}', "it is not JSON: line 3, column 2: Expecting property name"),
+        ("request.json", "it is not JSON: line 1, column 1: Expecting value. -d @FILE reads a file"),
         ("{} {}", "Say takes one message, and 2 were given"),
     ],
 )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import email.utils
 import json
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 
 from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc.cli import doctor
+from aio_authgrpc.cli.doctor.credential import Clocks
 from aio_authgrpc.cli.doctor.handshake import group_of
 from aio_authgrpc.cli.options import CallIdentityOptions, ConnectionOptions, CredentialOptions, IdentityKind
 from aio_authgrpc.testing import Authority, BookstoreServer, EchoServer, GoogleCloud
@@ -340,6 +343,28 @@ async def socket_that_is_not_there(world: World) -> Situation:
     return Situation(target="unix:/nonexistent/socket", connection=ConnectionOptions(plaintext=True))
 
 
+ECHOED = "eyJhbGciOiJSUzI1NiJ9.eyJhIjoxfQ.c2lnbmF0dXJl"
+
+
+@situation("token-refused", "aio-authgrpc token --decode")
+async def server_that_repeats_the_token(world: World) -> Situation:
+    server = await world.stack.enter_async_context(
+        NamedGrpcServer(
+            "localhost", code=grpc.StatusCode.UNAUTHENTICATED, details=f"Bearer {ECHOED} is not good"
+        )
+    )
+    return Situation(
+        target=server.target,
+        credential=CredentialOptions(credentials=await world.key()),
+        connection=ConnectionOptions(root_certificates=world.ca(server.ca_pem)),
+    )
+
+
+@situation("no-grpc", f"curl -sv https://{RUN_HOST}/")
+async def page_that_repeats_the_token(world: World) -> Situation:
+    return await world.front_end(500, {}, f"<p>authorization: Bearer {ECHOED}</p>")
+
+
 @situation("token-missing", "--identity id")
 async def no_token_for_a_guarded_server(world: World) -> Situation:
     server = await world.stack.enter_async_context(BookstoreServer(world.authority))
@@ -477,6 +502,31 @@ async def test_command_prints_the_verdict(world: World) -> None:
     assert (done.code, done.err) == (1, "")
     assert done.json["fault"] == "plaintext-server"
     assert done.json["next_step"] == f"aio-authgrpc doctor {server.target} --plaintext"
+
+
+@pytest.mark.parametrize(("seconds", "way"), [(-600, "ahead of"), (600, "behind")])
+def test_clock_is_compared_with_the_date_of_a_response(seconds: float, way: str) -> None:
+    """Ten minutes are more than a server tolerates."""
+    clocks, now = Clocks(), time.time()
+    clocks.compare({"Date": email.utils.formatdate(now + seconds, usegmt=True)}, asked_at=now)
+    assert clocks.fault is not None
+    assert f"clock is 10 min {way} that of the server" in clocks.fault.cause
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", None])
+def test_response_without_its_date_compares_no_clock(date: str | None) -> None:
+    """Nor does one that cannot be read; a clock that is right is no fault."""
+    clocks, now = Clocks(), time.time()
+    clocks.compare({} if date is None else {"Date": date}, asked_at=now)
+    assert (clocks.skew, clocks.fault, str(clocks)) == (None, None, "not compared")
+    clocks.compare({"date": email.utils.formatdate(now, usegmt=True)}, asked_at=now)
+    assert (clocks.fault, str(clocks)) == (None, "right")
+
+
+async def test_server_without_http2_tells_what_it_speaks(world: World, examine: Callable[..., Any]) -> None:
+    """It is offered HTTP/1.1, too: one that is not would end the handshake."""
+    _, out = await examine(await no_http2(world))
+    assert "Cause: The server speaks http/1.1, and gRPC needs HTTP/2" in out
 
 
 def test_bytes_that_are_no_server_hello_have_no_group() -> None:

@@ -172,6 +172,13 @@ async def test_explain_without_credentials_lists_what_was_tried_and_exits_with_1
     ]
 
 
+async def test_explain_without_credentials_tells_programs_what_to_do() -> None:
+    """In the words of the command line."""
+    done = await run("explain", "--json")
+    assert (done.code, done.json["found"]) == (1, None)
+    assert "pass --credentials FILE" in done.json["problem"]
+
+
 # Claims
 
 

@@ -207,7 +207,10 @@ class JsonSequence:
         if isinstance(error, json.JSONDecodeError):
             line, column = self._line + error.lineno - 1, error.colno
             return ConfigurationError(
-                f"it is not JSON: line {line}, column {column}: {error.msg}.", field=_FIELD
+                f"it is not JSON: line {line}, column {column}: {error.msg}.",
+                field=_FIELD,
+                # A path without its @ fails at once.
+                hint="-d @FILE reads a file, and -d - reads stdin." if (line, column) == (1, 1) else "",
             )
         return ConfigurationError(f"it is not JSON: {error}.", field=_FIELD)
 

@@ -19,7 +19,8 @@ from aio_authgrpc.cli.console import advice
 from aio_authgrpc.cli.doctor.credential import Clocks
 from aio_authgrpc.cli.doctor.findings import Account, Fault, FaultError, State, Step, Subject
 from aio_authgrpc.cli.doctor.handshake import context_for
-from aio_authgrpc.cli.doctor.refusals import Refusal, fault_of
+from aio_authgrpc.cli.doctor.refusal import Refusal
+from aio_authgrpc.cli.doctor.refusals import fault_of
 from aio_authgrpc.cli.doctor.route import Proxy
 
 _HEALTH = "grpc.health.v1.Health/Check"
@@ -76,7 +77,7 @@ async def _ended(
     proxy: Proxy | None,
     clocks: Clocks,
 ) -> tuple[Step, str]:
-    code, details = error.code(), redacted(error.details() or "")
+    code, details = error.code(), error.details() or ""
     facts = {"method": method, "status": code.name}
     text = f"{method}: {code.name}: {details}"
     if code is grpc.StatusCode.UNIMPLEMENTED and "http2 header" not in details and not subject.method:
