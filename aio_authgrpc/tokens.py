@@ -8,6 +8,7 @@ from aio_authgrpc._tokens.freshness import TokenState, TokenStatus
 from aio_authgrpc._tokens.metadata import Metadata
 from aio_authgrpc._tokens.source import (
     CacheKey,
+    HoldingTokenSource,
     KeyedTokenSource,
     LoadableTokenSource,
     TokenRequest,
@@ -18,6 +19,7 @@ from aio_authgrpc._tokens.token import Token
 __all__ = [
     "CacheKey",
     "Clock",
+    "HoldingTokenSource",
     "HttpResponse",
     "KeyedTokenSource",
     "LoadableTokenSource",

@@ -25,7 +25,7 @@ from aio_authgrpc._loop.clock import SystemClock
 from aio_authgrpc._loop.loop_watch import LoopWatch
 from aio_authgrpc._loop.ownership import LoopBound
 from aio_authgrpc._sources.credentials import CredentialsType, as_token_source
-from aio_authgrpc._tokens.cache import TokenCache
+from aio_authgrpc._tokens.cache import TokenCache, close_all
 from aio_authgrpc._tokens.source import LoadableTokenSource, TokenRequest, header_of
 from aio_authgrpc.errors import (
     AuthGrpcError,
@@ -137,9 +137,7 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
             self._watch.add(handover, loop)
 
     async def aclose(self) -> None:
-        """End the RPCs that wait for a token, and close what is owned.
-
-        Calling it again does nothing, or the rest where the first call was cancelled.
+        """End the RPCs that wait for a token, and close what is owned; again, do what a cancelled call left.
 
         Raises:
             WrongEventLoopError: Another loop than the plugin's runs here.
@@ -156,8 +154,8 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
         async with AsyncExitStack() as closing:  # each wait may be cancelled
             if self._owns_http:
                 closing.push_async_callback(self._http.aclose)
+            closing.push_async_callback(close_all, caches)
             await asyncio.gather(*self._waiting, return_exceptions=True)
-            await asyncio.gather(*(cache.aclose() for cache in caches))
         self._all_closed = True
 
     async def __aenter__(self) -> Self:
@@ -184,9 +182,8 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
 
     def __del__(self) -> None:
         if self._caches and not self._bound.closed:
-            warnings.warn(
-                "An AuthMetadataPlugin was never closed.", ResourceWarning, source=self, stacklevel=2
-            )
+            text = "An AuthMetadataPlugin was never closed."
+            warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
 
     def _unusable(self) -> AuthRpcError:
         if self._bound.closed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import warnings
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ from aio_authgrpc._calls.identity import WITHOUT_REPLAY, Identity
 from aio_authgrpc._checks.arguments import check_count
 from aio_authgrpc._sources.credentials import all_of, combined
 from aio_authgrpc._sources.static import AnonymousTokenSource
-from aio_authgrpc._tokens.cache import TokenCache
+from aio_authgrpc._tokens.cache import TokenCache, close_all
 from aio_authgrpc._tokens.source import CacheKey, TokenSource
 from aio_authgrpc._tokens.token import Token
 
@@ -173,7 +172,7 @@ class IdentityAuthorizers:
         self._newest = None
         self._caches.clear()
         self._leaving.clear()
-        await asyncio.gather(*(cache.aclose() for cache in self._ending))
+        await close_all(self._ending)
         self._ending.clear()
 
 

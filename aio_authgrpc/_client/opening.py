@@ -22,6 +22,7 @@ from aio_authgrpc._loop.ownership import running_loop
 from aio_authgrpc._tls.credentials import SslCredentials, tls_source
 from aio_authgrpc._tls.settings import TlsSettings
 from aio_authgrpc._tokens.cache import TokenCache
+from aio_authgrpc._tokens.events import EventCallback, TokenEvent
 from aio_authgrpc._tokens.shared import lease_cache
 from aio_authgrpc._tokens.source import TokenSource
 from aio_authgrpc.errors import ConnectionNotReadyError, TokenDeadlineExceededError
@@ -47,7 +48,10 @@ async def open_channel(
         keep_warm=settings.keep_warm,
         clock=settings.clock,
     )
-    stop_events = None if settings.on_event is None else lease.cache.subscribe(settings.on_event)
+    stop_events = None
+    if settings.on_event is not None:
+        listener = partial(_tell_with_target, settings.on_event, settings.target.address)
+        stop_events = lease.cache.subscribe(listener)
 
     async def close() -> None:
         if stop_events is not None:
@@ -77,6 +81,10 @@ async def open_channel(
     except BaseException:
         await close()
         raise
+
+
+def _tell_with_target(listener: EventCallback, target: str, event: TokenEvent) -> None:
+    listener(event.replace(target=target))
 
 
 def _telemetry(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import email.utils
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from google.auth.exceptions import TransportError
@@ -87,15 +87,19 @@ def _cut_off_error() -> TransportError:
     return TransportError("The result of this request is no longer wanted.")
 
 
-async def bridge_to_thread(function: Callable[[], T], request: ThreadRequest) -> T:
-    """Run a blocking function of google-auth's, which sends with `request`, in a worker thread.
+async def bridge_to_thread(
+    function: Callable[[], T],
+    request: ThreadRequest,
+    run: Callable[[Callable[[], T]], Awaitable[T]] = run_in_thread,
+) -> T:
+    """Run a blocking function of google-auth's, which sends with `request`, in a worker thread of `run`.
 
     Cancelling it cancels the request under way and kills `request.process`; a `time.sleep` ends by itself,
     unheard.
     """
     await request.bind()
     try:
-        return await run_in_thread(function)
+        return await run(function)
     finally:
         request.cut_off()
 

@@ -15,6 +15,7 @@ from aio_authgrpc._sources.default import default
 from aio_authgrpc._sources.files.kind import IdTokenRequest
 from aio_authgrpc._sources.google_auth import GOOGLE_AUTH, LazyCredentialsSource, over_bridge
 from aio_authgrpc._sources.google_auth_gaps import is_of
+from aio_authgrpc._sources.logins import lock_of
 from aio_authgrpc._tokens.source import CacheKey, TokenRequest
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError
@@ -51,16 +52,25 @@ class IdTokenSource(NotPickled):
         wanted = self._wanted(request)
         if wanted.audience not in self._of_audience:
             own = await self._own_credentials(request)
+            # Without its lock: opening a channel does not wait for the refresh of another.
             await over_bridge(lambda: self._made(own, wanted), wanted.http)
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return an ID token, which is good until its own `exp`. Cancelling it abandons the thread."""
         wanted, own = self._wanted(request), await self._own_credentials(request)
+        made = self._of_audience.get(wanted.audience)
+        if made is not None:
+            return await google_auth.token_of(made, request, wanted.http)
 
         def obtain() -> Token:
             return google_auth.blocking_token(self._made(own, wanted), request, wanted.http)
 
-        return await over_bridge(obtain, wanted.http)
+        return await over_bridge(obtain, wanted.http, lock_of(own).run_in_thread)
+
+    def current_token(self, request: TokenRequest) -> Token | None:
+        """Return the ID token of an earlier request, if it can still be used."""
+        made = self._of_audience.get(self._wanted(request).audience)
+        return None if made is None else google_auth.held_token(made, request)
 
     def _wanted(self, request: TokenRequest) -> IdTokenRequest:
         return IdTokenRequest(

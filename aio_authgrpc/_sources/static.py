@@ -20,11 +20,11 @@ class FixedTokenSource:
     """A source with one token, for ever."""
 
     def __init__(self, token: Token, name: str) -> None:
-        self._token = token
+        self.token = token
         self._name = name
 
     async def fetch(self, request: TokenRequest) -> Token:
-        return self._token
+        return self.token
 
     def __repr__(self) -> str:
         return self._name

@@ -10,6 +10,7 @@ from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._tokens.freshness import limits
 from aio_authgrpc._tokens.source import (
     CacheKey,
+    HoldingTokenSource,
     LoadableTokenSource,
     TokenRequest,
     TokenSource,
@@ -44,6 +45,9 @@ class TokensAcrossLoops(NotPickled):
     async def load(self, request: TokenRequest) -> None:
         if isinstance(self._source, LoadableTokenSource):
             await self._source.load(request)
+
+    def current_token(self, request: TokenRequest) -> Token | None:
+        return self._source.current_token(request) if isinstance(self._source, HoldingTokenSource) else None
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return the token of another loop, or fetch one. Cancelling it lets another loop fetch."""

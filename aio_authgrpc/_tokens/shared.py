@@ -64,7 +64,7 @@ class CacheLease:
             self._shared.leases -= 1
             self._is_last = not self._shared.leases
             if self._is_last and _open.get(self._shared.key) is self._shared:
-                del _open[self._shared.key]
+                _open.pop(self._shared.key, None)
         if self._is_last:
             await self._shared.cache.close_after_last_channel()
 
@@ -88,8 +88,7 @@ async def lease_cache(
     loop, tokens = asyncio.get_running_loop(), cache_key(source, audience)
     requested, timed = (None if given is None else id(given) for given in (request, clock))
     key: _Key = (id(loop), id(tokens.owner), tokens.audience, requested, timed, keep_warm)
-    for closed in [known for known, shared in _open.items() if shared.loop.is_closed()]:
-        del _open[closed]  # its loop has ended: it can no longer be closed
+    _forget_closed_loops()
     shared = _open.get(key)
     if shared is None:
         cache = SharedTokenCache(
@@ -98,3 +97,11 @@ async def lease_cache(
         shared = _open[key] = _SharedCache(key, loop, tokens.owner, cache)
     shared.cache.start()
     return CacheLease(shared)
+
+
+def _forget_closed_loops() -> None:
+    """Forget caches that can no longer be closed."""
+    for key in tuple(_open):  # a loop in each thread is a supported use: another one may change it meanwhile
+        shared = _open.get(key)
+        if shared is not None and shared.loop.is_closed():
+            _open.pop(key, None)

@@ -36,8 +36,9 @@ class TokenSource(Protocol):
     A token cache calls `fetch` from a task of its own, once at a time, in an empty context. Two caches with
     different audiences may call it at the same time.
 
-    Three more attributes are optional: `header: str`, the metadata key that the tokens go to instead of
-    `authorization`; `load`, see `LoadableTokenSource`; `cache_key`, see `KeyedTokenSource`.
+    Four more attributes are optional: `header: str`, the metadata key that the tokens go to instead of
+    `authorization`; `load`, see `LoadableTokenSource`; `cache_key`, see `KeyedTokenSource`; `current_token`,
+    see `HoldingTokenSource`.
     """
 
     async def fetch(self, request: TokenRequest) -> Token:
@@ -66,6 +67,20 @@ class LoadableTokenSource(TokenSource, Protocol):
 
         Raises:
             ConfigurationError: A file or the environment cannot be used.
+        """
+        ...
+
+
+@runtime_checkable
+class HoldingTokenSource(TokenSource, Protocol):
+    """A source that may have a usable token before it fetches one."""
+
+    def current_token(self, request: TokenRequest) -> Token | None:
+        """Return the token that the source has and that can still be used, or None. Never waits.
+
+        The cache asks where it has no usable token itself. A token that is near its end is served while
+        `fetch` gets a new one, so a token endpoint that fails meanwhile fails no call. While the cache must
+        not fetch, after a failure, any token is served.
         """
         ...
 

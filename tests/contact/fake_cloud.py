@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 import trustme
 
-from aio_authgrpc.testing import Authority, BookstoreServer, Gate
+from aio_authgrpc.testing import Authority, GuardedServer
 
 # One for all servers of the process: some clients take no certificates, and trust what conftest.py says.
 CERTIFICATE_AUTHORITY = trustme.CA()
@@ -39,33 +39,14 @@ class Rpc:
     answer: Callable[[Sequence[Any]], Sequence[Any]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Call:
-    """A call that passed the guard. Its `repr` has no metadata, which holds the token."""
-
-    path: str
-    metadata: tuple[tuple[str, str | bytes], ...]
-
-    def values(self, key: str) -> list[str | bytes]:
-        return [value for name, value in self.metadata if name == key]
-
-    def __repr__(self) -> str:
-        return f"<Call of {self.path}>"
-
-
-class FakeCloud(BookstoreServer):
+class FakeCloud(GuardedServer):
     """Serve RPCs to callers with a token of an authority.
 
     Args:
         authority: Its tokens are accepted; with None, calls need none.
         rpcs: What is served.
         names: The names in its certificate.
-        **others: As for `BookstoreServer`.
-
-    Attributes:
-        received: The calls that passed the guard, in order.
-        refusals: The status codes that the next calls end with, after they were recorded.
-        gate: Holds every call until its release.
+        **guard: As for `GuardedServer`.
     """
 
     def __init__(
@@ -74,28 +55,18 @@ class FakeCloud(BookstoreServer):
         rpcs: Sequence[Rpc],
         *,
         names: Sequence[str] = ("localhost", "127.0.0.1"),
-        **others: Any,
+        **guard: Any,
     ) -> None:
-        super().__init__(authority, **others)
-        self.names = names
-        self.received: list[Call] = []
-        self.refusals: list[grpc.StatusCode] = []
-        self.gate = Gate()
-        self.gate.release()
-        self._rpcs = rpcs
+        super().__init__(authority, _add_to_server, rpcs, **guard)
+        self._names = names
 
-    def hold(self) -> Gate:
-        """Hold every call from now on."""
-        self.gate = Gate()
-        return self.gate
-
-    def bearers(self) -> list[list[str | bytes]]:
+    def bearers(self) -> list[tuple[str | bytes, ...]]:
         """Return the values of `authorization` of each call."""
-        return [call.values("authorization") for call in self.received]
+        return [call.values("authorization") for call in self.recorded]
 
     def _make_credentials(self) -> grpc.ServerCredentials:
         self._ca = CERTIFICATE_AUTHORITY
-        certificate = self._ca.issue_cert(*self.names)
+        certificate = self._ca.issue_cert(*self._names)
         chain = b"".join(link.bytes() for link in certificate.cert_chain_pems)
         return grpc.ssl_server_credentials(
             [(certificate.private_key_pem.bytes(), chain)],
@@ -103,71 +74,62 @@ class FakeCloud(BookstoreServer):
             require_client_auth=self.mutual_tls,
         )
 
-    def _register(self, server: grpc.aio.Server) -> None:
-        services: dict[str, dict[str, Any]] = {}
-        for rpc in self._rpcs:
-            _, service, name = rpc.path.split("/")
-            services.setdefault(service, {})[name] = self._handler(rpc)
-        server.add_generic_rpc_handlers(
-            tuple(grpc.method_handlers_generic_handler(name, found) for name, found in services.items())
-        )
 
-    def _handler(self, rpc: Rpc) -> Any:
-        make = getattr(grpc, f"{rpc.arity}_rpc_method_handler")
-        behaviour = {
-            "unary_unary": self._unary_unary,
-            "unary_stream": self._unary_stream,
-            "stream_unary": self._stream_unary,
-            "stream_stream": self._stream_stream,
-        }[rpc.arity]
-        return make(
-            behaviour(rpc),
-            # proto-plus and plain messages name them differently.
-            request_deserializer=getattr(rpc.request, "deserialize", None) or rpc.request.FromString,
-            response_serializer=getattr(rpc.response, "serialize", None) or rpc.response.SerializeToString,
-        )
+def _add_to_server(rpcs: Sequence[Rpc], server: grpc.aio.Server) -> None:
+    services: dict[str, dict[str, Any]] = {}
+    for rpc in rpcs:
+        _, service, name = rpc.path.split("/")
+        services.setdefault(service, {})[name] = _handler(rpc)
+    server.add_generic_rpc_handlers(
+        tuple(grpc.method_handlers_generic_handler(name, found) for name, found in services.items())
+    )
 
-    async def _note_call(self, rpc: Rpc, context: Any, requests: AsyncIterator[Any] | None = None) -> None:
-        metadata = tuple((key, value) for key, value in context.invocation_metadata() or ())
-        self.received.append(Call(path=rpc.path, metadata=metadata))
-        await self.gate.pass_through()
-        if self.refusals:
-            # A grpc.aio client that is still writing reports INTERNAL (https://github.com/grpc/grpc/issues/36066).
-            if requests is not None:
-                async for _ in requests:
-                    pass
-            await context.abort(self.refusals.pop(0), "the test ordered a refusal")
 
-    def _unary_unary(self, rpc: Rpc) -> Any:
-        async def serve(request: Any, context: Any) -> Any:
-            await self._note_call(rpc, context)
-            return rpc.answer([request])[0]
+def _handler(rpc: Rpc) -> Any:
+    behaviours = {
+        "unary_unary": _unary_unary,
+        "unary_stream": _unary_stream,
+        "stream_unary": _stream_unary,
+        "stream_stream": _stream_stream,
+    }
+    make = getattr(grpc, f"{rpc.arity}_rpc_method_handler")
+    return make(
+        behaviours[rpc.arity](rpc),
+        # proto-plus and plain messages name them differently.
+        request_deserializer=getattr(rpc.request, "deserialize", None) or rpc.request.FromString,
+        response_serializer=getattr(rpc.response, "serialize", None) or rpc.response.SerializeToString,
+    )
 
-        return serve
 
-    def _unary_stream(self, rpc: Rpc) -> Any:
-        async def serve(request: Any, context: Any) -> AsyncIterator[Any]:
-            await self._note_call(rpc, context)
+def _unary_unary(rpc: Rpc) -> Any:
+    async def serve(request: Any, context: Any) -> Any:
+        return rpc.answer([request])[0]
+
+    return serve
+
+
+def _unary_stream(rpc: Rpc) -> Any:
+    async def serve(request: Any, context: Any) -> AsyncIterator[Any]:
+        for response in rpc.answer([request]):
+            yield response
+
+    return serve
+
+
+def _stream_unary(rpc: Rpc) -> Any:
+    async def serve(requests: AsyncIterator[Any], context: Any) -> Any:
+        return rpc.answer([request async for request in requests])[0]
+
+    return serve
+
+
+def _stream_stream(rpc: Rpc) -> Any:
+    async def serve(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        async for request in requests:
             for response in rpc.answer([request]):
                 yield response
 
-        return serve
-
-    def _stream_unary(self, rpc: Rpc) -> Any:
-        async def serve(requests: AsyncIterator[Any], context: Any) -> Any:
-            await self._note_call(rpc, context, requests)
-            return rpc.answer([request async for request in requests])[0]
-
-        return serve
-
-    def _stream_stream(self, rpc: Rpc) -> Any:
-        async def serve(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
-            await self._note_call(rpc, context, requests)
-            async for request in requests:
-                for response in rpc.answer([request]):
-                    yield response
-
-        return serve
+    return serve
 
 
 @asynccontextmanager

@@ -98,10 +98,10 @@ async def main(place: str) -> None:
         source = service_account(await authority.service_account_info(), scopes=["a-scope"])
         await run(cloud, source, place)
         tokens = {str(value).removeprefix("Bearer ") for values in cloud.bearers() for value in values}
-        others = sum(bool(call.values("x-another-token")) for call in cloud.received)
+        others = sum(bool(call.values("x-another-token")) for call in cloud.recorded)
     text = LOGS.getvalue()
     lines = [
-        f"{len(cloud.received)} calls, {others} of them as another",
+        f"{len(cloud.recorded)} calls, {others} of them as another",
         f"{text.count('before: ')} logged by interceptors, {text.count('Sending request')} by the clients",
         f"{sum(text.count(token) for token in [*tokens, OTHER_TOKEN])} tokens",
     ]

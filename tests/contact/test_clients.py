@@ -101,7 +101,7 @@ async def test_a_call_that_was_unavailable_is_retried_by_the_client(
     opened: Any, cloud: FakeCloud, source: Any
 ) -> None:
     """By its own default retry: a new call, with one identity."""
-    cloud.refusals = [grpc.StatusCode.UNAVAILABLE]
+    cloud.refuse(grpc.StatusCode.UNAVAILABLE)
     async with opened(LOOKUP, cloud, source) as client:
         assert await LOOKUP.run(client) == LOOKUP.says
     assert [len(values) for values in cloud.bearers()] == [1, 1]
@@ -121,7 +121,7 @@ async def test_a_refusal_of_the_server_is_the_clients_error(
 ) -> None:
     """google-api-core's class for the status, in every arity, and in its words."""
     async with by_gapic(kind, cloud, source) as client:
-        cloud.refusals = [code]
+        cloud.refuse(code)
         with pytest.raises(error, match="the test ordered a refusal"):
             await kind.run(client, retry=None)
     assert {len(values) for values in cloud.bearers()} == {1}
@@ -138,7 +138,7 @@ async def test_a_deadline_is_the_clients_error(
         gate = authority.hold() if cold else cloud.hold()
         with gate, pytest.raises(exceptions.DeadlineExceeded):
             await kind.run(client, timeout=0.2, retry=None)
-    assert len(cloud.received) == (0 if cold else 2)
+    assert len(cloud.recorded) == (0 if cold else 2)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ async def test_a_token_that_is_not_given_is_the_clients_error(
         with pytest.raises(error) as caught:
             await kind.run(client, retry=None)
     assert isinstance(caught.value.__cause__, AuthRpcError)
-    assert cloud.received == []
+    assert cloud.recorded == []
 
 
 # Nothing is looked up while a client is made

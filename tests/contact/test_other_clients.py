@@ -76,7 +76,7 @@ async def test_a_client_works_with_one_identity_a_call_and_one_token(
         for _ in range(2):
             assert await use(shared, options) == says
         assert await ACCESS.run(secrets) == ACCESS.says
-    assert {tuple(values) for values in cloud.bearers()} == {tuple(cloud.bearers()[0])}
+    assert {*cloud.bearers()} == {cloud.bearers()[0]}
     assert len(cloud.bearers()[0]) == 1
     assert authority.token_requests == 1
 
@@ -109,4 +109,4 @@ async def test_a_token_that_is_refused_is_unavailable_to_a_client_of_its_own_cha
     async with aio_authgrpc.gapic.credentials(service_account(info, scopes=["a-scope"])) as shared:
         with pytest.raises(exceptions.ServiceUnavailable, match="UNAUTHENTICATED"):
             await asyncio.to_thread(refused, shared)
-    assert cloud.received == []
+    assert cloud.recorded == []

@@ -44,5 +44,5 @@ async def test_the_identifier_of_a_session_arrives_beside_the_token(
         await handler.ensure_channel_ready()
         assert await handler.list_collections() == ["books"]
         assert await handler.list_collections() == ["books"]
-    assert [call.values("identifier") for call in milvus.received] == [[], ["42"], ["42"]]
+    assert [call.values("identifier") for call in milvus.recorded] == [(), ("42",), ("42",)]
     assert [len(values) for values in milvus.bearers()] == [1, 1, 1]

@@ -196,6 +196,16 @@ async def test_a_request_on_the_thread_of_the_loop_is_served_what_is_at_hand(
     assert headers(shared) == {"authorization": "Bearer token-1"}
 
 
+async def test_a_stale_token_is_served_on_the_thread_of_the_loop(
+    tokens: ScriptedTokens, fake_clock: FakeClock
+) -> None:
+    """While the cache refreshes it."""
+    async with credentials(tokens, clock=fake_clock) as shared:
+        await asyncio.to_thread(headers, shared)
+        fake_clock.advance(3500)
+        assert headers(shared) == {"authorization": "Bearer token-1"}
+
+
 async def test_a_request_on_the_thread_of_the_loop_without_a_token_says_what_to_do(
     shared: CachedCredentials, tokens: ScriptedTokens
 ) -> None:
@@ -242,8 +252,20 @@ def test_a_loop_that_has_stopped_or_was_closed_is_an_error() -> None:
         headers(shared)
     loop.run_until_complete(opening.__aexit__(None, None, None))
     loop.close()
-    with pytest.raises(RefreshError, match="closed"):
+    with pytest.raises(RefreshError, match="credentials were closed"):
         headers(shared)
+
+
+def test_a_loop_that_was_closed_before_the_credentials_is_an_error() -> None:
+    """A fresh token is served all the same."""
+    loop = asyncio.new_event_loop()
+    opening = credentials(ScriptedTokens())
+    shared = loop.run_until_complete(opening.__aenter__())
+    loop.run_until_complete(asyncio.to_thread(headers, shared))
+    loop.close()
+    assert headers(shared) == {"authorization": "Bearer token-1"}
+    with pytest.raises(RefreshError, match="event loop of the credentials was closed"):
+        headers(shared, "https://another.googleapis.com/path")
 
 
 # Their end
