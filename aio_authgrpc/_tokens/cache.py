@@ -179,8 +179,9 @@ class TokenCache:
             ChannelClosedError, WrongEventLoopError: See `check_usable`.
         """
         self.start()
-        if (token := self.current()) is None and (held := self._refresher.held()) is not None:
-            self._entry = held
+        token = self.current()
+        if token is None and not self._tasks.flight.running:
+            self._entry = self._refresher.held() or self._entry
             token = self.current()
         if token is not None:
             return token

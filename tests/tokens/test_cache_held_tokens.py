@@ -107,15 +107,38 @@ async def test_a_refused_token_is_not_served_again(clock: FakeClock) -> None:
 
 @pytest.mark.parametrize(
     "has",
-    [None, "text", Token("over", expires_at=1.0), Token("", expires_at=4e9)],
-    ids=["none", "a-str", "over", "empty"],
+    [
+        pytest.param(lambda now: None, id="none"),
+        pytest.param(lambda now: "text", id="a-str"),
+        pytest.param(lambda now: Token("over", expires_at=now), id="over"),
+        pytest.param(lambda now: Token("", expires_at=now + 150), id="empty"),
+    ],
 )
 async def test_what_is_no_usable_token_is_passed_by(clock: FakeClock, has: Any) -> None:
     """The fetch decides, as if the source had said nothing."""
     source = Holding(clock, left=150)
-    source.has = has
+    source.has = has(clock.time())
     async with TokenCache(source, clock=clock) as cache:
         assert (await fill(cache, source, "fetched")).value == "fetched"
+
+
+async def test_a_crowd_asks_the_source_once_what_it_has(clock: FakeClock) -> None:
+    """The first caller does, before it starts the refresh that all wait for."""
+    asked = 0
+
+    class Counting(GatedSource):
+        def current_token(self, request: TokenRequest) -> Token | None:
+            nonlocal asked
+            asked += 1
+            return None
+
+    source = Counting(clock)
+    async with TokenCache(source, clock=clock) as cache:
+        waiting = [asyncio.create_task(cache.get()) for _ in range(100)]
+        await source.asked()
+        source.answer("new")
+        await asyncio.gather(*waiting)
+    assert asked == 1
 
 
 async def test_a_source_that_raises_when_it_is_asked_is_passed_by(clock: FakeClock) -> None:

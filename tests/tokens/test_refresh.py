@@ -235,7 +235,9 @@ async def test_a_closed_refresher_asks_no_more(
         fetching = asyncio.ensure_future(refresher.fetch())
         await gate.arrived.wait()
         refresher.close()
-    assert isinstance(await fetching, TokenUnavailableError)
+    await settle()
+    assert fetching.done()
+    assert isinstance(fetching.result(), TokenUnavailableError)
     assert tokens.fetches == 1
 
 
