@@ -44,6 +44,16 @@ OUTPUTS = {
         "Use a stub inside of its block",
         "Do not retry, an operator has to act: The token endpoint does not know the account",
     ],
+    "long_stream": [
+        "Handled job 1",
+        "Handled job 2",
+        "The stream ended: UNAUTHENTICATED: The token of the stream has ended",
+        "Handled job 3",
+        "Handled job 4",
+        "The stream ended: UNAUTHENTICATED: The token of the stream has ended",
+        "Handled job 5",
+        "3 streams",
+    ],
     "on_behalf_of_the_caller": ["ann, bob, cem, service"],
     "pubsub_pull": [
         "The stream ended: the message was acknowledged",
