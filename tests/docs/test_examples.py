@@ -57,7 +57,8 @@ OUTPUTS = {
     "on_behalf_of_the_caller": ["ann, bob, cem, service"],
     "pubsub_pull": [
         "The stream ended: the message was acknowledged",
-        "b'an order' b'an order'",
+        "The stream ended: the message was acknowledged",
+        "b'an order' b'an order' b'an order'",
     ],
     "service_account": ["100 answers, 1 token request", "Fiction, Fantasy", "The token is fresh."],
     "several_stubs": ["Hello, reader: 2 shelves", "1 token request"],
