@@ -10,6 +10,7 @@ from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, Clie
 from yarl import URL
 
 from aio_authgrpc import AiohttpRequest, ConfigurationError, ConnectArguments, Connection, connect
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc.tokens import TokenCache
 from aio_authgrpc.web import CallersTokens, Problem, log_problem, no_bearer, problem_of
 
@@ -43,6 +44,7 @@ class Grpc(Generic[T]):
         ConfigurationError: An argument cannot be used.
     """
 
+    @hiding_arguments
     def __init__(
         self,
         target: str,

@@ -1,6 +1,6 @@
-"""Every source of tokens that `connect(credentials=...)` and `identity(...)` take."""
+"""Every source of tokens that `connect(credentials=...)` takes, and the blocks around calls."""
 
-from aio_authgrpc._calls.identity import Identity, identity
+from aio_authgrpc._calls.identity import Identity, identity, without_replay
 from aio_authgrpc._sources.compute_engine import compute_engine
 from aio_authgrpc._sources.credentials import CredentialsType
 from aio_authgrpc._sources.default import DefaultCredentialsExplanation, DefaultCredentialsSource, default
@@ -42,4 +42,5 @@ __all__ = [
     "service_account_jwt",
     "static_token",
     "token_source",
+    "without_replay",
 ]

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 
 from aio_authgrpc import AuthGrpcError, ConfigurationError, ConnectArguments, connect
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc.web import CallersTokens, log_problem, no_bearer, problem_of
 
 T = TypeVar("T")
@@ -51,6 +52,7 @@ class Grpc(Generic[T]):
         ConfigurationError: An argument cannot be used.
     """
 
+    @hiding_arguments
     def __init__(
         self,
         target: str,

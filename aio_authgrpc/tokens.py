@@ -2,11 +2,13 @@
 
 from aio_authgrpc._http.request import HttpResponse
 from aio_authgrpc._loop.clock import Clock, SystemClock
+from aio_authgrpc._sources.shared_cache import shared_cache
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc._tokens.freshness import TokenState, TokenStatus
 from aio_authgrpc._tokens.metadata import Metadata
 from aio_authgrpc._tokens.source import (
     CacheKey,
+    HoldingTokenSource,
     KeyedTokenSource,
     LoadableTokenSource,
     TokenRequest,
@@ -17,6 +19,7 @@ from aio_authgrpc._tokens.token import Token
 __all__ = [
     "CacheKey",
     "Clock",
+    "HoldingTokenSource",
     "HttpResponse",
     "KeyedTokenSource",
     "LoadableTokenSource",
@@ -28,4 +31,5 @@ __all__ = [
     "TokenSource",
     "TokenState",
     "TokenStatus",
+    "shared_cache",
 ]

@@ -8,6 +8,7 @@ These send the same token:
     plain         a grpc.aio channel; the metadata is passed by hand at each call. It is the measure, 1.
     plain again   another such channel: what it differs from 1 by is noise
     aio_authgrpc  `secure_authorized_channel`
+    telemetry     the same with `connect(telemetry=OpenTelemetry())`, the SDK's spans and metrics in memory
     interceptor   a grpc.aio channel with interceptors that add the metadata, one class for each arity
     google-auth   `google.auth.transport.grpc.AuthMetadataPlugin`, as call credentials of a grpc.aio channel
 
@@ -45,9 +46,13 @@ import google.oauth2.credentials
 import grpc
 import grpc.aio
 from figures import Spread, print_json, print_note, print_table
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
 from server_process import EchoStub, ServerProcess
 
 import aio_authgrpc
+from aio_authgrpc.otel import OpenTelemetry
 
 # As long as Google's access tokens for service accounts are.
 TOKEN = "ya29.c." + secrets.token_urlsafe(670)
@@ -116,6 +121,17 @@ async def _aio_authgrpc(stack: AsyncExitStack, server: ServerProcess) -> Contend
         aio_authgrpc.static_token(token), None, server.target, server.ssl_credentials
     )
     return _contender("aio_authgrpc", await stack.enter_async_context(opening))
+
+
+async def _telemetry(stack: AsyncExitStack, server: ServerProcess) -> Contender:
+    telemetry = OpenTelemetry(TracerProvider(), MeterProvider([InMemoryMetricReader()]))
+    connection = aio_authgrpc.connect(
+        server.target,
+        credentials=aio_authgrpc.static_token(TOKEN),
+        ssl_credentials=server.ssl_credentials,
+        telemetry=telemetry,
+    )
+    return _contender("telemetry", await stack.enter_async_context(connection))
 
 
 async def _interceptor(stack: AsyncExitStack, server: ServerProcess) -> Contender:
@@ -235,7 +251,7 @@ async def run(modes: Iterable[str], rounds: int, rpcs: int) -> dict[str, Costs]:
     """
     results: dict[str, Costs] = {mode: {} for mode in modes}
     async with ServerProcess() as server, AsyncExitStack() as stack:
-        openers = (_plain, _plain_again, _aio_authgrpc, _interceptor, _google_auth)
+        openers = (_plain, _plain_again, _aio_authgrpc, _telemetry, _interceptor, _google_auth)
         contenders = [await opener(stack, server) for opener in openers]
         for mode in results:
             await _run_round(contenders, MODES[mode], rpcs // 10, {})  # connects, warms up, is not counted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -60,3 +61,13 @@ def test_the_lowest_classifier_is_the_lowest_python_that_is_required() -> None:
     project = pyproject()["project"]
     versions = re.findall(r"Python :: 3\.(\d+)", "\n".join(project["classifiers"]))
     assert f">=3.{min(map(int, versions))}" == project["requires-python"]
+
+
+def test_the_lock_file_of_npm_names_no_registry() -> None:
+    """The one that is configured where it runs is asked; the hashes say whether the answer is right."""
+    locked = json.loads((ROOT / "tests" / "oidc_provider" / "package-lock.json").read_text())
+    packages = {name: package for name, package in locked["packages"].items() if name}
+    assert packages
+    for package in packages.values():
+        assert package["integrity"].startswith("sha512-")
+        assert "resolved" not in package

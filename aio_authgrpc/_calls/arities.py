@@ -13,6 +13,7 @@ import grpc.aio
 from aio_authgrpc._calls.call import AuthorizedCall
 from aio_authgrpc._calls.call_status import final_code
 from aio_authgrpc._calls.mistakes import NotIterable
+from aio_authgrpc._calls.questions import AnsweringCall
 from aio_authgrpc._channels.connection_hints import explained
 
 Request = TypeVar("Request")
@@ -26,7 +27,7 @@ _AUDIENCE_NOTE = (
 )
 
 
-class ResponseCall(AuthorizedCall):
+class ResponseCall(AnsweringCall):
     """A call whose errors say what to do, where the reason is known."""
 
     def _explained(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:

@@ -42,14 +42,24 @@ class Authorization:
 class Authorizer:
     """Turns tokens into metadata, once for each token.
 
-    The token goes to `header`, beside the fixed `metadata`; a caller may not send the `reserved` keys.
+    The token goes to `header`, beside the fixed `metadata`; a caller may not send the `reserved` keys. With
+    `replay`, a call that is refused may be sent again.
     """
 
-    def __init__(self, tokens: Tokens, *, header: str, metadata: Metadata, reserved: frozenset[str]) -> None:
+    def __init__(
+        self,
+        tokens: Tokens,
+        *,
+        header: str,
+        metadata: Metadata,
+        reserved: frozenset[str],
+        replay: bool = True,
+    ) -> None:
         self._tokens = tokens
         self.header = header
         self.metadata = metadata
         self.reserved = reserved
+        self.replay = replay
         self._last: Authorization | None = None
 
     def current(self) -> Authorization | None:

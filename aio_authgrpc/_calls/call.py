@@ -13,21 +13,19 @@ a real call. The wait counts against the call's timeout.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.authorizer import Authorization, Authorizer, CallerMetadata
-from aio_authgrpc._calls.call_status import challenge_of, final_code, status_of
+from aio_authgrpc._calls.call_status import challenge_of, final_code, has_headers, raise_end
 from aio_authgrpc._calls.open_calls import OpenCalls
 from aio_authgrpc._calls.telemetry import current_call
 from aio_authgrpc._channels.rotating import RotatingChannel
-from aio_authgrpc.errors import AuthRpcError
-
-T = TypeVar("T")
+from aio_authgrpc._checks.frames import without_frames
 
 DoneCallback = Callable[[Any], None]
 """Is called with the call when it is done."""
@@ -63,7 +61,6 @@ class AuthorizedCall(grpc.aio.Call):
     _decision: asyncio.Future[None] | None = None  # made by questions that wait for `_settle`
     _callbacks: tuple[DoneCallback, ...] = ()
     _may_replay = True  # whether the request can be sent a second time
-    _ends_with_connection_wait = True  # with one request, as in grpc.aio
     # Kept here, because an intercepted call of grpc.aio does not know its own.
     _deadline: float | None = None
 
@@ -99,8 +96,10 @@ class AuthorizedCall(grpc.aio.Call):
 
     def _stop_waiting(self, task: asyncio.Task[None]) -> None:
         self._method.open_calls.waiting.discard(self)
-        if task.cancelled():
-            self._end_without_call(asyncio.CancelledError())
+        # Also what is no `Exception`, such as pytest.fail() in a fake: without an end, the call never would.
+        end = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if end is not None:
+            self._end_without_call(end)
 
     async def _start_when_ready(self, connection: RotatingChannel[Any] | None) -> None:
         try:
@@ -129,13 +128,17 @@ class AuthorizedCall(grpc.aio.Call):
         self._authorization = authorization
         metadata = self._metadata + authorization.metadata if self._metadata else authorization.metadata
         request, wait_for_ready, compression = self._arguments
-        self._call = call = self._method.inner(
-            request,
-            timeout=timeout,
-            metadata=metadata,
-            wait_for_ready=wait_for_ready,
-            compression=compression,
-        )
+        try:
+            self._call = call = self._method.inner(
+                request,
+                timeout=timeout,
+                metadata=metadata,
+                wait_for_ready=wait_for_ready,
+                compression=compression,
+            )
+        except Exception as error:
+            without_frames(error)  # gRPC's hold the token, as this one does
+            raise
         call.add_done_callback(self._on_done)
 
     async def _started(self) -> Any:
@@ -151,7 +154,7 @@ class AuthorizedCall(grpc.aio.Call):
         """Return the real call once it is started, or raise why there is none."""
         call = await self._started()
         if self._end is not None:
-            _raise(self._end)
+            raise_end(self._end)
         return call
 
     async def _real_call_or_cancel(self) -> Any:
@@ -174,12 +177,13 @@ class AuthorizedCall(grpc.aio.Call):
             return
         if final_code(call) is _UNAUTHENTICATED:
             worth_it = self._authorizer.reject(self._authorization.token, challenge=challenge_of(call))
-            if worth_it and self._may_replay and not self._method.open_calls.closed:
+            may_replay = self._may_replay and self._authorizer.replay and not has_headers(call)
+            if worth_it and may_replay and not self._method.open_calls.closed:
                 self._may_replay = False
                 self._refused, self._call = call, None
                 self._wait(self._method.connection_to_wait_for() if self._arguments[1] else None)
-                self._authorizer.say_replayed()  # last: a listener may cancel the call
                 self._tell_decision()
+                self._authorizer.say_replayed()  # last: a listener may cancel the call
                 return
         self._finish()
 
@@ -197,7 +201,9 @@ class AuthorizedCall(grpc.aio.Call):
         for callback in callbacks:
             try:
                 callback(self)
-            except Exception as error:  # noqa: BLE001 - users' code, which must not keep others from their end
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - users' code, which must not keep others from their end
                 context = {"message": f"A done callback of {self!r} raised", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(context)
 
@@ -248,62 +254,8 @@ class AuthorizedCall(grpc.aio.Call):
         else:
             self._callbacks = (*self._callbacks, callback)
 
-    async def initial_metadata(self) -> grpc.aio.Metadata:
-        return await self._ask(lambda call: call.initial_metadata(), lambda _: grpc.aio.Metadata())
-
-    async def trailing_metadata(self) -> grpc.aio.Metadata:
-        return await self._ask(lambda call: call.trailing_metadata(), lambda _: grpc.aio.Metadata())
-
-    async def code(self) -> grpc.StatusCode:
-        return await self._ask(lambda call: call.code(), lambda end: status_of(end)[0])
-
-    async def details(self) -> str:
-        return await self._ask(lambda call: call.details(), lambda end: status_of(end)[1])
-
-    async def debug_error_string(self) -> str:
-        """What grpc.aio's calls have beside their public interface; empty where no RPC was made."""
-        return await self._ask(lambda call: call.debug_error_string(), lambda _: "")
-
-    async def wait_for_connection(self) -> None:
-        """See `grpc.aio.Call.wait_for_connection`. With one request, to cancel it cancels the RPC, too."""
-        try:
-            await self._ask(lambda call: call.wait_for_connection(), _raise)
-        except asyncio.CancelledError:
-            if self._ends_with_connection_wait:
-                self.cancel()
-            raise
-
-    async def _ask(
-        self, question: Callable[[Any], Awaitable[T]], without_call: Callable[[BaseException], T]
-    ) -> T:
-        """Ask the real call, and the next one where that one is sent again."""
-        while True:
-            call = await self._started()
-            if self._end is not None:
-                return without_call(self._end)
-            try:
-                answer = await question(call)
-            except grpc.aio.AioRpcError:
-                if await self._stands(call):
-                    raise
-            else:
-                if await self._stands(call):
-                    return answer
-
-    async def _stands(self, call: Any) -> bool:
-        """Wait until it is decided whether a real call's end is this call's; return whether it is."""
-        while self._call is call and call.done() and not self._finished:
-            if self._decision is None:
-                self._decision = asyncio.get_running_loop().create_future()
-            await asyncio.wait({self._decision})
-        return self._call is call
-
     def __repr__(self) -> str:
         if self._call is not None:
             return f"<{type(self).__name__} of {self._call!r}>"
         state = "waiting for its token" if self._end is None else "ended without an RPC"
         return f"<{type(self).__name__} {state}>"
-
-
-def _raise(end: BaseException) -> None:
-    raise end.copy() if isinstance(end, AuthRpcError) else end

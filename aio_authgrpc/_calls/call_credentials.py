@@ -15,6 +15,8 @@ from aio_authgrpc._calls.handover import Handover, LastFailure
 from aio_authgrpc._calls.plugin_loops import GivenLoop, OwnLoop
 from aio_authgrpc._calls.plugin_tokens import PluginTokens, audience_of
 from aio_authgrpc._checks.arguments import check_seconds, check_type
+from aio_authgrpc._checks.frames import hiding_arguments
+from aio_authgrpc._checks.secrets import shown
 from aio_authgrpc._http.request import own_request
 from aio_authgrpc._sources.credentials import CredentialsType, as_token_source
 from aio_authgrpc._tokens.source import header_of, load
@@ -72,6 +74,7 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
         ConfigurationError: An argument cannot be used.
     """
 
+    @hiding_arguments
     def __init__(
         self,
         credentials: CredentialsType,
@@ -131,7 +134,7 @@ class AuthMetadataPlugin(grpc.AuthMetadataPlugin):
         self._loop.close()
 
     async def aclose(self) -> None:
-        """End the RPCs that wait for a token, and close what is owned. Calling it again does nothing.
+        """End the RPCs that wait for a token, and close what is owned; again, do what a cancelled call left.
 
         With `own_loop`, it works on any event loop and waits 5 s at most.
 
@@ -165,7 +168,7 @@ def _check_host(host: str | None) -> None:
         not re.fullmatch(r"[^\s/@?#]+", host) or not urllib.parse.urlsplit(f"//{host}").hostname
     ):
         raise ConfigurationError(
-            f"{host!r} is not a host.",
+            f"{shown(host)!r} is not a host.",
             field="default_host",
             hint="Write 'pubsub.googleapis.com', without a scheme.",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
@@ -23,13 +24,17 @@ from aio_authgrpc._calls.multi_callables import (
     UnaryUnaryMethod,
 )
 from aio_authgrpc._calls.open_calls import OpenCalls
+from aio_authgrpc._calls.plaintext import target_in_the_clear, warn_in_the_clear
 from aio_authgrpc._calls.telemetry import ChannelTelemetry, observed_attempts, observed_method
 from aio_authgrpc._channels.interceptors import Engine, Intercepted, InterceptedMethod, OuterInterceptors
 from aio_authgrpc._channels.layer import ChannelLayer
 from aio_authgrpc._channels.rotating import RotatingChannel
+from aio_authgrpc._checks.arguments import check_seconds
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._sources.credentials import CredentialsType
+from aio_authgrpc._sources.static import AnonymousTokenSource
 from aio_authgrpc._tokens.cache import TokenCache
-from aio_authgrpc._tokens.metadata import Metadata, fixed_metadata
+from aio_authgrpc._tokens.metadata import Metadata, fixed_metadata, holds_secret
 from aio_authgrpc._tokens.source import header_of, other_headers_of
 
 # The answer is there already, unless the connection comes up in this very moment.
@@ -58,9 +63,11 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         close_auth: What closing the channel awaits last, such as `auth.aclose`. None leaves `auth` open:
             the caller who made it closes it.
         in_the_clear: The target to name in a warning when another identity is first used, where `channel`
-            is a plaintext one to another machine and carries no secret so far. None does not warn.
+            is a plaintext one to another machine and carries no secret so far; "" does not warn. None finds
+            out where `channel` is one of grpc.aio's, and warns at once if it carries a secret already.
         max_identities: How many other identities' tokens are kept (see `identity`).
         plaintext: Whether `channel` is a plaintext one, for what errors say; None if it is not known.
+        replay: Whether a call that is refused as unauthenticated is sent once more; see `connect`.
         outer_interceptors: The interceptors that run above the token; none yet if None.
         telemetry: Is told of the calls.
 
@@ -69,6 +76,7 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         ChannelClosedError, WrongEventLoopError: `auth` was closed, or belongs to another loop.
     """
 
+    @hiding_arguments
     def __init__(  # noqa: PLR0913 - what it needs, and what `connect` passes on
         self,
         channel: grpc.aio.Channel,
@@ -81,10 +89,12 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         in_the_clear: str | None = None,
         max_identities: int = MAX_IDENTITIES,
         plaintext: bool | None = None,
+        replay: bool = True,
         outer_interceptors: OuterInterceptors | None = None,
         telemetry: ChannelTelemetry | None = None,
     ) -> None:
         self._closed = True  # until it is complete, so that __del__ has nothing to say
+        self._all_closed = False
         check_channel(channel)
         check_cache(auth)
         super().__init__(channel)
@@ -92,17 +102,24 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         header = header_of(auth.source, header) or "authorization"
         other_headers = other_headers_of(auth.source)
         fixed = fixed_metadata({header, *other_headers}, None, None, metadata)
+        if in_the_clear is None:
+            in_the_clear = target_in_the_clear(channel) or ""
+            if in_the_clear and (not isinstance(auth.source, AnonymousTokenSource) or holds_secret(fixed)):
+                warn_in_the_clear(in_the_clear, stacklevel=3)  # past the decorator
+                in_the_clear = ""  # once
         self._auth = auth
         self._close_auth = close_auth
         # What a caller may not send beside it: the tokens' headers, and that of an API key.
         reserved = {header, *other_headers, *(_API_KEY_HEADERS & {key for key, _ in fixed})}
-        self._authorizer = Authorizer(auth, header=header, metadata=fixed, reserved=frozenset(reserved))
+        self._authorizer = Authorizer(
+            auth, header=header, metadata=fixed, reserved=frozenset(reserved), replay=replay
+        )
         self._identities = IdentityAuthorizers(
             self._authorizer,
             auth,
             other_headers=other_headers,
             audience=audience,
-            in_the_clear=in_the_clear,
+            in_the_clear=in_the_clear or None,
             max_identities=max_identities,
         )
         self._open_calls = OpenCalls(plaintext=plaintext)
@@ -174,34 +191,37 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         return None
 
     async def close(self, grace: float | None = None) -> None:
-        """Refuse new RPCs at once, and end those under way. Calling it again does nothing.
+        """Refuse new RPCs at once, and end those under way.
+
+        Calling it again does nothing, ends the grace of the first call, or does the rest where that was
+        cancelled.
 
         Args:
             grace: Seconds to let RPCs finish, those included that wait for their token; None or 0
                 cancels them now. A call that waits for its token gets `ChannelClosedError`. Cancelling
                 this method ends the grace, and closes all the same.
+
+        Raises:
+            ConfigurationError: `grace` is no number of seconds; nothing is closed.
         """
-        if self._closed:
+        if grace != 0:
+            check_seconds("grace", grace, none_means="to end them at once")
+        if self._all_closed:
             return
         self._closed = True
         self._open_calls.close()
-        try:
-            await self._open_calls.finish(grace or 0.0)
-        finally:  # also where the grace was cut short
-            self._open_calls.abandon_waiting()
-            try:
-                # Without a grace: a channel of grpc.aio whose close() is cancelled stays open for good.
-                await self._engine.close()
-                await self._channel.close()
-            finally:
-                await self._close_tokens()
-
-    async def _close_tokens(self) -> None:
-        try:
-            await self._identities.aclose()
-        finally:
+        # Whatever the others raise. Each does what needs no wait at once: a cancelled scope of anyio cancels
+        # every wait.
+        async with AsyncExitStack() as closing:
             if self._close_auth is not None:
-                await self._close_auth()
+                closing.push_async_callback(self._close_auth)
+            closing.push_async_callback(self._identities.aclose)
+            # Without a grace: a channel of grpc.aio whose close() is cancelled stays open for good.
+            closing.push_async_callback(self._channel.close)
+            closing.push_async_callback(self._engine.close)
+            closing.callback(self._open_calls.abandon_waiting)
+            await self._open_calls.finish(grace or 0.0)
+        self._all_closed = True
 
     def __del__(self) -> None:
         if not self._closed:

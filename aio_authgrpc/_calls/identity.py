@@ -66,7 +66,27 @@ class Identity(NotPickled):
             current_identities.set(entered[:place] + entered[place + 1 :])
 
     def __repr__(self) -> str:
+        if self is WITHOUT_REPLAY:
+            return "without_replay()"
         return f"identity({', '.join(map(repr, self.sources.values()))})"
+
+
+WITHOUT_REPLAY = Identity(())
+"""Changes no identity: the calls inside of it are not sent again."""
+
+
+def without_replay() -> Identity:
+    """Send no call of this block, and of the tasks it starts, a second time.
+
+    `with credentials.without_replay(): await bookstore.CreateShelf(request, timeout=10)`
+
+    A call that is refused as unauthenticated is otherwise sent once more with a new token, and a method that
+    works before it refuses works twice. The refused token is replaced all the same, for calls that follow.
+
+    The block follows the context, as that of `identity` does. `connect(replay=False)` is for all calls of a
+    channel.
+    """
+    return WITHOUT_REPLAY
 
 
 def identity(credentials: CredentialsType, *, header: str | None = None) -> Identity:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import warnings
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,11 +9,11 @@ from operator import is_
 from weakref import WeakValueDictionary
 
 from aio_authgrpc._calls.authorizer import Authorizer, Tokens
-from aio_authgrpc._calls.identity import Identity
+from aio_authgrpc._calls.identity import WITHOUT_REPLAY, Identity
 from aio_authgrpc._checks.arguments import check_count
 from aio_authgrpc._sources.credentials import all_of, combined
 from aio_authgrpc._sources.static import AnonymousTokenSource
-from aio_authgrpc._tokens.cache import TokenCache
+from aio_authgrpc._tokens.cache import TokenCache, close_all
 from aio_authgrpc._tokens.source import CacheKey, TokenSource
 from aio_authgrpc._tokens.token import Token
 
@@ -61,6 +60,7 @@ class IdentityAuthorizers:
         self._caches: dict[CacheKey, _Used] = {}
         # Kept by the calls that wait on them and by the `Identity` objects in use, not by the channel.
         self._leaving: WeakValueDictionary[CacheKey, TokenCache] = WeakValueDictionary()
+        self._ending: list[TokenCache] = []  # until they are closed, which may take a second attempt
 
     def of(self, identities: tuple[Identity, ...]) -> Authorizer:
         """Return the authorizer for the identities around a call, the innermost last.
@@ -82,10 +82,11 @@ class IdentityAuthorizers:
                 sources[header or self._usual_header] = source
                 keys[header or self._usual_header] = identity.cache_keys[header]
         self._warn_in_the_clear(sources.values())
-        made = self._make(sources, keys)
+        made = self._make(sources, keys, replay=self._own.replay and WITHOUT_REPLAY not in identities)
         for identity in identities:
             own = [self._caches[key].cache for key in identity.cache_keys.values() if key in self._caches]
-            identity.hold(self, own)
+            if own:
+                identity.hold(self, own)
         self._keep(identities, made)
         return made.authorizer
 
@@ -96,15 +97,17 @@ class IdentityAuthorizers:
         warnings.warn(text, UserWarning, stacklevel=4)  # at the call of the stub
         self._in_the_clear = None  # not reached where the warning is an error: then each such call is one
 
-    def _make(self, sources: Mapping[str, TokenSource], keys: Mapping[str, CacheKey]) -> _Made:
+    def _make(
+        self, sources: Mapping[str, TokenSource], keys: Mapping[str, CacheKey], *, replay: bool
+    ) -> _Made:
         caches = {header: self._cache_of(source, keys[header]) for header, source in sources.items()}
         own = self._own
-        tokens: Tokens
+        tokens: Tokens = self._cache
         if caches.keys() >= self._own_headers:
             # The channel's own token is not needed; the token still goes to the channel's header first.
             caches = {own.header: caches.pop(own.header), **caches}
             tokens = caches[own.header] if len(caches) == 1 else SeveralTokens(caches)
-        else:
+        elif caches:
             tokens = SeveralTokens(caches, own=(own.header, self._cache))
         authorizer = Authorizer(
             tokens,
@@ -112,6 +115,7 @@ class IdentityAuthorizers:
             # A header named by `identity()` overrides the channel's fixed metadata.
             metadata=tuple(pair for pair in own.metadata if pair[0] not in sources),
             reserved=own.reserved | sources.keys(),
+            replay=replay,
         )
         return _Made(authorizer, tokens, tuple(keys.values()))
 
@@ -157,7 +161,9 @@ class IdentityAuthorizers:
 
     async def aclose(self) -> None:
         """Close the caches of other identities; the channel's own belongs to the channel's opener."""
-        caches = (*(used.cache for used in self._caches.values()), *self._leaving.values())
+        for cache in (*(used.cache for used in self._caches.values()), *self._leaving.values()):
+            cache.end()
+            self._ending.append(cache)
         self._own.forget()
         for made in self._made.values():
             made.forget()
@@ -166,7 +172,8 @@ class IdentityAuthorizers:
         self._newest = None
         self._caches.clear()
         self._leaving.clear()
-        await asyncio.gather(*(cache.aclose() for cache in caches))
+        await close_all(self._ending)
+        self._ending.clear()
 
 
 class _Made:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import grpc.aio
 
 from aio_authgrpc._calls.identity import Identity
 from aio_authgrpc._channels.interceptors import Intercepted, OuterInterceptors
-from aio_authgrpc._channels.layer import ChannelLayer
+from aio_authgrpc._channels.layer import ChannelLayer, of_each_arity
 
 
 class IdentityChannel(Intercepted, ChannelLayer):
@@ -25,23 +26,30 @@ class IdentityChannel(Intercepted, ChannelLayer):
         self._identity = identity
         self.outer_interceptors = outer_interceptors
 
-    def _multi_callable(
-        self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]
-    ) -> Callable[..., Any]:
-        # Made at the first call: a stub for one request asks for all methods, and calls one.
-        multi_callable: Any = None
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal multi_callable
-            if multi_callable is None:
-                multi_callable = make(self._channel)
-            with self._identity:
-                return multi_callable(*args, **kwargs)
-
-        return call
+    def _multi_callable(self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
+        return _METHODS[arity](partial(make, self._channel), self._identity)
 
     async def close(self, grace: float | None = None) -> None:
         """Do nothing: the channel belongs to its opener."""
 
     def __repr__(self) -> str:
         return f"<IdentityChannel with {self._identity!r}>"
+
+
+class _IdentityMethod:
+    """One RPC method, called with another identity."""
+
+    def __init__(self, make: Callable[[], Any], identity: Identity) -> None:
+        self._make = make
+        self._identity = identity
+        # Made at the first call: a stub for one request asks for all methods, and calls one.
+        self._method: Any = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._method is None:
+            self._method = self._make()
+        with self._identity:
+            return self._method(*args, **kwargs)
+
+
+_METHODS = of_each_arity(_IdentityMethod)

@@ -20,6 +20,7 @@ from aio_authgrpc._calls.mistakes import NotSynchronous
 from aio_authgrpc._calls.open_calls import OpenCalls
 from aio_authgrpc._channels.interceptors import InterceptedMethod
 from aio_authgrpc._channels.rotating import RotatingChannel
+from aio_authgrpc._checks.frames import without_frames
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError
 
@@ -146,13 +147,17 @@ class RequestStreamMethod(AuthorizedMethod):
             arguments = (request_iterator, wait_for_ready, compression)
             call: Any = self.call_class(self, authorizer, arguments, timeout, own, connection)
         else:
-            call = self.inner(
-                request_iterator,
-                timeout=timeout,
-                metadata=own + authorization.metadata,
-                wait_for_ready=wait_for_ready,
-                compression=compression,
-            )
+            try:
+                call = self.inner(
+                    request_iterator,
+                    timeout=timeout,
+                    metadata=own + authorization.metadata,
+                    wait_for_ready=wait_for_ready,
+                    compression=compression,
+                )
+            except Exception as error:
+                without_frames(error)  # gRPC's hold the token
+                raise
             call.add_done_callback(partial(_reject_if_refused, authorizer, authorization.token))
         open_calls.held.add(ref(call, open_calls.let_go))
         return call

@@ -9,6 +9,7 @@ from weakref import ref
 
 import grpc.aio
 
+from aio_authgrpc._calls.call_status import is_over
 from aio_authgrpc._loop.ownership import LoopBound
 from aio_authgrpc.errors import ChannelClosedError
 
@@ -41,10 +42,12 @@ class OpenCalls(LoopBound):
 
     async def finish(self, grace: float) -> None:
         """Wait, `grace` seconds at most, until all calls are done. Cancelling it leaves them alone."""
+        if grace <= 0:
+            return  # no call is asked: what an interceptor made of it may raise
         ends_at = monotonic() + grace
-        if grace > 0 and self.waiting:
+        if self.waiting:
             await asyncio.wait({call.waiting_task for call in self.waiting}, timeout=grace)
-        calls = [call for known in tuple(self.held) if (call := known()) is not None and not call.done()]
+        calls = [call for known in tuple(self.held) if (call := known()) is not None and not is_over(call)]
         seconds = ends_at - monotonic()
         if seconds <= 0 or not calls:
             return

@@ -6,7 +6,7 @@ import asyncio
 import urllib.parse
 import warnings
 from collections import OrderedDict
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from time import monotonic
 from weakref import WeakSet
 
@@ -14,7 +14,7 @@ from aio_authgrpc._calls.handover import Handover
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._loop.loop_watch import LoopWatch
 from aio_authgrpc._loop.ownership import LoopBound
-from aio_authgrpc._tokens.cache import TokenCache
+from aio_authgrpc._tokens.cache import TokenCache, close_all
 from aio_authgrpc._tokens.source import TokenSource
 from aio_authgrpc.errors import (
     AuthGrpcError,
@@ -51,6 +51,7 @@ class PluginTokens:
         loop_timeout: float,
     ) -> None:
         self.bound = LoopBound("plugin")
+        self._all_closed = False
         self._caches: OrderedDict[str, TokenCache] = OrderedDict()
         self._leaving: WeakSet[TokenCache] = WeakSet()  # kept by the RPCs that wait on them
         self._source = source
@@ -123,30 +124,32 @@ class PluginTokens:
         return self._caches[audience]
 
     async def aclose(self) -> None:
-        """End the RPCs that wait for a token, and close what is owned. Calling it again does nothing.
+        """End the RPCs that wait for a token, and close what is owned; again, do what a cancelled call left.
 
         Raises:
             WrongEventLoopError: Another loop runs here.
         """
-        if self.bound.closed:
+        if self._all_closed:
             return
-        self.bound.check()
-        self.bound.close()
+        if not self.bound.closed:
+            self.bound.check()
+            self.bound.close()
         for task in self._waiting:
             task.cancel()
-        await asyncio.gather(*self._waiting, return_exceptions=True)
-        try:
-            await asyncio.gather(*(cache.aclose() for cache in (*self._caches.values(), *self._leaving)))
-        finally:
+        for cache in (caches := [*self._caches.values(), *self._leaving]):
+            cache.end()
+        async with AsyncExitStack() as closing:  # each wait may be cancelled
             if self._owns_http:
-                await self._http.aclose()
+                closing.push_async_callback(self._http.aclose)
+            closing.push_async_callback(close_all, caches)
+            await asyncio.gather(*self._waiting, return_exceptions=True)
+        self._all_closed = True
 
     def __del__(self) -> None:
         # In a forked child they are the parent's, which closes them.
         if self._caches and isinstance(self.bound.open_on, asyncio.AbstractEventLoop):
-            warnings.warn(
-                "An AuthMetadataPlugin was never closed.", ResourceWarning, source=self, stacklevel=2
-            )
+            text = "An AuthMetadataPlugin was never closed."
+            warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
 
 
 def audience_of(service_url: str, default_host: str | None) -> str:

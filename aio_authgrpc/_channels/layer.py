@@ -7,6 +7,7 @@ import functools
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from operator import methodcaller
+from types import new_class
 from typing import Any, Self, TypeVar, cast
 
 import grpc
@@ -37,6 +38,25 @@ def by_name(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     if "request_iterator" in named:
         named["request"] = named.pop("request_iterator")
     return named
+
+
+_MULTI_CALLABLES: dict[str, type] = {
+    "unary_unary": grpc.aio.UnaryUnaryMultiCallable,
+    "unary_stream": grpc.aio.UnaryStreamMultiCallable,
+    "stream_unary": grpc.aio.StreamUnaryMultiCallable,
+    "stream_stream": grpc.aio.StreamStreamMultiCallable,
+}
+
+
+def of_each_arity(method: type) -> dict[str, Callable[..., Any]]:
+    """Return a class for each arity, of `method` and of grpc.aio's multi-callable.
+
+    Libraries tell the arities apart by grpc.aio's class: google-api-core takes anything else for unary.
+    """
+    return {
+        arity: new_class(method.__name__, (method, multi_callable))
+        for arity, multi_callable in _MULTI_CALLABLES.items()
+    }
 
 
 class ArityChannel(grpc.aio.Channel):

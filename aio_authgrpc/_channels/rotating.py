@@ -155,6 +155,8 @@ class RotatingChannel(ChannelLayer, Generic[T]):
             if alive is None or alive._closed:
                 return
             await alive._check()
+            if alive._closed:  # a user's function has suppressed the cancellation
+                return
             del alive
 
     async def _check(self) -> None:

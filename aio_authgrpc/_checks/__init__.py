@@ -1,1 +1,1 @@
-"""Arguments of the right type, texts without secrets, no pickle of a secret, and values that never change."""
+"""Arguments of the right type, texts and errors without secrets, and values that never change."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import math
+import sys
 from typing import Any, cast
 
 from aio_authgrpc.errors import ConfigurationError
@@ -21,12 +21,21 @@ def check_seconds(field: str, value: float | None, *, none_means: str = "") -> N
     """Check a positive, finite number of seconds; None passes where `none_means` says what it stands for."""
     kinds = (int, float, type(None)) if none_means else (int, float)
     check_type(field, value, *kinds)
-    if value is not None and not 0 < value < math.inf:
+    if value is not None and not 0 < value <= sys.float_info.max:
+        # An int that no float can hold may have more digits than Python puts into a text.
+        shown = repr(value) if abs(value) <= sys.float_info.max or isinstance(value, float) else "such an int"
         raise ConfigurationError(
-            f"{value!r} is not a positive number of seconds.",
+            f"{shown} is not a positive number of seconds.",
             field=field,
             hint=f"None means {none_means}." if none_means else "",
         )
+
+
+def check_optional_text(field: str, value: object) -> None:
+    """Check a str that may be left out, with None. An empty one is neither."""
+    check_type(field, value, str, type(None))
+    if value == "":
+        raise ConfigurationError("an empty str was given.", field=field, hint="Leave it out, or pass None.")
 
 
 def check_callback(field: str, given: object, *, hint: str) -> None:

@@ -11,25 +11,36 @@ class FrozenValue:
 
     `@dataclass(frozen=True, slots=True)` compiles several functions a class, 0.5 to 1 ms each at import. The
     methods here are shared by all subclasses. Type checkers see the constructor that a dataclass would have.
+
+    A subclass whose fields hold a secret names them in `__slots__`, too: `vars()` of it shows nothing then.
     """
 
+    __slots__ = ("__weakref__",)
+
     _fields: ClassVar[tuple[str, ...]] = ()
+    _defaults: ClassVar[dict[str, object]] = {}
     # Keyword-only fields have no order that a positional pattern could rely on.
     __match_args__: ClassVar[tuple[()]] = ()
 
     def __init_subclass__(cls) -> None:
         cls._fields = (*cls._fields, *cls.__annotations__)
+        slots = getattr(cls, "__slots__", ())
+        own = {name: getattr(cls, name) for name in cls.__annotations__ if hasattr(cls, name)}
+        cls._defaults = cls._defaults | {name: own[name] for name in own if name not in slots}
 
     def __init__(self, **fields: object) -> None:
-        kind = type(self)
-        given = {name: getattr(kind, name) for name in self._fields if hasattr(kind, name)} | fields
+        given = self._defaults | fields
         if given.keys() != set(self._fields):
-            raise TypeError(f"{kind.__name__}() takes the keywords {', '.join(self._fields)}.")
-        self.__dict__.update({name: given[name] for name in self._fields})
+            raise TypeError(f"{type(self).__name__}() takes the keywords {', '.join(self._fields)}.")
+        for name in self._fields:
+            object.__setattr__(self, name, given[name])
+
+    def _values(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in self._fields}
 
     def replace(self, **changes: object) -> Self:
         """Return a copy with other values in some fields."""
-        return type(self)(**{**vars(self), **changes})
+        return type(self)(**{**self._values(), **changes})
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"{type(self).__name__} cannot be changed.", name=name, obj=self)
@@ -38,13 +49,13 @@ class FrozenValue:
         raise AttributeError(f"{type(self).__name__} cannot be changed.", name=name, obj=self)
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and vars(other) == vars(self)
+        return type(other) is type(self) and self._values() == other._values()
 
     def __hash__(self) -> int:
-        return hash((type(self), *vars(self).values()))
+        return hash((type(self), *self._values().values()))
 
     def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        fields = ", ".join(f"{name}={value!r}" for name, value in self._values().items())
         return f"{type(self).__name__}({fields})"
 
 

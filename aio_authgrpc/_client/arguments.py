@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TypedDict, TypeVar, Unpack
 
@@ -11,15 +10,18 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.identity_authorizers import MAX_IDENTITIES
+from aio_authgrpc._calls.plaintext import warn_in_the_clear
 from aio_authgrpc._calls.telemetry import Telemetry
 from aio_authgrpc._checks.arguments import (
     as_list,
     check_callback,
     check_count,
+    check_optional_text,
     check_seconds,
     check_type,
     checked_pairs,
 )
+from aio_authgrpc._checks.secrets import shown
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.target import Target, parse_target
 from aio_authgrpc._http.request import AiohttpRequest
@@ -28,7 +30,7 @@ from aio_authgrpc._sources.credentials import CredentialsType, as_token_source
 from aio_authgrpc._sources.static import AnonymousTokenSource
 from aio_authgrpc._tls.credentials import SslCredentials, check_channel_credentials, is_local_credentials
 from aio_authgrpc._tokens.events import EventCallback
-from aio_authgrpc._tokens.metadata import Metadata, fixed_metadata
+from aio_authgrpc._tokens.metadata import Metadata, fixed_metadata, holds_secret
 from aio_authgrpc._tokens.source import TokenSource, header_of, other_headers_of
 from aio_authgrpc.errors import ConfigurationError, TlsArgumentsError
 
@@ -63,6 +65,7 @@ class ConnectOptions(ChannelArguments, total=False):
     max_identities: int
     ready_timeout: float | None
     keep_warm: bool
+    replay: bool
     grace: float | None
     clock: Clock | None
     telemetry: Telemetry | None
@@ -75,18 +78,9 @@ class ConnectArguments(ConnectOptions, total=False):
     credentials: CredentialsType
 
 
-# Fixed metadata that lets a reader of the network call in the sender's name.
-_SECRET = frozenset(
-    (
-        "authorization",
-        "cookie",
-        "proxy-authorization",
-        "x-api-key",
-        "x-goog-api-key",
-        "x-goog-iap-jwt-assertion",
-        "x-serverless-authorization",
-    )
-)
+# Where gRPC may be told to lead a connection, besides the environment
+# (https://grpc.github.io/grpc/core/group__grpc__arg__keys.html).
+_PROXY_OPTIONS = ("grpc.http_proxy", "grpc.address_http_proxy")
 
 
 class ChannelSettings(NotPickled):
@@ -100,6 +94,7 @@ class ChannelSettings(NotPickled):
         self.ready_timeout = given.get("ready_timeout")
         check_seconds("ready_timeout", self.ready_timeout, none_means="not to wait")
         self.keep_warm = _of("keep_warm", given.get("keep_warm", False), bool)
+        self.replay = _of("replay", given.get("replay", True), bool)
         self.grace = given.get("grace")
         check_seconds("grace", self.grace, none_means="to end them at once")
         self.clock = given.get("clock")
@@ -113,20 +108,17 @@ class ChannelSettings(NotPickled):
         self.on_event = given.get("on_event")
         if self.on_event is not None:
             check_callback("on_event", self.on_event, hint="It is called with each TokenEvent.")
-        in_the_clear = self.plaintext and not self.target.is_local
-        sends_secret = not isinstance(self.source, AnonymousTokenSource) or any(
-            key in _SECRET for key, _ in self.metadata
-        )
+        stays_here = self.target.is_local and not _lead_to_a_proxy(self.options)
+        in_the_clear = self.plaintext and not stays_here
+        sends_secret = not isinstance(self.source, AnonymousTokenSource) or holds_secret(self.metadata)
         self.warns_of_identities = in_the_clear and not sends_secret
         if in_the_clear and sends_secret:
-            warnings.warn(
-                f"Tokens for {self.target.address} cross the network in the clear.",
-                UserWarning,
-                stacklevel=3,  # the caller of `connect`, or of one of the seed's functions
-            )
+            # Past the decorator: at the caller of `connect`, or of a function of the seed's.
+            warn_in_the_clear(self.target.address, stacklevel=4)
 
     def _check_identity(self, given: ConnectArguments) -> None:
-        audience = _of("audience", given.get("audience"), str, type(None))
+        audience = given.get("audience")
+        check_optional_text("audience", audience)
         api_key = _of("api_key", given.get("api_key"), str, type(None))
         quota_project_id = _of("quota_project_id", given.get("quota_project_id"), str, type(None))
         credentials = given.get("credentials")
@@ -154,7 +146,14 @@ class ChannelSettings(NotPickled):
         self.options: Options = checked_pairs(
             "options", given.get("options"), "[('grpc.keepalive_time_ms', 30_000)]"
         )
-        if self.target.is_local or is_local_credentials(self.ssl_credentials):
+        has_local_credentials = is_local_credentials(self.ssl_credentials)
+        if has_local_credentials and _lead_to_a_proxy(self.options):
+            raise ConfigurationError(
+                "local credentials do not encrypt, and a proxy would carry the token off this machine.",
+                field="options",
+                hint="Leave out the proxy, or pass SslCredentials().",
+            )
+        if self.target.is_local or has_local_credentials:
             self.options = _past_the_proxy(self.options)
         authority = _of("authority", given.get("authority"), str, type(None))
         if authority is not None:
@@ -196,11 +195,10 @@ def _interceptors(field: str, given: object) -> list[grpc.aio.ClientInterceptor]
 
 
 def _check_authority(authority: str) -> None:
-    if not re.fullmatch(r"[!-~]+", authority) or "/" in authority:
+    if not re.fullmatch(r"[!-~]+", authority) or "/" in authority or "@" in authority:
+        text = "it" if "@" in authority else repr(shown(authority))  # not a password
         raise ConfigurationError(
-            f"{authority!r} is not a host or host:port.",
-            field="authority",
-            hint="Leave it out for the target's.",
+            f"{text} is not a host or host:port.", field="authority", hint="Leave it out for the target's."
         )
 
 
@@ -212,3 +210,12 @@ def _past_the_proxy(options: Options) -> Options:
     if any(name in ("grpc.enable_http_proxy", "grpc.http_proxy") for name, _ in options):
         return options
     return (*options, ("grpc.enable_http_proxy", 0))
+
+
+def _lead_to_a_proxy(options: Options) -> bool:
+    """Return whether options may lead a connection through a proxy, themselves or by the environment."""
+    enabled = [value for name, value in options if name == "grpc.enable_http_proxy"]
+    named = [name for name, value in options if name in _PROXY_OPTIONS and value]
+    if enabled and not any(enabled):
+        return "grpc.address_http_proxy" in named  # which the switch does not concern
+    return bool(enabled or named)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, Unpack, cast, overload
 
@@ -10,9 +12,11 @@ import grpc.aio
 
 from aio_authgrpc._calls.channel import AuthorizedChannel
 from aio_authgrpc._checks.arguments import check_seconds
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.arguments import ChannelSettings, ConnectArguments, check_keywords
 from aio_authgrpc._client.opening import make_ready, open_channel
+from aio_authgrpc._loop.ownership import running_loop
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc.errors import ConfigurationError
 
@@ -27,7 +31,7 @@ S5 = TypeVar("S5")
 class Connection(NotPickled, Generic[T]):
     """What `connect()` returns: an async context manager that yields the stubs, or else the channel.
 
-    It can be opened again after it was closed. Closed, it holds no resources.
+    It can be opened again after it was closed, or its event loop has ended. Closed, it holds no resources.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class Connection(NotPickled, Generic[T]):
         self._stubs = tuple(stubs)
         self._opening = False
         self._channel: AuthorizedChannel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def channel(self) -> AuthorizedChannel:
@@ -68,12 +73,13 @@ class Connection(NotPickled, Generic[T]):
         await make_ready(self.channel, self._settings, timeout)
 
     async def __aenter__(self) -> T:
-        # Check and set without an await between them.
-        if self._opening or self._channel is not None:
+        # Check and set without an await between them. What was open on a loop that has ended is lost.
+        in_use = self._opening or self._channel is not None
+        if in_use and self._loop is not None and not self._loop.is_closed():
             raise ConfigurationError(
                 "it is open already.", field="connection", hint="Share its stub, or call connect() again."
             )
-        self._opening = True
+        self._opening, self._loop = True, running_loop()
         try:
             channel = await open_channel(self._settings)
             try:
@@ -121,7 +127,7 @@ class Connection(NotPickled, Generic[T]):
 
 
 StubClass = Callable[[grpc.aio.Channel], T]
-"""A generated stub class, or anything else that makes a stub of a channel."""
+"""A generated stub class, or a function that makes a stub, or a client, of a channel."""
 
 
 @overload
@@ -162,6 +168,7 @@ def connect(
     /,
     **arguments: Unpack[ConnectArguments],
 ) -> Connection[tuple[S1, S2, S3, S4, S5]]: ...
+@hiding_arguments
 def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectArguments]) -> Connection[Any]:
     """Open a channel to a guarded gRPC service, and yield typed stubs on it.
 
@@ -174,7 +181,8 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
 
     Args:
         target: `host` (port 443), `host:port`, `[v6]:port`, `unix:path`, or with one of gRPC's schemes.
-        *stubs: Generated stub classes; up to five of them are typed.
+        *stubs: Generated stub classes, or functions that make a stub of a channel, called when the
+            connection is opened; up to five of them are typed.
         **arguments: See below.
 
     Keyword Args:
@@ -211,6 +219,9 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
             machine's.
         telemetry: Is told of each call, its wait for a token, its attempts and its end:
             `aio_authgrpc.otel.OpenTelemetry()`.
+        replay: False sends no call a second time. True sends a call that is refused as unauthenticated once
+            more, with a new token, unless its requests are a stream or its response headers came. A method
+            that works before it refuses then works twice; `credentials.without_replay()` is for some calls.
         on_event: Called with each `TokenEvent`, such as `RefreshFailed`; on the loop, so it must not
             block. `auth.events()` yields the same events.
 
@@ -227,31 +238,28 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
 
 
 def _check_stubs(stubs: Sequence[object]) -> None:
-    """Refuse what is not a stub class at once, not at the first RPC: a stub asks its channel for methods."""
+    """Refuse what cannot be called with a channel at once, not when the connection is opened.
+
+    Only its signature is read. Calling it would need a channel: a google-cloud client takes no stand-in for
+    one, and many stubs ask for their methods later.
+    """
     for stub in stubs:
-        probe = _MethodCounter()
-        problem = "asks its channel for no RPC" if callable(stub) else "is not a class"
-        if callable(stub):
-            try:
-                stub(probe)
-            except Exception as error:  # noqa: BLE001 - anything may have been passed
-                problem = f"cannot be made from a channel ({type(error).__name__})"
-        if not probe.methods:
-            name = getattr(stub, "__name__", type(stub).__name__)
-            raise ConfigurationError(
-                f"{name} is not a stub: it {problem}.",
-                field="stubs",
-                hint="Pass the generated ...Stub class itself.",
-            )
+        problem, hint = _problem_of(stub), "Pass the generated ...Stub class itself."
+        if problem is None:
+            continue
+        name = getattr(stub, "__name__", type(stub).__name__)
+        if hasattr(stub, "get_transport_class"):  # google-cloud's clients have it
+            hint = "Pass a google-cloud async client to aio_authgrpc.gapic.client()."
+        raise ConfigurationError(f"{name} is not a stub: it {problem}.", field="stubs", hint=hint)
 
 
-class _MethodCounter:
-    """The part of a channel that a stub's constructor uses."""
-
-    def __init__(self) -> None:
-        self.methods = 0
-
-    def unary_unary(self, *_: object, **__: object) -> None:
-        self.methods += 1
-
-    unary_stream = stream_unary = stream_stream = unary_unary
+def _problem_of(stub: object) -> str | None:
+    if not callable(stub):
+        return "is neither a class nor a function"
+    if inspect.iscoroutinefunction(stub):
+        return "is a coroutine function, and the stub has to be there at once"
+    try:
+        inspect.signature(stub).bind(None)
+    except (TypeError, ValueError):  # ValueError: a built-in type, such as the class of a message
+        return "does not take a channel as its one argument"
+    return None

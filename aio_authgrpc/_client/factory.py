@@ -7,6 +7,7 @@ from typing import Any, Unpack
 
 import grpc
 
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.arguments import ConnectArguments, ConnectOptions, Options, check_keywords
 from aio_authgrpc._client.lazy import LazyChannel
@@ -24,6 +25,7 @@ class ChannelFactory(NotPickled):
         self._credentials = credentials
         self._arguments = arguments
 
+    @hiding_arguments
     def __call__(  # noqa: PLR0913 - what the transports of google-cloud clients pass
         self,
         target: str,
@@ -74,13 +76,15 @@ class ChannelFactory(NotPickled):
         return "<ChannelFactory>"
 
 
+@hiding_arguments
 def channel_factory(
     credentials: CredentialsType = None, **arguments: Unpack[ConnectOptions]
 ) -> ChannelFactory:
     """Return a function that makes authenticated channels: `factory(target)`, synchronous and lazy.
 
     It suits a2a-sdk's `ClientConfig(grpc_channel_factory=...)` and `channel=` of a google-cloud client's
-    asyncio transport. The channels open at their first RPC, once for each event loop; see `LazyChannel`.
+    asyncio transport; such a client takes `AnonymousCredentials()`, or it looks up default credentials for
+    the function. The channels open at their first RPC, once for each event loop; see `LazyChannel`.
 
     Args:
         credentials: See `connect`. None means those that the client passes, else the default ones.

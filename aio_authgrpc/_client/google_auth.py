@@ -9,6 +9,7 @@ import google.auth.transport
 import grpc
 
 from aio_authgrpc._calls.channel import AuthorizedChannel
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._client.arguments import ChannelArguments, ChannelSettings, check_keywords
 from aio_authgrpc._client.connect import Connection
 from aio_authgrpc._client.opening import open_channel
@@ -39,12 +40,15 @@ class OpeningChannel(Connection[AuthorizedChannel]):
         return open_channel(self._settings).__await__()
 
 
+@hiding_arguments
 def secure_authorized_channel(
     credentials: CredentialsType,
     request: google.auth.transport.Request | None,
     target: str,
     ssl_credentials: grpc.ChannelCredentials | SslCredentials | None = None,
     client_cert_callback: ClientCertificate | None = None,
+    *,
+    replay: bool = True,
     **kwargs: Unpack[ChannelArguments],
 ) -> OpeningChannel:
     """Open a channel over TLS: google-auth's function of this name, for asyncio (seed 000).
@@ -65,6 +69,7 @@ def secure_authorized_channel(
         client_cert_callback: Returns the client's certificate chain and key for mutual TLS, as PEM
             bytes; a plain function runs in a thread. It excludes `ssl_credentials`, and is not called
             where `GOOGLE_API_USE_CLIENT_CERTIFICATE` is set to anything but `true`.
+        replay: See `connect`. google-auth's own channel sends no call a second time.
         **kwargs: `options`, `compression` and `interceptors` for `grpc.aio.secure_channel`.
             Interceptors see the token's metadata.
 
@@ -92,13 +97,14 @@ def secure_authorized_channel(
     check_keywords("secure_authorized_channel", kwargs, ChannelArguments)
     own = own_request(request)
     settings = ChannelSettings(
-        target, credentials=credentials, request=own, ssl_credentials=ssl_credentials, **kwargs
+        target, credentials=credentials, request=own, ssl_credentials=ssl_credentials, replay=replay, **kwargs
     )
     return OpeningChannel(settings, ())
 
 
+@hiding_arguments
 def insecure_authorized_channel(
-    credentials: CredentialsType, target: str, **kwargs: Unpack[ChannelArguments]
+    credentials: CredentialsType, target: str, *, replay: bool = True, **kwargs: Unpack[ChannelArguments]
 ) -> OpeningChannel:
     """Open a channel in the clear, for a server on this machine or behind a proxy that encrypts (seed 001).
 
@@ -108,11 +114,12 @@ def insecure_authorized_channel(
     Args:
         credentials: See `secure_authorized_channel`.
         target: See `connect`.
+        replay: See `connect`.
         **kwargs: `options`, `compression` and `interceptors` for `grpc.aio.insecure_channel`.
 
     Raises:
         ConfigurationError: An argument cannot be used; a file is read when the channel is opened.
     """
     check_keywords("insecure_authorized_channel", kwargs, ChannelArguments)
-    settings = ChannelSettings(target, credentials=credentials, plaintext=True, **kwargs)
+    settings = ChannelSettings(target, credentials=credentials, plaintext=True, replay=replay, **kwargs)
     return OpeningChannel(settings, ())

@@ -21,11 +21,13 @@ from aio_authgrpc._channels.interceptors import (
     OuterInterceptors,
     start_call,
 )
-from aio_authgrpc._channels.layer import ArityChannel, by_name
+from aio_authgrpc._channels.layer import ArityChannel, by_name, of_each_arity
 from aio_authgrpc._checks.arguments import check_seconds
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.arguments import ChannelSettings, ConnectArguments, check_keywords
 from aio_authgrpc._client.opening import make_ready, open_channel
+from aio_authgrpc._loop.ownership import running_loop
 from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
 from aio_authgrpc._tokens.across_loops import TokensAcrossLoops
 from aio_authgrpc.errors import (
@@ -35,7 +37,6 @@ from aio_authgrpc.errors import (
     ChannelNotOpenedError,
     ConfigurationError,
     TokenDeadlineExceededError,
-    WrongEventLoopError,
 )
 
 Make = Callable[[grpc.aio.Channel], Any]
@@ -63,6 +64,7 @@ class LazyChannel(Intercepted, ArityChannel, NotPickled):
         ConfigurationError: An argument cannot be used.
     """
 
+    @hiding_arguments
     def __init__(self, target: str, **arguments: Unpack[ConnectArguments]) -> None:
         check_keywords("LazyChannel", arguments, ConnectArguments)
         for name in ("request", "ready_timeout"):
@@ -80,31 +82,11 @@ class LazyChannel(Intercepted, ArityChannel, NotPickled):
         self._last: _OnLoop | None = None
         _all.add(self)
 
-    def _multi_callable(self, arity: str, path: str, make: Make) -> Callable[..., Any]:
-        # Kept with the stub, not with the channel: a service may make a stub for each of its requests.
-        made: WeakKeyDictionary[AuthorizedChannel, Any] = WeakKeyDictionary()
-
-        def method(channel: AuthorizedChannel) -> Any:
-            if channel not in made:
-                made[channel] = make(channel)
-            return made[channel]
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            on_loop = self._on_this_loop()
-            if on_loop.channel is not None:
-                return method(on_loop.channel)(*args, **kwargs)
-            return on_loop.begin(arity, make, method, **by_name(args, kwargs))
-
-        return call
+    def _multi_callable(self, arity: str, path: str, make: Make) -> Any:
+        return _METHODS[arity](self._on_this_loop, arity, make)
 
     def _on_this_loop(self) -> _OnLoop:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            raise WrongEventLoopError(
-                "No asyncio event loop runs here.",
-                hint="Call the stub in a coroutine that asyncio runs; other event loops are not supported.",
-            ) from None
+        loop = running_loop()
         last = self._last
         if last is not None and last.loop is loop:
             return last
@@ -168,6 +150,31 @@ class LazyChannel(Intercepted, ArityChannel, NotPickled):
 
     def __repr__(self) -> str:
         return f"<LazyChannel to {self._settings.target.address}>"
+
+
+class _LazyMethod:
+    """One RPC method, of the channel of the loop that calls it."""
+
+    def __init__(self, on_this_loop: Callable[[], _OnLoop], arity: str, make: Make) -> None:
+        self._on_this_loop = on_this_loop
+        self._arity = arity
+        self._make = make
+        # Kept with the stub, not with the channel: a service may make a stub for each of its requests.
+        self._made: WeakKeyDictionary[AuthorizedChannel, Any] = WeakKeyDictionary()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        on_loop = self._on_this_loop()
+        if on_loop.channel is not None:
+            return self._of(on_loop.channel)(*args, **kwargs)
+        return on_loop.begin(self._arity, self._make, self._of, **by_name(args, kwargs))
+
+    def _of(self, channel: AuthorizedChannel) -> Any:
+        if channel not in self._made:
+            self._made[channel] = self._make(channel)
+        return self._made[channel]
+
+
+_METHODS = of_each_arity(_LazyMethod)
 
 
 class _OnLoop:

@@ -18,9 +18,11 @@ from aio_authgrpc._channels.pool import ChannelPool
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc._client.arguments import ChannelSettings, Options
+from aio_authgrpc._loop.ownership import running_loop
 from aio_authgrpc._tls.credentials import SslCredentials, tls_source
 from aio_authgrpc._tls.settings import TlsSettings
 from aio_authgrpc._tokens.cache import TokenCache
+from aio_authgrpc._tokens.events import EventCallback, TokenEvent
 from aio_authgrpc._tokens.shared import lease_cache
 from aio_authgrpc._tokens.source import TokenSource
 from aio_authgrpc.errors import ConnectionNotReadyError, TokenDeadlineExceededError
@@ -38,6 +40,7 @@ async def open_channel(
 
     Cancelling it closes what it had opened. `source` and `outer_interceptors` replace those of the settings.
     """
+    running_loop()  # first: what follows would say less
     lease = await lease_cache(
         settings.source if source is None else source,
         audience=settings.audience,
@@ -45,7 +48,10 @@ async def open_channel(
         keep_warm=settings.keep_warm,
         clock=settings.clock,
     )
-    stop_events = None if settings.on_event is None else lease.cache.subscribe(settings.on_event)
+    stop_events = None
+    if settings.on_event is not None:
+        listener = partial(_tell_with_target, settings.on_event, settings.target.address)
+        stop_events = lease.cache.subscribe(listener)
 
     async def close() -> None:
         if stop_events is not None:
@@ -61,9 +67,10 @@ async def open_channel(
             metadata=settings.metadata,
             audience=settings.audience,
             close_auth=close,
-            in_the_clear=settings.target.address if settings.warns_of_identities else None,
+            in_the_clear=settings.target.address if settings.warns_of_identities else "",
             max_identities=settings.max_identities,
             plaintext=settings.plaintext,
+            replay=settings.replay,
             outer_interceptors=(
                 OuterInterceptors(settings.outer_interceptors)
                 if outer_interceptors is None
@@ -74,6 +81,10 @@ async def open_channel(
     except BaseException:
         await close()
         raise
+
+
+def _tell_with_target(listener: EventCallback, target: str, event: TokenEvent) -> None:
+    listener(event.replace(target=target))
 
 
 def _telemetry(

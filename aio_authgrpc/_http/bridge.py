@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import email.utils
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from google.auth.exceptions import TransportError
 
 from aio_authgrpc._http.request import AiohttpRequest, HttpResponse
 from aio_authgrpc._http.token_errors import is_retryable_status, token_error
-from aio_authgrpc._http.urls import place_of
+from aio_authgrpc._http.urls import check_encrypted, place_of
+from aio_authgrpc._loop.processes import KillableProcess
 from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc.errors import TokenRefusedError, TokenUnavailableError
 
@@ -27,7 +28,7 @@ class ThreadRequest(AiohttpRequest):
     """A request over another, for one blocking function: it knows the last status, and can be cut off.
 
     google-auth's exceptions do not tell the status. And after a cancellation the function must not go on
-    sending: a thread cannot be stopped, but its requests can.
+    sending: a thread cannot be stopped, but its requests can, and a program that it runs by `process`.
 
     A failure that a later attempt may mend is raised as `TokenUnavailableError`, past google-auth, which
     retries some of them after seconds in `time.sleep`, some not at all, and does not read `Retry-After`.
@@ -40,6 +41,7 @@ class ThreadRequest(AiohttpRequest):
         self._sending: set[asyncio.Task[object]] = set()
         self._cut_off = False
         self.status: int | None = None
+        self.process = KillableProcess()
 
     def run_on_loop(self, send: Callable[[], Coroutine[None, None, HttpResponse]]) -> HttpResponse:
         self.status = None  # a request without a response must not leave the one before it
@@ -54,31 +56,29 @@ class ThreadRequest(AiohttpRequest):
             problem = token_error(error)
         raise problem  # outside of the handler: aiohttp quotes unreadable bytes, maybe a token
 
-    async def send(self, url: str, *arguments: Any, **options: Any) -> HttpResponse:
+    async def send(
+        self, url: str, method: str = "GET", body: bytes | str | None = None, *others: Any, **options: Any
+    ) -> HttpResponse:
+        check_encrypted(url, body)
         task = asyncio.current_task()
         if self._cut_off or task is None:
             raise _cut_off_error()
         self._sending.add(task)  # where `cut_off` finds it
         try:
-            response = await self._request.send(url, *arguments, **options)
+            response = await self._request.send(url, method, body, *others, **options)
         finally:
             self._sending.discard(task)
         self.status = response.status
-        if is_retryable_status(response.status):
-            raise _unavailable(response, url)
-        if response.status in _REDIRECTS:
-            raise TokenRefusedError(
-                f"No token could be fetched: {place_of(url)} answered {response.status}, a redirect.",
-                hint="Redirects are not followed, so that no secret goes elsewhere. Check the address.",
-            )
+        check_answer(response, url)
         return response
 
     async def bind(self) -> None:
         await self._request.bind()
 
     def cut_off(self) -> None:
-        """Cancel the request that is under way, and refuse any other. On the loop only."""
+        """Cancel the request under way, kill the program, and refuse any other. On the loop only."""
         self._cut_off = True
+        self.process.cut_off()
         for task in self._sending:
             task.cancel()
 
@@ -87,16 +87,32 @@ def _cut_off_error() -> TransportError:
     return TransportError("The result of this request is no longer wanted.")
 
 
-async def bridge_to_thread(function: Callable[[], T], request: ThreadRequest) -> T:
-    """Run a blocking function of google-auth's, which sends with `request`, in a worker thread.
+async def bridge_to_thread(
+    function: Callable[[], T],
+    request: ThreadRequest,
+    run: Callable[[Callable[[], T]], Awaitable[T]] = run_in_thread,
+) -> T:
+    """Run a blocking function of google-auth's, which sends with `request`, in a worker thread of `run`.
 
-    Cancelling it cancels the request under way; a `time.sleep` or a subprocess ends by itself, unheard.
+    Cancelling it cancels the request under way and kills `request.process`; a `time.sleep` ends by itself,
+    unheard.
     """
     await request.bind()
     try:
-        return await run_in_thread(function)
+        return await run(function)
     finally:
         request.cut_off()
+
+
+def check_answer(response: HttpResponse, url: str) -> None:
+    """Raise for a failure that may pass, and for a redirect; other answers are the credential's to read."""
+    if is_retryable_status(response.status):
+        raise _unavailable(response, url)
+    if response.status in _REDIRECTS:
+        raise TokenRefusedError(
+            f"No token could be fetched: {place_of(url)} answered {response.status}, a redirect.",
+            hint="Redirects are not followed, so that no secret goes elsewhere. Check the address.",
+        )
 
 
 def _unavailable(response: HttpResponse, url: str) -> TokenUnavailableError:

@@ -14,7 +14,9 @@ import yarl
 from google.auth.exceptions import TransportError
 
 from aio_authgrpc._checks.arguments import check_seconds, check_type
-from aio_authgrpc._checks.values import FrozenValue
+from aio_authgrpc._checks.frames import without_frames
+from aio_authgrpc._checks.values import FrozenValue, NotPickled
+from aio_authgrpc._http.sent import remember
 from aio_authgrpc._http.urls import place_of, proxy_for, with_path
 from aio_authgrpc._loop.threads import import_off_loop
 
@@ -30,8 +32,10 @@ _MAX_RESPONSE_BYTES = 1024 * 1024
 
 # Registered, not inherited: google-auth's class has abstract properties, which fields cannot implement.
 @google.auth.transport.Response.register
-class HttpResponse(FrozenValue):
+class HttpResponse(NotPickled, FrozenValue):
     """A response with its whole body read; its headers are found without regard to case."""
+
+    __slots__ = ("data", "headers", "status")
 
     status: int
     headers: Mapping[str, str]
@@ -45,8 +49,9 @@ class AiohttpRequest(google.auth.transport.Request):
     """google-auth's HTTP transport over one `aiohttp.ClientSession`.
 
     Call `await request.send(...)` on the loop; or hand the object to any google-auth credential and
-    call that in a worker thread. It follows no redirect, keeps no cookies, reads at most 1 MiB, and
-    takes proxies from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, but no password from a netrc file.
+    call that in a worker thread. It follows no redirect, keeps no cookies, reads at most 1 MiB,
+    decompresses nothing, and takes proxies from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, but no
+    password from a netrc file.
 
     Args:
         session: The session to use; closing it stays with the caller. None makes one at the first
@@ -89,22 +94,40 @@ class AiohttpRequest(google.auth.transport.Request):
         Raises:
             google.auth.exceptions.TransportError: No response; the cause says why.
         """
+        try:
+            return await self._send(url, method, body, headers, timeout, ssl_context)
+        except BaseException as error:
+            without_frames(error)
+            raise
+
+    async def _send(
+        self,
+        url: str,
+        method: str,
+        body: bytes | str | None,
+        headers: Headers | None,
+        timeout: float | None,
+        ssl_context: ssl.SSLContext | bool,
+    ) -> HttpResponse:
         total = self._timeout if timeout is None else min(timeout, self._timeout)
         proxy, for_proxy = proxy_for(url)
         # Only the proxy gets a tunnel's password; without a tunnel, it reads the request's own headers.
         own = {**(headers or {}), **({} if url.startswith("https:") else for_proxy)}
+        sent = {name: _text(value) for name, value in own.items() if name.lower() != "accept-encoding"}
+        remember(url, {**sent, **for_proxy}, body)
         try:
             async with self.session().request(
                 method,
                 yarl.URL(with_path(url), encoded=True),
                 data=body.encode() if isinstance(body, str) else body,
-                headers={name: _text(value) for name, value in own.items()},
+                headers={**sent, "Accept-Encoding": "identity"},
                 timeout=aiohttp.ClientTimeout(total=total),
                 allow_redirects=False,
                 skip_auto_headers=("Content-Type",),
                 proxy=proxy,
                 proxy_headers=for_proxy or None,
                 ssl=ssl_context,
+                auto_decompress=False,
             ) as response:
                 body_read = await _read(response, url)
                 return HttpResponse(status=response.status, headers=response.headers, data=body_read)
@@ -184,7 +207,7 @@ class AiohttpRequest(google.auth.transport.Request):
         session, self._closed = self._session, True
         if self._owns_session and session is not None:
             self._session = None
-            await session.close()
+            await session.close()  # its connections are closed before it waits, and may be cancelled
 
     async def __aenter__(self) -> Self:
         await self.bind()
@@ -209,6 +232,10 @@ def own_request(request: google.auth.transport.Request | None) -> AiohttpRequest
 
 
 async def _read(response: aiohttp.ClientResponse, url: str) -> bytes:
+    encoding = response.headers.get("Content-Encoding", "identity")
+    if encoding.strip().lower() not in ("identity", ""):
+        # A few kilobytes may stand for gigabytes.
+        raise TransportError(f"{place_of(url)} answered with a compressed body, which was not asked for.")
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk

@@ -8,13 +8,19 @@ from typing import cast
 import aiohttp
 import google.auth.exceptions
 
-from aio_authgrpc._checks.secrets import redacted
-from aio_authgrpc.errors import AuthRpcError, ConfigurationError, TokenRefusedError, TokenUnavailableError
+from aio_authgrpc._checks.frames import links_of, without_frames
+from aio_authgrpc._http.sent import redacted_answer
+from aio_authgrpc.errors import (
+    AuthRpcError,
+    ConfigurationError,
+    TokenRefusedError,
+    TokenUnavailableError,
+)
 
 # The beginning of a server's error page is enough for a message, and searching more of it for secrets would
 # hold the loop.
 _MAX_DESCRIPTION = 500
-_MAX_SEARCHED = 4_000
+_MAX_SEARCHED = 2_000
 
 # The words of the refusal, most specific first.
 _HINTS = {
@@ -38,14 +44,21 @@ _ENDPOINT_FAILED = (
 _SOURCE_FAILED = "A later call asks the source again."
 
 
-def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcError:
-    """Return the error of this package for what a token source raised, which becomes its `__cause__`."""
-    if isinstance(error, AuthRpcError):
-        return error
+def token_error(error: BaseException, *, http_status: int | None = None) -> AuthRpcError:
+    """Return the error of this package for what a token source raised, which becomes its `__cause__`.
+
+    It has no frames: those of a request hold what was sent.
+    """
+    if isinstance(error, AuthRpcError) and not _shows_secret(error):
+        if error.__cause__ is not None:
+            error.__cause__ = _cause(error.__cause__, _describe(error.__cause__))
+        return without_frames(error)
     description = _describe(error)
     text = f"{description} {_oauth_error(error)}"
     hint = next((hint for code, hint in _HINTS.items() if code in text), "")
-    if http_status is None:
+    if isinstance(error, AuthRpcError):
+        retryable = error.retryable
+    elif http_status is None:
         retryable = _is_retryable(error)
     elif http_status == 200:
         # OK without a token: an error page of a proxy, or half an answer. But a refusal may come with 200.
@@ -59,7 +72,7 @@ def token_error(error: Exception, *, http_status: int | None = None) -> AuthRpcE
         )
     else:
         translated = TokenRefusedError(f"No token could be fetched: {description}", hint=hint)
-    translated.__cause__ = _without_secrets(error, description)
+    translated.__cause__ = _cause(error, description)
     return translated
 
 
@@ -67,7 +80,7 @@ def is_retryable_status(status: int) -> bool:
     return status in (408, 429) or status >= 500
 
 
-def _is_retryable(error: Exception) -> bool:
+def _is_retryable(error: BaseException) -> bool:
     """Decide without a response. google-auth wraps transport errors, so the causes count too."""
     network = (google.auth.exceptions.TransportError, aiohttp.ClientError, OSError, TimeoutError)
     for link in chain_of(error):
@@ -80,7 +93,7 @@ def _is_retryable(error: Exception) -> bool:
     return False
 
 
-def _is_of_http(error: Exception) -> bool:
+def _is_of_http(error: BaseException) -> bool:
     kinds = (google.auth.exceptions.GoogleAuthError, aiohttp.ClientError)
     return any(isinstance(link, kinds) for link in chain_of(error))
 
@@ -95,28 +108,31 @@ def chain_of(error: BaseException) -> list[BaseException]:
     return links
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     """Describe an error: google-auth's first argument is the message, the second the whole response."""
     message = str(error.args[0])[:_MAX_SEARCHED] if error.args else ""
     named = message if isinstance(error, google.auth.exceptions.GoogleAuthError) and message else None
     text = named or f"{type(error).__name__}: {message}".rstrip(": ")
     if code := re.fullmatch("([a-z_]+): None", text):  # google-auth formats a description that is not there
         return f"the token endpoint answered {code[1]!r}."
-    return redacted(" ".join(text.split()))[:_MAX_DESCRIPTION]
+    return " ".join(redacted_answer(text).split())[:_MAX_DESCRIPTION]
 
 
-def _oauth_error(error: Exception) -> str:
+def _oauth_error(error: BaseException) -> str:
     """Return the OAuth error code of the response that google-auth's errors carry; "" without one."""
     response = error.args[1] if len(error.args) > 1 else None
     code: object = cast("dict[str, object]", response).get("error") if isinstance(response, dict) else None
     return code if isinstance(code, str) else ""
 
 
-def _without_secrets(error: Exception, description: str) -> BaseException:
-    """Return the error itself as a cause, or a copy of its text where it, or its cause, shows a secret."""
-    for link in chain_of(error):
-        shown = repr(link) + str(link)
-        holds_more = isinstance(link, UnicodeError)  # the whole text that could not be converted
-        if holds_more or len(shown) > _MAX_SEARCHED or redacted(shown) != shown:
-            return google.auth.exceptions.GoogleAuthError(f"{type(error).__name__}: {description}")
-    return error
+def _cause(error: BaseException, description: str) -> BaseException:
+    """Return the error itself, without frames, or its type and text where it, or a link, shows a secret."""
+    if any(map(_shows_secret, links_of(error))):
+        return google.auth.exceptions.GoogleAuthError(f"{type(error).__name__}: {description}")
+    return without_frames(error)
+
+
+def _shows_secret(error: BaseException) -> bool:
+    shown = f"{error!r} {error} {getattr(error, '__notes__', '')}"
+    holds_more = isinstance(error, UnicodeError)  # the whole text that could not be converted
+    return holds_more or len(shown) > _MAX_SEARCHED or redacted_answer(shown) != shown

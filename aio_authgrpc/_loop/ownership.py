@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import os
-from asyncio import get_running_loop
+from asyncio import AbstractEventLoop, get_running_loop
 from weakref import WeakSet
 
 from aio_authgrpc.errors import ChannelClosedError, WrongEventLoopError
 
 _NO_LOOP_YET = object()
 _OF_PARENT = object()
+
+
+def running_loop() -> AbstractEventLoop:
+    """Return the running event loop.
+
+    Raises:
+        WrongEventLoopError: None of asyncio's runs here.
+    """
+    try:
+        return get_running_loop()
+    except RuntimeError:
+        raise WrongEventLoopError(
+            "No asyncio event loop runs here.",
+            hint="Call it in a coroutine that asyncio runs; trio and other event loops are not supported.",
+        ) from None
 
 
 class LoopBound:

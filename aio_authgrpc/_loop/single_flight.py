@@ -7,11 +7,13 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Generic, TypeVar
 
+from aio_authgrpc._loop.tasks import start_task
+
 T = TypeVar("T")
 
 
 class FlightCancelledError(Exception):
-    """The run was cancelled, by `cancel()` or from outside: there is no outcome."""
+    """The run was left, cancelled or broken off: there is no outcome."""
 
 
 class SingleFlight(Generic[T]):
@@ -37,10 +39,11 @@ class SingleFlight(Generic[T]):
         return bool(self._waiters)
 
     def start(self) -> None:
+        if self._task is not None and self._task.done():
+            self._land(self._task)  # its callback is on the way: who comes now wants another run
         # Check and set without an await between them: on one loop this is the lock.
         if self._task is None:
-            loop = asyncio.get_running_loop()
-            self._task = loop.create_task(self._run(), name="aio_authgrpc refresh", context=Context())
+            self._task = start_task(self._run(), name="aio_authgrpc refresh", context=Context())
             self._task.add_done_callback(self._land)
 
     async def join(self) -> T:
@@ -54,14 +57,23 @@ class SingleFlight(Generic[T]):
             self._waiters.discard(waiter)
         if landed.cancelled() or not landed.done():
             raise FlightCancelledError
+        error = landed.exception()
+        if error is not None and not isinstance(error, Exception):
+            raise FlightCancelledError  # it was the run's to end with: an interrupt ends the program once
         return landed.result()
 
-    def cancel(self) -> asyncio.Task[T] | None:
-        """Cancel the run and wake all waiters at once; return the task, which may take a while to end."""
+    def leave(self) -> asyncio.Task[T] | None:
+        """Wake all waiters at once, without an outcome; return the run, which goes on."""
         task = self._task
         if task is not None:
-            task.cancel()
             self._land(task)
+        return task
+
+    def cancel(self) -> asyncio.Task[T] | None:
+        """Do the same, and cancel the run, which may take a while to end."""
+        task = self.leave()
+        if task is not None:
+            task.cancel()
         return task
 
     def _land(self, task: asyncio.Task[T]) -> None:

@@ -13,8 +13,13 @@ from contextlib import suppress
 from functools import partial
 from typing import ParamSpec, TypeVar, cast
 
+from aio_authgrpc._checks.frames import without_frames
+
 P = ParamSpec("P")
 T = TypeVar("T")
+
+Outcome = tuple[object, BaseException | None]
+"""What a function returned, or what it raised."""
 
 
 async def run_in_thread(function: Callable[[], T]) -> T:
@@ -23,33 +28,46 @@ async def run_in_thread(function: Callable[[], T]) -> T:
     A daemon thread, not one of a pool: google-auth may sleep in it, or wait for a subprocess, and that must
     hold up neither the application's pool nor the end of the process.
     """
+    return cast("T", await outcome_of(start_in_thread(function)))
+
+
+def start_in_thread(function: Callable[[], object]) -> asyncio.Future[Outcome]:
+    """Start a thread, which runs to the function's end whatever becomes of the future.
+
+    Raises:
+        OSError: The limit of threads is reached.
+    """
     loop = asyncio.get_running_loop()
-    finished: asyncio.Future[_Outcome] = loop.create_future()
+    finished: asyncio.Future[Outcome] = loop.create_future()
     run = contextvars.copy_context().run
     arguments = (_run_and_tell, function, loop, finished)
     try:
         threading.Thread(target=run, args=arguments, name="aio_authgrpc", daemon=True).start()
-    except RuntimeError as refusal:  # the limit of threads is reached: worth a retry, as an OSError is
+    except RuntimeError as refusal:  # worth a retry, as an OSError is
         raise OSError(errno.EAGAIN, str(refusal)) from None
-    del run, arguments
+    del run, arguments, function
+    return finished
+
+
+async def outcome_of(finished: asyncio.Future[Outcome]) -> object:
+    """Wait for the end of a function in a thread, and return or raise what it did."""
     value, error = await finished
     try:
         if error is not None:
-            raise error
-        return cast("T", value)
+            raise without_frames(error)  # the frames of the thread hold the key or the request
+        return value
     finally:
         del finished, value, error  # the error's traceback holds this frame: a cycle otherwise
 
 
-_Outcome = tuple[object, BaseException | None]
-
-
 def _run_and_tell(
-    function: Callable[[], object], loop: asyncio.AbstractEventLoop, finished: asyncio.Future[_Outcome]
+    function: Callable[[], object], loop: asyncio.AbstractEventLoop, finished: asyncio.Future[Outcome]
 ) -> None:
-    outcome: _Outcome
+    outcome: Outcome
     try:
         outcome = (function(), None)
+    except KeyboardInterrupt as error:  # not the terminal's: raised in a task it would end the loop
+        outcome = (None, RuntimeError(f"{error!r} was raised in a worker thread."))
     except BaseException as error:  # noqa: BLE001 - raised again on the loop
         outcome = (None, error)
     with suppress(RuntimeError):  # the loop was closed meanwhile
@@ -57,7 +75,7 @@ def _run_and_tell(
     del outcome  # the error's traceback holds this frame
 
 
-def _finish(finished: asyncio.Future[_Outcome], outcome: _Outcome) -> None:
+def _finish(finished: asyncio.Future[Outcome], outcome: Outcome) -> None:
     if not finished.done():  # else the caller was cancelled
         finished.set_result(outcome)
 

@@ -5,19 +5,32 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._sources import google_auth
 from aio_authgrpc._sources.google_auth import GOOGLE_AUTH, GOOGLE_AUTH_AIO
 from aio_authgrpc._sources.google_auth_gaps import is_of
-from aio_authgrpc._sources.static import anonymous
+from aio_authgrpc._sources.static import FixedTokenSource, anonymous
 from aio_authgrpc._tokens.metadata import checked_header
-from aio_authgrpc._tokens.source import CacheKey, LoadableTokenSource, TokenRequest, TokenSource, cache_key
-from aio_authgrpc._tokens.token import Token
+from aio_authgrpc._tokens.source import (
+    CacheKey,
+    HoldingTokenSource,
+    LoadableTokenSource,
+    TokenRequest,
+    TokenSource,
+    cache_key,
+    fetch_from,
+)
+from aio_authgrpc._tokens.token import ANONYMOUS, Token
 from aio_authgrpc.errors import ConfigurationError
 
 T = TypeVar("T")
+
+# Seconds that a failure waits for the other fetches before it cancels them: the answer to what they have
+# sent may hold the only refresh token that is still good.
+_COMING_HOME = 2.0
 
 if TYPE_CHECKING:
     from google.auth.aio.credentials import Credentials as AioCredentials
@@ -124,8 +137,37 @@ class SeveralTokensSource(NotPickled):
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return one token that carries the others as its metadata, and expires with the first of them."""
-        tokens = await all_of([source.fetch(request) for source in self.sources.values()])
+        tokens: list[Token] = []
+        failures: list[Exception] = []
+        limit = asyncio.timeout(None)
+
+        async def outcome_of(source: TokenSource) -> Token:
+            try:
+                return await fetch_from(source, request)
+            except Exception as error:  # noqa: BLE001 - raised again when the others have ended
+                if not failures:
+                    limit.reschedule(asyncio.get_running_loop().time() + _COMING_HOME)
+                failures.append(error)
+                return ANONYMOUS
+
+        with suppress(TimeoutError):  # of the limit: those of a source are failures
+            async with limit:
+                tokens = await all_of([outcome_of(source) for source in self.sources.values()])
+        if failures:
+            raise failures.pop(0)  # not [0]: its traceback holds this frame
         return combined(dict(zip(self.sources, tokens, strict=True)))
+
+    def current_token(self, request: TokenRequest) -> Token | None:
+        """Return the token of those that the sources have, where each has one that can be used."""
+        tokens: dict[str, Token] = {}
+        for header, source in self.sources.items():
+            token = source.token if isinstance(source, FixedTokenSource) else None
+            if isinstance(source, HoldingTokenSource):
+                token = source.current_token(request)
+            if token is None:
+                return None
+            tokens[header] = token
+        return combined(tokens)
 
     def __repr__(self) -> str:
         return f"<several tokens: {self.sources!r}>"
@@ -135,12 +177,20 @@ async def all_of(coroutines: Sequence[Coroutine[None, None, T]]) -> list[T]:
     """Await all of them at the same time; the first failure cancels the others and is raised as it is."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(coroutine, name="aio_authgrpc token") for coroutine in coroutines]
+            tasks = [group.create_task(_alone(waits), name="aio_authgrpc token") for waits in coroutines]
     except BaseExceptionGroup as failures:
         error = failures.exceptions[0]
     else:
         return [task.result() for task in tasks]
     raise error  # outside of the handler, so that the group is not its context
+
+
+async def _alone(coroutine: Coroutine[None, None, T]) -> T:
+    """Await it. `sys.exit()` fails it alone, and would end the application's loop where it ends a task."""
+    try:
+        return await coroutine
+    except SystemExit as error:
+        raise RuntimeError("the source called sys.exit().") from error
 
 
 def combined(tokens: Mapping[str, Token]) -> Token:
@@ -156,6 +206,8 @@ def combined(tokens: Mapping[str, Token]) -> Token:
                 metadata.setdefault(key, value)  # two tokens may bring one quota project
     first = tokens[header]
     metadata.pop(header, None)
+    if not first.value and not metadata:
+        return ANONYMOUS
     ends = [token.expires_at for token in tokens.values() if token.expires_at is not None]
     expires_at = min(ends, default=None)
     return Token(first.value, scheme=first.scheme, expires_at=expires_at, metadata=tuple(metadata.items()))

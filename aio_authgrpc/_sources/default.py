@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aio_authgrpc._checks.arguments import check_seconds
+from aio_authgrpc._checks.secrets import shown
 from aio_authgrpc._checks.values import FrozenValue
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._loop.threads import run_in_thread
@@ -17,7 +18,7 @@ from aio_authgrpc._sources.compute_engine import (
     metadata_server_url,
     wait_for_metadata_server,
 )
-from aio_authgrpc._sources.files.content import InfoLoader, is_content
+from aio_authgrpc._sources.files.content import InfoLoader, is_content, read_in_thread
 from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialOptions, checked_options
 from aio_authgrpc._sources.files.registry import credential_kinds
 from aio_authgrpc._sources.google_auth import GoogleCredentialsSource, LazyCredentialsSource
@@ -62,11 +63,13 @@ class DefaultCredentialsSource(LazyCredentialsSource):
         self,
         options: CredentialOptions,
         *,
+        default_scopes: tuple[str, ...] | None = None,
         timeout: float | None = None,
         patience: float = PATIENCE,
     ) -> None:
         super().__init__("default()", self._look_up)
         self._options = options
+        self._default_scopes = default_scopes
         self._timeout = timeout
         self._patience = patience
         self._explanation = DefaultCredentialsExplanation()
@@ -84,10 +87,13 @@ class DefaultCredentialsSource(LazyCredentialsSource):
             if info is None:
                 await self._look_for_metadata_server(request.http, tried, started)
             options = self._options
+            signs = info is not None and info.kind.name == "service_account"
+            if options.scopes is None and not signs:
+                options = options.replace(scopes=self._default_scopes)
             if options.quota_project_id is None:
                 options = options.replace(quota_project_id=_quota_project())
             make = compute_engine_credentials if info is None else info.credentials
-            credentials = await run_in_thread(lambda: make(options))
+            credentials = await read_in_thread(lambda: make(options), "default()", field="credentials")
             found = "compute_engine" if info is None else info.kind.name
             return GoogleCredentialsSource(credentials)
         finally:
@@ -159,7 +165,7 @@ def _look_for_file(tried: list[tuple[str, str]]) -> CredentialInfo | None:
             hint="It takes a path; service_account() and the other functions take the content.",
         )
     if named:
-        return _read(named, f"{_FILE_VARIABLE}={named}", tried, field=_FILE_VARIABLE)
+        return _read(named, f"{_FILE_VARIABLE}={shown(named)}", tried, field=_FILE_VARIABLE)
     tried.append((_FILE_VARIABLE, "not set"))
     path: str = _cloud_sdk.get_application_default_credentials_path()
     # Unlike pathlib's, it returns False for a directory that may not be read, where google-auth goes on too.
@@ -183,6 +189,7 @@ def _read(path: str, place: str, tried: list[tuple[str, str]], *, field: str) ->
 def default(
     scopes: Sequence[str] | None = None,
     *,
+    default_scopes: Sequence[str] | None = None,
     quota_project_id: str | None = None,
     timeout: float | None = None,
 ) -> DefaultCredentialsSource:
@@ -197,6 +204,8 @@ def default(
     Args:
         scopes: OAuth 2.0 scopes. A service account found without any signs its tokens for the target;
             users' credentials keep the scopes that the user granted.
+        default_scopes: The scopes of a client library, for want of `scopes`. A service account that was
+            found needs none, and signs its tokens for the target.
         quota_project_id: The project that pays, sent as `x-goog-user-project`;
             `GOOGLE_CLOUD_QUOTA_PROJECT`, or the file's, if None.
         timeout: Seconds that the look-up may take. None waits 4 s for a metadata server, or 30 s where
@@ -208,4 +217,5 @@ def default(
     if timeout is not None:
         check_seconds("timeout", timeout)
     options = checked_options(scopes, quota_project_id, by_default=True)
-    return DefaultCredentialsSource(options, timeout=timeout)
+    fallback = checked_options(default_scopes, field="default_scopes").scopes
+    return DefaultCredentialsSource(options, default_scopes=fallback, timeout=timeout)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import datetime
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from aio_authgrpc._checks.frames import without_frames
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._http.bridge import ThreadRequest, bridge_to_thread
 from aio_authgrpc._http.request import AiohttpRequest
+from aio_authgrpc._http.sent import remembering_what_is_sent
 from aio_authgrpc._http.token_errors import token_error
-from aio_authgrpc._loop.threads import import_off_loop
+from aio_authgrpc._loop.threads import import_off_loop, run_in_thread
+from aio_authgrpc._sources.credential_urls import check_urls
 from aio_authgrpc._sources.google_auth_gaps import (
     ALLOWED_LOCATIONS,
     GOOGLE_APIS,
@@ -24,9 +26,10 @@ from aio_authgrpc._sources.google_auth_gaps import (
     refresh,
     thread_request,
 )
+from aio_authgrpc._sources.logins import lock_of, newest_refresh_token
 from aio_authgrpc._tokens.source import CacheKey, TokenRequest
-from aio_authgrpc._tokens.token import Token
-from aio_authgrpc.errors import AuthGrpcError, ConfigurationError
+from aio_authgrpc._tokens.token import Token, is_token_text
+from aio_authgrpc.errors import AuthGrpcError, ConfigurationError, TokenRefusedError
 
 if TYPE_CHECKING:
     from google.auth.aio.credentials import Credentials as AioCredentials
@@ -51,6 +54,7 @@ class GoogleCredentialsSource(NotPickled):
 
     def __init__(self, credentials: Credentials, *, sign_without_scopes: bool = True) -> None:
         self.credentials = credentials
+        check_urls(credentials)
         self._is_for_one = sign_without_scopes and for_audience(credentials, "https://any") is not None
         self._of_audience: OrderedDict[str, Credentials] = OrderedDict()
 
@@ -66,12 +70,19 @@ class GoogleCredentialsSource(NotPickled):
     async def fetch(self, request: TokenRequest) -> Token:
         """Return the credential's token, refreshed if need be. Cancelling it abandons the thread."""
         await self.load(request)
-        credentials, audience = self.credentials, request.audience
-        if self._is_for_one:
-            made = self._of_audience.get(audience) or for_audience(credentials, audience) or credentials
-            credentials = remembered(self._of_audience, audience, made)
-        http = await thread_request(credentials, request.http)
-        return await over_bridge(lambda: blocking_token(credentials, request, http), http)
+        credentials = self._credentials_for(request.audience)
+        return await token_of(credentials, request, await thread_request(credentials, request.http))
+
+    def current_token(self, request: TokenRequest) -> Token | None:
+        """Return the token that the credential has, if it can be used."""
+        return held_token(self._credentials_for(request.audience), request)
+
+    def _credentials_for(self, audience: str) -> Credentials:
+        if not self._is_for_one:
+            return self.credentials
+        credentials = self.credentials
+        made = self._of_audience.get(audience) or for_audience(credentials, audience) or credentials
+        return remembered(self._of_audience, audience, made)
 
     def __repr__(self) -> str:
         return f"<GoogleCredentialsSource of {type(self.credentials).__name__}>"
@@ -92,7 +103,6 @@ class LazyCredentialsSource(NotPickled):
         self._name = name
         self._make = make
         self._made: GoogleCredentialsSource | None = None
-        self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._failures = 0
         self._last_failure: AuthGrpcError | None = None
 
@@ -112,13 +122,17 @@ class LazyCredentialsSource(NotPickled):
         """Return the credential's token, refreshed if need be."""
         return await (await self._source(request)).fetch(request)
 
+    def current_token(self, request: TokenRequest) -> Token | None:
+        """Return the token that the credential has, if it can be used."""
+        return None if self._made is None else self._made.current_token(request)
+
     async def _source(self, request: TokenRequest) -> GoogleCredentialsSource:
         failures = self._failures
         if request.http.closed:  # this caller's own mistake, which the others must not be told
             raise ConfigurationError(
                 "it was closed.", field="request", hint="Close it after the channels that use it."
             )
-        async with self._lock_of_this_loop():
+        async with lock_of(self).held():
             if self._made is not None:
                 return self._made
             if self._last_failure is not None and self._failures > failures:
@@ -133,12 +147,6 @@ class LazyCredentialsSource(NotPickled):
                 raise
             return self._made
 
-    def _lock_of_this_loop(self) -> asyncio.Lock:
-        loop = asyncio.get_running_loop()
-        if self._lock is None or self._lock[0] is not loop:
-            self._lock = (loop, asyncio.Lock())
-        return self._lock[1]
-
     def __repr__(self) -> str:
         return self._name
 
@@ -152,20 +160,25 @@ class GoogleAioCredentialsSource(NotPickled):
 
     def __init__(self, credentials: AioCredentials) -> None:
         self.credentials = credentials
+        check_urls(credentials)
 
     def cache_key(self, audience: str) -> CacheKey:
         return CacheKey(self.credentials, audience)
 
     async def fetch(self, request: TokenRequest) -> Token:
+        async with lock_of(self.credentials).held():
+            return await self._fetch(request)
+
+    async def _fetch(self, request: TokenRequest) -> Token:
         credentials: Any = self.credentials
         expiry = self._expiry()
         outdated = expiry is not None and _timestamp(expiry) <= request.time
         unwanted = None if request.unwanted is None else request.unwanted.value
-        if outdated or credentials.token in (None, unwanted):
+        if outdated or credentials.token == unwanted or not _is_usable(credentials.token):
             await self._refresh(request.http)
         headers: dict[str, str] = {}
         await credentials.apply(headers)
-        return _token_from(headers, self._expiry())
+        return _token_from(headers, self._expiry(), request.audience)
 
     def _expiry(self) -> datetime.datetime | None:
         expiry: object = getattr(self.credentials, "expiry", None)
@@ -174,10 +187,10 @@ class GoogleAioCredentialsSource(NotPickled):
     async def _refresh(self, http: AiohttpRequest) -> None:
         if is_of(self.credentials, GOOGLE_AUTH_AIO, "StaticCredentials"):
             return  # its one token cannot be replaced
-        await import_off_loop("google.auth.aio.transport.aiohttp")
-        from google.auth.aio.transport import aiohttp as transport  # noqa: PLC0415 - loaded off the loop
+        await import_off_loop("aio_authgrpc._http.aio_request")
+        from aio_authgrpc._http.aio_request import AioRequest  # noqa: PLC0415 - loaded off the loop
 
-        await self.credentials.refresh(transport.Request(http.session()))
+        await self.credentials.refresh(AioRequest(http))
 
     def __repr__(self) -> str:
         return f"<GoogleAioCredentialsSource of {type(self.credentials).__name__}>"
@@ -201,44 +214,94 @@ def checked_audience(request: TokenRequest, given: str | None = None) -> str:
     return audience
 
 
-async def over_bridge(function: Callable[[], T], http: ThreadRequest) -> T:
+async def over_bridge(
+    function: Callable[[], T],
+    http: ThreadRequest,
+    run: Callable[[Callable[[], T]], Awaitable[T]] = run_in_thread,
+) -> T:
     """Run a blocking function of google-auth's; translate its errors with the endpoint's status in view."""
-    try:
-        return await bridge_to_thread(function, http)
-    except ConfigurationError:
-        raise
-    except Exception as error:  # noqa: BLE001 - third parties' credentials raise anything
-        translated = token_error(error, http_status=http.status)
+    with remembering_what_is_sent():
+        try:
+            return await bridge_to_thread(function, http, run)
+        except ConfigurationError as error:
+            without_frames(error)
+            raise
+        except Exception as error:  # noqa: BLE001 - third parties' credentials raise anything
+            translated = token_error(error, http_status=http.status)
     raise translated  # outside of the handler: the original may show a secret, and must not be the context
 
 
-def blocking_token(credentials: Credentials, request: TokenRequest, http: ThreadRequest) -> Token:
-    """Return the credential's own token if it is good and not the one to replace, else a new one."""
-    if _needs_refresh(credentials, request.unwanted):
-        refresh(credentials, http)
+async def token_of(credentials: Credentials, request: TokenRequest, http: ThreadRequest) -> Token:
+    """Return the credential's own token, refreshed if need be, while nothing else touches the credential."""
+    had: object = credentials.token
+    lock = lock_of(credentials)
+    return await over_bridge(
+        lambda: blocking_token(credentials, request, http, had), http, lock.run_in_thread
+    )
+
+
+def blocking_token(
+    credentials: Credentials, request: TokenRequest, http: ThreadRequest, had: object = None
+) -> Token:
+    """Return the credential's own token if it is good and not the one to replace, else a new one.
+
+    Another token than the credential `had` before its lock was free is as good as new. Needs the lock.
+    """
+    if _needs_refresh(credentials, request.unwanted, had):
+        with newest_refresh_token(credentials):
+            refresh(credentials, http)
     look_up_allowed_locations(credentials, http, request.audience)
-    headers: dict[str, str] = {}
-    credentials.apply(headers)
-    if not is_google_api(request.audience):  # the credential may know it from another channel
-        headers.pop(ALLOWED_LOCATIONS, None)
-    return _token_from(headers, credentials.expiry)
+    return _own_token(credentials, credentials.expiry, request)
 
 
-def _needs_refresh(credentials: Any, unwanted: Token | None) -> bool:
+def held_token(credentials: Credentials, request: TokenRequest) -> Token | None:
+    """Return the credential's own token if it can be used, although it may be due. Sends nothing."""
+    from google.auth.credentials import TokenState  # noqa: PLC0415 - it is loaded
+
+    expiry = credentials.expiry  # before the token: a refresh in another thread sets the token first
+    if expiry is None or credentials.token_state is TokenState.INVALID:
+        return None
+    return _own_token(credentials, expiry, request)
+
+
+def _needs_refresh(credentials: Any, unwanted: Token | None, had: object) -> bool:
     from google.auth.credentials import TokenState  # noqa: PLC0415 - it is loaded
 
     token = credentials.token.decode() if isinstance(credentials.token, bytes) else credentials.token
-    if token is None or (unwanted is not None and token == unwanted.value):
+    if not _is_usable(token) or (unwanted is not None and token == unwanted.value):
         return True
+    if credentials.token != had:
+        return credentials.token_state is TokenState.INVALID
     # A user's with_quota_project() keeps the token and drops its expiry: it may be over.
     lost_its_expiry = credentials.expiry is None and getattr(credentials, "refresh_token", None) is not None
     return lost_its_expiry or credentials.token_state is not TokenState.FRESH
 
 
-def _token_from(headers: dict[str, str], expiry: datetime.datetime | None) -> Token:
+def _is_usable(token: object) -> bool:
+    """Return whether a header can carry a credential's token. google-auth keeps what an endpoint sent."""
+    return bool(token) and is_token_text(token)
+
+
+def _own_token(credentials: Credentials, expiry: datetime.datetime | None, request: TokenRequest) -> Token:
+    headers: dict[str, str] = {}
+    credentials.apply(headers)
+    return _token_from(headers, expiry, request.audience)
+
+
+def _token_from(headers: dict[str, str], expiry: datetime.datetime | None, audience: str) -> Token:
     """Make a token of the headers that `apply` wrote; an API key's credential writes no `authorization`."""
     headers = {name.lower(): value for name, value in headers.items()}
-    scheme, _, value = headers.pop("authorization", "").rpartition(" ")
+    if not is_google_api(audience):  # the credential knows its boundary once any channel has asked for it
+        headers.pop(ALLOWED_LOCATIONS, None)
+    # At the first blank: a token with a blank must be refused, not shown as a scheme.
+    scheme, blank, value = headers.pop("authorization", "").partition(" ")
+    if not blank:
+        scheme, value = "", scheme
+    if not is_token_text(value):
+        raise TokenRefusedError(
+            "The token that was issued holds a blank, or another character that a header cannot carry.",
+            hint="It is the token endpoint that sends it so.",
+        )
     return Token(
         value,
         scheme=scheme,

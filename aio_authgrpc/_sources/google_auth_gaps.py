@@ -139,7 +139,8 @@ def naive_utc(timestamp: float) -> datetime.datetime:
 
 def _refresh_signed_by_iam(credentials: Any, signer: Any, request: ThreadRequest) -> None:
     """Refresh with a signer that has this request: google-auth's keeps the one that it was made with."""
-    inner = copy.copy(signer._credentials)  # no public name
+    # Not a copy: where a refresh token rotates, the new one has to reach the object that others use.
+    inner = signer._credentials  # no public name
     resolve_universe(inner, request)
     bound = copy.copy(credentials)
     bound._signer = type(signer)(request, inner, signer._service_account_email)  # no public name

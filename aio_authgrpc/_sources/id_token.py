@@ -6,14 +6,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.arguments import check_optional_text, check_type
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._http.bridge import ThreadRequest
 from aio_authgrpc._sources import google_auth
+from aio_authgrpc._sources.credential_urls import check_urls
 from aio_authgrpc._sources.default import default
 from aio_authgrpc._sources.files.kind import IdTokenRequest
 from aio_authgrpc._sources.google_auth import GOOGLE_AUTH, LazyCredentialsSource, over_bridge
 from aio_authgrpc._sources.google_auth_gaps import is_of
+from aio_authgrpc._sources.logins import lock_of
 from aio_authgrpc._tokens.source import CacheKey, TokenRequest
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError
@@ -50,16 +52,25 @@ class IdTokenSource(NotPickled):
         wanted = self._wanted(request)
         if wanted.audience not in self._of_audience:
             own = await self._own_credentials(request)
+            # Without its lock: opening a channel does not wait for the refresh of another.
             await over_bridge(lambda: self._made(own, wanted), wanted.http)
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Return an ID token, which is good until its own `exp`. Cancelling it abandons the thread."""
         wanted, own = self._wanted(request), await self._own_credentials(request)
+        made = self._of_audience.get(wanted.audience)
+        if made is not None:
+            return await google_auth.token_of(made, request, wanted.http)
 
         def obtain() -> Token:
             return google_auth.blocking_token(self._made(own, wanted), request, wanted.http)
 
-        return await over_bridge(obtain, wanted.http)
+        return await over_bridge(obtain, wanted.http, lock_of(own).run_in_thread)
+
+    def current_token(self, request: TokenRequest) -> Token | None:
+        """Return the ID token of an earlier request, if it can still be used."""
+        made = self._of_audience.get(self._wanted(request).audience)
+        return None if made is None else google_auth.held_token(made, request)
 
     def _wanted(self, request: TokenRequest) -> IdTokenRequest:
         return IdTokenRequest(
@@ -112,11 +123,7 @@ def id_token(
             without ID tokens is refused when the channel is opened.
     """
     for field, value in (("audience", audience), ("target_principal", target_principal)):
-        check_type(field, value, str, type(None))
-        if value == "":
-            raise ConfigurationError(
-                "an empty str was given.", field=field, hint="Leave it out, or pass None."
-            )
+        check_optional_text(field, value)
     check_type("self_signed", self_signed, bool)
     check_type("delegates", delegates, list, tuple)
     given: object = default() if credentials is None else credentials
@@ -126,6 +133,7 @@ def id_token(
             field="credentials",
             hint="Pass service_account(...), say; None means default().",
         )
+    check_urls(given)
     if self_signed and target_principal is not None:
         raise ConfigurationError(
             "it cannot be used with target_principal.", field="self_signed", hint="Leave one of them out."

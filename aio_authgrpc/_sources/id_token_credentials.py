@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import time
 from typing import Any
 
 import google.auth.credentials
@@ -17,12 +18,18 @@ from aio_authgrpc._sources.google_auth_gaps import is_gdch, naive_utc, resolve_u
 from aio_authgrpc.errors import ConfigurationError, TokenRefusedError
 
 _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
+# Seconds. An ID token that is this near to its end is replaced: the call has to arrive, and clocks differ.
+_USABLE = 30.0
 
 
 def id_token_credentials(own: Any, request: IdTokenRequest) -> Any:
     if hasattr(own, "with_target_audience"):  # it is one already
         keeps_its_own = not request.audience_is_given and getattr(own, "_target_audience", None)
-        return own if keeps_its_own else own.with_target_audience(request.audience)
+        if keeps_its_own:
+            return own
+        made = own.with_target_audience(request.audience)
+        made.token = None  # a third party's copy may bring the token that is for its first audience
+        return made
     if getattr(own, "_subject", None) is not None:
         raise ConfigurationError(
             "a service account that acts for a user has no ID tokens of the user's.",
@@ -53,12 +60,15 @@ def principals_id_token(own: Any, request: IdTokenRequest, principal: str, deleg
             hint="Leave it out.",
         )
     resolve_universe(own, request.http)  # google-auth's constructor would ask for it, past this request
-    target = impersonated_credentials.Credentials(
+    target: Any = impersonated_credentials.Credentials(
         source_credentials=own,
         target_principal=principal,
         target_scopes=[_CLOUD_PLATFORM],
         delegates=list(delegates) or None,
     )
+    if not isinstance(own, google.auth.credentials.Scoped):
+        # google-auth takes a copy: each audience would refresh a login of its own.
+        target._source_credentials = own  # no public name
     return impersonated_id_token(target, request)
 
 
@@ -81,23 +91,33 @@ class UserIdTokenCredentials(google.auth.credentials.Credentials):
 
     def __init__(self, user: Any, audience: str | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # google-auth is typed in parts
-        self._user = user
+        self._source_credentials = user  # as in an impersonation, see root_of()
         self._audience = audience
         self._quota_project_id = user.quota_project_id
 
     def refresh(self, request: ThreadRequest) -> None:
-        self._user.refresh(request)
-        if not self._user.id_token:
+        user = self._source_credentials
+        # A channel that refreshed the login for its access token has brought the next ID token along.
+        if user.id_token == self.token or _seconds_left(user.id_token) < _USABLE:
+            user.refresh(request)
+        if not user.id_token:
             raise TokenRefusedError(
                 "The login gives no ID token: its scopes lack 'openid'.",
                 hint="Log in with that scope, or pass target_principal= to id_token().",
             )
-        claims = jwt.decode(self._user.id_token, verify=False)
+        claims = jwt.decode(user.id_token, verify=False)
         if self._audience is not None and claims.get("aud") != self._audience:
             raise TokenRefusedError(
                 f"A user's ID token is for the client of the login, {claims.get('aud')!r}, not for "
                 f"{self._audience!r}.",
                 hint="Leave the audience out, or pass target_principal= to id_token().",
             )
-        self.token = self._user.id_token
+        self.token = user.id_token
         self.expiry = naive_utc(float(claims["exp"]))
+
+
+def _seconds_left(id_token: str | None) -> float:
+    try:
+        return float(jwt.decode(id_token, verify=False)["exp"]) - time()
+    except (KeyError, TypeError, ValueError):
+        return 0.0

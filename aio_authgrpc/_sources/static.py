@@ -7,9 +7,10 @@ import inspect
 from collections.abc import Awaitable, Callable
 
 from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._tokens.metadata import checked_header
 from aio_authgrpc._tokens.source import TokenRequest, TokenSource
-from aio_authgrpc._tokens.token import Token
+from aio_authgrpc._tokens.token import ANONYMOUS, Token
 from aio_authgrpc.errors import ConfigurationError
 
 _ASYNC_HINT = "Write 'async def', and await asyncio.to_thread(...) in it for blocking code."
@@ -19,11 +20,11 @@ class FixedTokenSource:
     """A source with one token, for ever."""
 
     def __init__(self, token: Token, name: str) -> None:
-        self._token = token
+        self.token = token
         self._name = name
 
     async def fetch(self, request: TokenRequest) -> Token:
-        return self._token
+        return self.token
 
     def __repr__(self) -> str:
         return self._name
@@ -33,7 +34,7 @@ class AnonymousTokenSource(FixedTokenSource):
     """What `anonymous()` returns: its token puts nothing into the metadata."""
 
     def __init__(self) -> None:
-        super().__init__(Token(""), "anonymous()")
+        super().__init__(ANONYMOUS, "anonymous()")
 
 
 class ApiKeySource(FixedTokenSource):
@@ -57,10 +58,7 @@ class _CallableTokenSource:
                 hint=_ASYNC_HINT,
             )
         token = await asked
-        made = token if isinstance(token, Token) else Token(token)
-        if not made.value and not made.metadata:
-            raise ConfigurationError("the function returned an empty token.", field="async_callable")
-        return made
+        return token if isinstance(token, Token) else Token(token)
 
     def __repr__(self) -> str:
         return f"token_source({_name_of(self._function)})"
@@ -75,6 +73,7 @@ def anonymous() -> TokenSource:
     return AnonymousTokenSource()
 
 
+@hiding_arguments
 def static_token(token: str | Token) -> TokenSource:
     """Use one token for ever, such as seed 001's `--auth_token`, or one that gcloud printed.
 
@@ -145,6 +144,7 @@ def _name_of(function: object) -> str:
     return getattr(function, "__qualname__", type(function).__name__)
 
 
+@hiding_arguments
 def api_key(key: str, *, header: str = "x-api-key") -> ApiKeySource:
     """Authenticate with an API key only (seed 001's `--api_key`).
 

@@ -16,6 +16,8 @@ from google.auth.exceptions import ClientCertError
 
 from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._checks.files import hint_for_unreadable, is_pkcs12
+from aio_authgrpc._checks.frames import hiding_arguments
+from aio_authgrpc._checks.secrets import is_secret, shown
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc.errors import ClientCertificateError, ConfigurationError
 
@@ -39,6 +41,7 @@ _MARKER_BEGUN = rb"-----(?:BEGIN|END)\b"
 _KEY_BEGUN = rb"-----BEGIN [A-Z ]*PRIVATE KEY-----"
 
 
+@hiding_arguments
 def client_certificate_files(
     cert_path: StrPath, key_path: StrPath | None = None, *, passphrase: str | bytes | None = None
 ) -> Callable[[], CertificatePair]:
@@ -62,12 +65,21 @@ def client_certificate_files(
     check_type("cert_path", cert_path, str, os.PathLike)
     check_type("key_path", key_path, str, os.PathLike, type(None))
     check_type("passphrase", passphrase, str, bytes, type(None))
-    password = passphrase.encode() if isinstance(passphrase, str) else passphrase
+    check_path("cert_path", cert_path)
+    check_path("key_path", key_path)
+    try:
+        password = passphrase.encode() if isinstance(passphrase, str) else passphrase
+    except UnicodeEncodeError:
+        password = None
+    if password is None and passphrase is not None:  # outside of the handler: that error holds it
+        raise ConfigurationError("it has half a surrogate pair.", field="passphrase")
     return _CertificateFiles(Path(cert_path), Path(cert_path if key_path is None else key_path), password)
 
 
 class _CertificateFiles(NotPickled):
-    """Reads two files; the passphrase is not in the `repr`."""
+    """Reads two files. Neither `repr` nor `vars()` shows the passphrase, or the key."""
+
+    __slots__ = ("__weakref__", "_last", "_passphrase", "_paths")
 
     def __init__(self, cert_path: Path, key_path: Path, passphrase: bytes | None) -> None:
         self._paths = (cert_path, key_path)
@@ -75,6 +87,7 @@ class _CertificateFiles(NotPickled):
         # The files' contents, and their pair.
         self._last: tuple[CertificatePair, CertificatePair] | None = None
 
+    @hiding_arguments
     def __call__(self) -> CertificatePair:
         cert_path, key_path = self._paths
         try:
@@ -82,7 +95,7 @@ class _CertificateFiles(NotPickled):
             last = self._last
             if last is not None and last[0] == read:
                 return last[1]  # decrypting a key holds the GIL, and so the loop, for up to 0.3 s
-            made = checked_pair(*read, str(cert_path), str(key_path), passphrase=self._passphrase)
+            made = checked_pair(*read, shown(cert_path), shown(key_path), passphrase=self._passphrase)
         except (ClientCertError, OSError) as error:
             raise ClientCertificateError(
                 problem(error), field="client_certificate", hint=hint_of(error)
@@ -91,7 +104,17 @@ class _CertificateFiles(NotPickled):
         return made
 
     def __repr__(self) -> str:
-        return f"client_certificate_files({', '.join(repr(str(path)) for path in self._paths)})"
+        return f"client_certificate_files({', '.join(repr(shown(path)) for path in self._paths)})"
+
+
+def check_path(field: str, given: object) -> None:
+    """Refuse the content of a file, or another secret, in the place of its path."""
+    if isinstance(given, str) and is_secret(given):
+        raise ConfigurationError(
+            "expected a path, and this is the content of a file, or a secret.",
+            field=field,
+            hint="Certificates as bytes are for root_certificates, and for the result of a function.",
+        )
 
 
 class CertificateError(ClientCertError):
@@ -112,6 +135,7 @@ def hint_of(error: Exception) -> str:
 def problem(error: Exception) -> str:
     """Say what is wrong with a file or a pair, without a secret."""
     if isinstance(error, OSError) and error.filename is not None:
+        error.filename = shown(error.filename)  # it becomes the cause
         return f"{error.filename} cannot be read ({error.strerror})."
     return f"{error.args[0] if error.args else type(error).__name__}"
 
@@ -119,7 +143,7 @@ def problem(error: Exception) -> str:
 def read_file(path: Path, *, limit: int = _MAX_FILE_BYTES) -> bytes:
     """Return the content of a regular file that is not empty and has no more than `limit` bytes."""
     if "\0" in str(path):
-        raise ClientCertError(f"{str(path)!r} is not a path.")
+        raise ClientCertError(f"{shown(path)!r} is not a path.")
     if not path.is_file() and path.exists():
         raise CertificateError(f"{path} is not a regular file.", "Name a file, not a directory or a pipe.")
     with path.open("rb") as file:
@@ -133,7 +157,7 @@ def read_file(path: Path, *, limit: int = _MAX_FILE_BYTES) -> bytes:
 
 def root_certificates_pem(given: StrPath | bytes) -> bytes:
     """Return certificate authorities as PEM, from a file if it is a path."""
-    name = "the passed PEM" if isinstance(given, bytes) else str(Path(given))
+    name = "the passed PEM" if isinstance(given, bytes) else shown(Path(given))
     try:
         pem = given if isinstance(given, bytes) else read_file(Path(given), limit=_MAX_ROOTS_BYTES)
         _refuse_binary(pem, name)

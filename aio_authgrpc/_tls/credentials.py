@@ -10,8 +10,9 @@ import grpc
 from google.auth.exceptions import ClientCertError
 
 from aio_authgrpc._checks.arguments import check_seconds, check_type
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._checks.values import NotPickled
-from aio_authgrpc._tls.certificates import StrPath
+from aio_authgrpc._tls.certificates import StrPath, check_path
 from aio_authgrpc._tls.settings import ClientCertificate, TlsSettings, TlsSource
 from aio_authgrpc.errors import ClientCertificateError, ConfigurationError
 
@@ -58,6 +59,7 @@ class SslCredentials(NotPickled):
         ConfigurationError: An argument cannot be used.
     """
 
+    @hiding_arguments
     def __init__(
         self,
         *,
@@ -171,6 +173,7 @@ def _check_root_certificates(given: object) -> None:
         raise ConfigurationError(
             "a str is a path, and this is a certificate.", field=field, hint="Pass it as bytes."
         )
+    check_path(field, given)
 
 
 def check_channel_credentials(given: object) -> None:

@@ -11,17 +11,16 @@ import asyncio
 import json
 import os
 import re
-import signal
 import subprocess
-import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
 from google.auth.exceptions import ClientCertError
 
+from aio_authgrpc._checks.secrets import is_secret
 from aio_authgrpc._checks.values import NotPickled
+from aio_authgrpc._loop.processes import MAX_OUTPUT_BYTES, CutOffError, KillableProcess
 from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc._tls.certificates import CertificatePair, check_whole, checked_pair, problem, read_file
 from aio_authgrpc.errors import ClientCertificateError
@@ -34,10 +33,6 @@ _GKE_BUNDLE = Path("/var/run/secrets/workload-spiffe-credentials/x509.credential
 # Patterns are compiled at their first use, not at import.
 _CERTIFICATE = rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\r?\n?"
 _KEY = rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.+?-----END [A-Z ]*PRIVATE KEY-----\r?\n?"
-# Certificates and a key have some thousand bytes.
-_MAX_OUTPUT_BYTES = 1024 * 1024
-# A process that has ended left its output in the pipe: reading it takes milliseconds.
-_DRAIN_TIMEOUT = 1.0
 
 
 def use_client_certificates() -> bool | None:
@@ -67,6 +62,8 @@ async def default_certificate(timeout: float, *, files_only: bool) -> DefaultCer
 class DefaultCertificate(NotPickled):
     """The certificate of this workload, in files that are cheap to read again, or of a device."""
 
+    __slots__ = ("in_files", "pair")
+
     def __init__(self, pair: CertificatePair, *, in_files: bool) -> None:
         self.pair = pair
         self.in_files = in_files
@@ -84,10 +81,7 @@ class DefaultCertificateLookup:
     ) -> None:
         self._gke_bundle = gke_bundle
         self._files_only = files_only
-        self._start = start
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._cut_off = False
+        self._command = KillableProcess(start)
         self._variable = ""  # that named the configuration which is being read
 
     def run(self) -> DefaultCertificate | None:
@@ -103,10 +97,7 @@ class DefaultCertificateLookup:
 
     def cut_off(self) -> None:
         """Kill the provider command if it runs, and never start it after this. Does not block."""
-        with self._lock:
-            self._cut_off = True
-            if self._process is not None:
-                _kill(self._process)
+        self._command.cut_off()
 
     def _find(self) -> DefaultCertificate | None:
         wanted = use_client_certificates()
@@ -147,36 +138,15 @@ class DefaultCertificateLookup:
         return _pair_from(output, f"the output of the provider command of {metadata}")
 
     def _run_command(self, command: Sequence[str]) -> bytes:
-        if self._cut_off:
-            raise ClientCertError("the look-up was cancelled.")
-        # Without the lock: starting a program may take as long as its file system does, and cut_off() is
-        # called on the loop. A session of its own, so that its children can be killed with it.
-        process = self._start(
-            command,
-            bufsize=0,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        output = bytearray()
-        # A daemon that the process leaves behind may hold the pipe open for ever.
-        reader = threading.Thread(
-            target=_read_output, args=(process, output), name="aio_authgrpc output", daemon=True
-        )
-        reader.start()
-        with self._lock:
-            self._process = process
-            if self._cut_off:
-                _kill(process)
-        process.wait()  # bounded by cut_off()
-        reader.join(_DRAIN_TIMEOUT)
-        text = bytes(output)
-        if len(text) > _MAX_OUTPUT_BYTES:
-            raise ClientCertError(f"the provider command printed more than {_MAX_OUTPUT_BYTES} bytes.")
-        if process.returncode != 0:
-            raise ClientCertError(f"the provider command ended with status {process.returncode}.")
-        return text
+        try:
+            ended = self._command.run(command)
+        except CutOffError:
+            raise ClientCertError("the look-up was cancelled.") from None
+        if len(ended.stdout) > MAX_OUTPUT_BYTES:
+            raise ClientCertError(f"the provider command printed more than {MAX_OUTPUT_BYTES} bytes.")
+        if ended.returncode != 0:
+            raise ClientCertError(f"the provider command ended with status {ended.returncode}.")
+        return ended.stdout
 
 
 def _gcloud_directory() -> Path:
@@ -229,6 +199,8 @@ def _workload_of(config: Path) -> CertificatePair | None:
     cert_path, key_path = fields.get("cert_path"), fields.get("key_path")
     if not (isinstance(cert_path, str) and cert_path and isinstance(key_path, str) and key_path):
         raise ClientCertError(f"{config} has a workload without cert_path or key_path.")
+    if is_secret(cert_path) or is_secret(key_path):
+        raise ClientCertError(f"{config} has a secret in the place of cert_path or key_path.")
     return checked_pair(read_file(Path(cert_path)), read_file(Path(key_path)), cert_path, key_path)
 
 
@@ -238,22 +210,3 @@ def _pair_from(text: bytes, name: str) -> CertificatePair:
     if not chain or len(keys) != 1:
         raise ClientCertError(f"{name} does not hold certificates and one private key as PEM.")
     return checked_pair(chain, keys[0], name, name)
-
-
-def _read_output(process: subprocess.Popen[bytes], output: bytearray) -> None:
-    assert process.stdout is not None
-    with process.stdout as pipe:  # closed by its only reader: the descriptor's number is reused at once
-        while len(output) <= _MAX_OUTPUT_BYTES and (chunk := pipe.read(65536)):
-            output += chunk
-    if len(output) > _MAX_OUTPUT_BYTES:
-        _kill(process)
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    if process.returncode is not None:
-        return  # its number may be another process's by now
-    with suppress(ProcessLookupError, PermissionError):
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()

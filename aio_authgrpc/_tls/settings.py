@@ -14,7 +14,8 @@ from weakref import WeakKeyDictionary
 import grpc
 from google.auth.exceptions import ClientCertError
 
-from aio_authgrpc._checks.values import NotPickled
+from aio_authgrpc._checks.frames import without_frames
+from aio_authgrpc._checks.values import FrozenValue, NotPickled
 from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
 from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc._tls.certificates import (
@@ -38,16 +39,16 @@ ClientCertificate = Callable[[], CertificatePair] | Callable[[], Awaitable[Certi
 """Returns the client's certificate chain and its key, both PEM; a plain or a coroutine function."""
 
 
-class TlsSettings(NotPickled):  # noqa: PLW1641 - compared, never a key
+class TlsSettings(NotPickled, FrozenValue):
     """What a channel's TLS is made of, as PEM; equal settings make equal connections."""
 
-    # Not a dataclass: making one takes a millisecond of the package's import time.
-    def __init__(self, *, root_certificates: bytes | None, pair: CertificatePair | None) -> None:
-        self.root_certificates = root_certificates
-        self.pair = pair
+    __slots__ = ("pair", "root_certificates")
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, TlsSettings) and vars(self) == vars(other)
+    root_certificates: bytes | None
+    pair: CertificatePair | None
+
+    def __repr__(self) -> str:
+        return "<TlsSettings>"
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
         chain, key = (None, None) if self.pair is None else self.pair
@@ -114,7 +115,7 @@ class TlsSource:
         try:
             self.last = TlsSettings(root_certificates=await self._roots(), pair=await self._pair())
         except ConfigurationError as error:
-            return error
+            return without_frames(error)  # they hold the key
         return self.last
 
     async def _roots(self) -> bytes | None:

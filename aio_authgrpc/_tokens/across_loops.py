@@ -10,9 +10,11 @@ from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._tokens.freshness import limits
 from aio_authgrpc._tokens.source import (
     CacheKey,
+    HoldingTokenSource,
     LoadableTokenSource,
     TokenRequest,
     TokenSource,
+    fetch_from,
     header_of,
     other_headers_of,
 )
@@ -44,6 +46,9 @@ class TokensAcrossLoops(NotPickled):
         if isinstance(self._source, LoadableTokenSource):
             await self._source.load(request)
 
+    def current_token(self, request: TokenRequest) -> Token | None:
+        return self._source.current_token(request) if isinstance(self._source, HoldingTokenSource) else None
+
     async def fetch(self, request: TokenRequest) -> Token:
         """Return the token of another loop, or fetch one. Cancelling it lets another loop fetch."""
         while True:
@@ -67,7 +72,7 @@ class TokensAcrossLoops(NotPickled):
 
     async def _fetch(self, request: TokenRequest, own: Future[None]) -> Token:
         try:
-            token = await self._source.fetch(request)
+            token = await fetch_from(self._source, request)
             with self._lock:
                 self._token = token
                 self._stale_at, _ = limits(now=request.time, expires_at=token.expires_at, jitter=0.0)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Self
 
 from aio_authgrpc._checks.arguments import check_callback, check_type
+from aio_authgrpc._checks.known_secrets import KnownSecrets
 from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc._http.request import AiohttpRequest
+from aio_authgrpc._http.sent import remembering_what_is_sent
 from aio_authgrpc._loop.clock import Clock, SystemClock
 from aio_authgrpc._loop.ownership import LoopBound
 from aio_authgrpc._tokens.events import (
@@ -21,10 +24,22 @@ from aio_authgrpc._tokens.events import (
     TokenRejected,
 )
 from aio_authgrpc._tokens.freshness import CachedToken, TokenState, TokenStatus
-from aio_authgrpc._tokens.refresh import Refresher, RefreshTasks
+from aio_authgrpc._tokens.refresh import Refresher
+from aio_authgrpc._tokens.refresh_tasks import RefreshTasks
 from aio_authgrpc._tokens.source import LoadableTokenSource, TokenSource, check_source
 from aio_authgrpc._tokens.token import Token
-from aio_authgrpc.errors import AuthRpcError
+from aio_authgrpc.errors import AuthRpcError, TokenUnavailableError
+
+
+async def close_all(caches: Sequence[TokenCache]) -> None:
+    """Close caches at the same time. Cancelling it cancels the refreshes that they wait for."""
+    try:
+        for cache in caches:
+            cache.end()
+        await asyncio.gather(*(cache.aclose() for cache in caches))
+    finally:
+        for cache in caches:  # the wait of some may not have begun
+            cache.end()
 
 
 class TokenCache:
@@ -47,7 +62,7 @@ class TokenCache:
         attempts: How often one refresh asks the source, at most: again after a `TokenUnavailableError` or an
             error that becomes one, and a pause, jittered below 1 s or from `Retry-After` (RFC 9110).
         refresh_timeout: Seconds that one refresh may take in all.
-        close_timeout: Seconds that `aclose` waits for a cancelled refresh to end.
+        close_timeout: Seconds that `aclose` waits for a refresh that was sent, and for a cancelled one.
         clock: Wall and monotonic time; the machine's by default.
         rng: Randomness of the jitter, the pauses and the back-off.
 
@@ -77,7 +92,7 @@ class TokenCache:
         self._owns_http = request is None
         self._keep_warm = keep_warm
         self._clock: Clock = SystemClock() if clock is None else clock
-        self._events = EventBus()
+        self._events = EventBus(audience)
         # What a cache of another source has in common with this one.
         common: Any = {"attempts": attempts, "refresh_timeout": refresh_timeout, "clock": self._clock}
         self._another: Callable[..., TokenCache] = partial(
@@ -164,7 +179,11 @@ class TokenCache:
             ChannelClosedError, WrongEventLoopError: See `check_usable`.
         """
         self.start()
-        if (token := self.current()) is not None:
+        token = self.current()
+        if token is None and not self._tasks.flight.running:
+            self._entry = self._refresher.held() or self._entry
+            token = self.current()
+        if token is not None:
             return token
         self._refresher.check_backoff()
         try:
@@ -174,14 +193,16 @@ class TokenCache:
             raise
 
     async def _refresh(self) -> Token | AuthRpcError:
-        outcome = await self._refresher.fetch()
+        with remembering_what_is_sent():
+            outcome = await self._refresher.fetch()
         # From here on without an await: a listener of the events finds the cache as the refresh leaves it.
+        if self.closed:  # it came home for its source alone: see `aclose`
+            return TokenUnavailableError("The token cache was closed.")
         if isinstance(outcome, AuthRpcError):
             self._refresher.record_failure(outcome, served=self._entry)
             return outcome
-        if not self.closed:  # a source may ignore its cancellation: then its token is not kept
-            self._entry = outcome
-            self._refresher.record_success(outcome)
+        self._entry = outcome
+        self._refresher.record_success(outcome)
         return outcome.token
 
     def reject(self, token: Token, *, challenge: str = "") -> bool:
@@ -204,10 +225,11 @@ class TokenCache:
         taken_back = not entry.refusal_is_meant(self._clock.monotonic(), challenge)
         if taken_back:
             self._entry = None
+            self._refresher.replace(token)
         if self._events.wanted and not entry.refusal_was_said:
             entry.refusal_was_said = True
-            now = self._clock.time()
-            self._events.emit(TokenRejected(at=now, taken_back=taken_back, challenge=redacted(challenge)))
+            now, text = self._clock.time(), redacted(challenge, KnownSecrets([token.value]))
+            self._events.emit(TokenRejected(at=now, taken_back=taken_back, challenge=text))
         return taken_back
 
     def subscribe(self, callback: EventCallback) -> Callable[[], None]:
@@ -236,17 +258,25 @@ class TokenCache:
         """Return what the cache knows now. Changes nothing and starts nothing."""
         return self._refresher.status(self._entry)
 
-    async def aclose(self) -> None:
-        """Cancel the refresh, wake all waiting callers with `ChannelClosedError`, and close what is owned.
+    def end(self) -> None:
+        """Do the part of closing that needs no wait: wake all waiting callers with `ChannelClosedError`.
 
-        Waits `close_timeout` seconds at most for the refresh to end. Calling it again does nothing.
+        Several caches are ended before the first wait of `aclose`, which may be cancelled.
         """
-        if self.closed:
-            return
         self._loop.close()
         self._entry = None
-        self._refresher.forget_token()
+        self._refresher.close()
         self._events.end()
+        self._tasks.end(at_once=self._refresher.pausing)
+
+    async def aclose(self) -> None:
+        """Wake all waiting callers with `ChannelClosedError`, and close what is owned.
+
+        A refresh that was sent may come home within `close_timeout` seconds, then it is cancelled: its answer
+        can hold the only refresh token that is still good. Calling it again does nothing, or the rest where
+        the first call was cancelled.
+        """
+        self.end()
         try:
             await self._tasks.aclose()
         finally:

@@ -16,9 +16,14 @@ class TokenEvent(FrozenValue):
 
     Attributes:
         at: Wall time in seconds since the epoch.
+        audience: For whom the token is; "" where it is the same for every audience.
+        target: What the connection of `connect(on_event=...)` connects to; "" for other listeners:
+            a cache may serve several.
     """
 
     at: float
+    audience: str = ""
+    target: str = ""
 
 
 class RefreshStarted(TokenEvent):
@@ -97,14 +102,15 @@ class EventStream:
     oldest.
 
     Args:
-        subscribe: Takes a callback and returns the function that ends the subscription.
+        subscribe: Takes a callback, and what to call when there are no more events; returns the function that
+            ends the subscription.
     """
 
-    def __init__(self, subscribe: Callable[[EventCallback], Callable[[], None]]) -> None:
+    def __init__(self, subscribe: Callable[[EventCallback, Callable[[], None]], Callable[[], None]]) -> None:
         self._events: deque[TokenEvent] = deque(maxlen=_MOST_UNREAD)
         self._changed = asyncio.Event()
         self._ended = False
-        self._unsubscribe = subscribe(self._add)
+        self._unsubscribe = subscribe(self._add, self.end)
 
     def _add(self, event: TokenEvent) -> None:
         self._events.append(event)
@@ -135,41 +141,55 @@ class EventStream:
 
 
 class EventBus:
-    """Passes each event to all callbacks, in the order in which they subscribed."""
+    """Passes each event to all callbacks, in the order in which they subscribed.
 
-    def __init__(self) -> None:
-        self._callbacks: list[EventCallback] = []
-        self._streams: list[EventStream] = []
+    Args:
+        audience: Is added to each event.
+    """
+
+    def __init__(self, audience: str = "") -> None:
+        self._audience = audience
+        # By subscription: one function may subscribe twice. With each what to call at the end.
+        self._callbacks: dict[object, tuple[EventCallback, Callable[[], None] | None]] = {}
+        self._ended = False
 
     @property
     def wanted(self) -> bool:
         """Whether there is a callback. Without one, an event on a call's way need not be made."""
         return bool(self._callbacks)
 
-    def subscribe(self, callback: EventCallback) -> Callable[[], None]:
-        self._callbacks.append(callback)
+    def subscribe(
+        self, callback: EventCallback, at_end: Callable[[], None] | None = None
+    ) -> Callable[[], None]:
+        subscription = object()
+        self._callbacks[subscription] = callback, at_end
 
         def unsubscribe() -> None:
-            if callback in self._callbacks:
-                self._callbacks.remove(callback)
+            self._callbacks.pop(subscription, None)
 
         return unsubscribe
 
     def stream(self) -> EventStream:
         stream = EventStream(self.subscribe)
-        self._streams.append(stream)
+        if self._ended:
+            stream.end()
         return stream
 
     def emit(self, event: TokenEvent) -> None:
-        for callback in tuple(self._callbacks):
+        if self._audience and self._callbacks:
+            event = event.replace(audience=self._audience)
+        for callback, _ in tuple(self._callbacks.values()):
             try:
                 callback(event)
-            except Exception as error:  # noqa: BLE001 - a callback is users' code and must not fail the refresh
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - users' code must fail neither a refresh nor a call
                 context = {"message": f"A token event callback raised on {event!r}", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(context)
 
     def end(self) -> None:
-        for stream in self._streams:
-            stream.end()
-        self._streams.clear()
-        self._callbacks.clear()
+        self._ended = True
+        subscribed, self._callbacks = self._callbacks, {}
+        for _, at_end in subscribed.values():
+            if at_end is not None:
+                at_end()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import sys
 
 from aio_authgrpc._checks.values import FrozenValue
@@ -12,12 +13,12 @@ from aio_authgrpc.errors import AuthRpcError
 
 # Seconds. Google's clients refresh 3 min 45 s ahead: the metadata server hands out the old token until 4 min
 # before its end. A token that lives for less than 19 min is refreshed after four fifths of its life.
-_STALE_WINDOW = 225.0
+STALE_WINDOW = 225.0
 _STALE_SHARE = 0.20
 # Processes that started together should not refresh together: each up to a quarter of the window later.
 _JITTER_SHARE = 0.25
 # Seconds. The end of a token's life is left unused: the RPC has to arrive, and clocks differ.
-_EXPIRED_WINDOW = 30.0
+EXPIRED_WINDOW = 30.0
 _EXPIRED_SHARE = 0.05
 # Seconds for which one look at both clocks holds, unless the wall clock was set back.
 _BELIEVED_FOR = 5.0
@@ -68,9 +69,9 @@ def limits(*, now: float, expires_at: float | None, jitter: float) -> tuple[floa
     if expires_at is None:
         return sys.float_info.max, sys.float_info.max
     lifetime = expires_at - now
-    window = min(_STALE_WINDOW, _STALE_SHARE * lifetime)
+    window = min(STALE_WINDOW, _STALE_SHARE * lifetime)
     stale_at = expires_at - window * (1 - _JITTER_SHARE * jitter)
-    return stale_at, expires_at - min(_EXPIRED_WINDOW, _EXPIRED_SHARE * lifetime)
+    return stale_at, expires_at - min(EXPIRED_WINDOW, _EXPIRED_SHARE * lifetime)
 
 
 def backoff_window(failures: int) -> float:
@@ -90,19 +91,25 @@ class CachedToken:
     Its age is the larger of the ages by the two clocks. The monotonic clock stands still while the machine is
     suspended, and the wall clock may be set back.
 
+    With `due` the source had it already and has yet to fetch another: it is stale, and of unknown age.
+
     Attributes:
         fetched_at: Monotonic time; all other instants are wall time.
+        lifetime: Seconds that were left of its life then; None for ever.
         sure_from, sure_until: Where the token is fresh by the last look at both clocks.
         stale_was_said, refusal_was_said: Whether `StaleServed`, and `TokenRejected`, were emitted for it.
     """
 
-    def __init__(self, token: Token, *, clock: Clock, jitter: float) -> None:
-        now = clock.time()
+    def __init__(self, token: Token, *, clock: Clock, jitter: float, due: bool = False) -> None:
+        now, monotonic = clock.time(), clock.monotonic()
         self.token = token
-        self.fetched_at = clock.monotonic()
+        self.fetched_at = -math.inf if due else monotonic
+        self.lifetime = None if token.expires_at is None else token.expires_at - now
         self.stale_at, self.expired_at = limits(now=now, expires_at=token.expires_at, jitter=jitter)
+        if due:
+            self.stale_at = now
         # By how much the wall clock is ahead; with it, the monotonic clock tells wall time as well.
-        self._ahead = now - self.fetched_at
+        self._ahead = now - monotonic
         # Never longer than the part of the token's life that is left unused at its end.
         unused = _BELIEVED_FOR if token.expires_at is None else token.expires_at - self.expired_at
         self._believed_for = min(_BELIEVED_FOR, unused)

@@ -7,10 +7,28 @@ from collections.abc import Container, Mapping, Sequence
 from typing import TypeGuard
 
 from aio_authgrpc._checks.arguments import check_type, checked_pairs
+from aio_authgrpc._checks.secrets import shown
 from aio_authgrpc.errors import ConfigurationError
 
 Metadata = tuple[tuple[str, str], ...]
 """gRPC metadata: pairs of a lower-case key and a text."""
+
+# With one of these a reader of the network can call in the sender's name.
+_SECRET = frozenset(
+    (
+        "authorization",
+        "cookie",
+        "proxy-authorization",
+        "x-api-key",
+        "x-goog-api-key",
+        "x-goog-iap-jwt-assertion",
+        "x-serverless-authorization",
+    )
+)
+
+
+def holds_secret(metadata: Metadata) -> bool:
+    return any(key in _SECRET for key, _ in metadata)
 
 
 def is_metadata_text(value: object) -> TypeGuard[str]:
@@ -24,7 +42,9 @@ def checked_header(header: str, field: str = "header") -> str:
     lowered = header.lower()
     if not re.fullmatch(r"(?!grpc-)[a-z0-9_.-]+(?<!-bin)", lowered):
         raise ConfigurationError(
-            f"{header!r} is not a key for text metadata.", field=field, hint="For example 'authorization'."
+            f"{shown(header)!r} is not a key for text metadata.",
+            field=field,
+            hint="For example 'authorization'.",
         )
     return lowered
 

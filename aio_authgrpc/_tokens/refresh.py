@@ -1,36 +1,36 @@
-"""How a token is fetched: attempts with pauses, a back-off after a failure, and the tasks that do it."""
+"""How a token is fetched: attempts with pauses, and a back-off after a failure."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
-from contextvars import Context
 
 from aio_authgrpc._checks.arguments import check_count, check_seconds
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._http.token_errors import token_error
 from aio_authgrpc._loop.clock import Clock
-from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
+from aio_authgrpc._loop.tasks import is_cancelled
 from aio_authgrpc._tokens.events import EventBus, RefreshFailed, RefreshStarted, RefreshSucceeded
-from aio_authgrpc._tokens.freshness import CachedToken, TokenState, TokenStatus, backoff_window, pause_window
-from aio_authgrpc._tokens.source import TokenRequest, TokenSource
-from aio_authgrpc._tokens.token import Token
-from aio_authgrpc.errors import (
-    AuthRpcError,
-    ConfigurationError,
-    TokenDeadlineExceededError,
-    TokenUnavailableError,
+from aio_authgrpc._tokens.freshness import (
+    EXPIRED_WINDOW,
+    STALE_WINDOW,
+    CachedToken,
+    TokenState,
+    TokenStatus,
+    backoff_window,
+    pause_window,
 )
+from aio_authgrpc._tokens.source import HoldingTokenSource, TokenRequest, TokenSource, fetch_from
+from aio_authgrpc._tokens.token import Token, is_empty
+from aio_authgrpc.errors import AuthRpcError, TokenUnavailableError
 
 _log = logging.getLogger("aio_authgrpc")
 
 # A longer pause becomes the back-off: callers wait out a pause, and the back-off fails them at once.
 _LONGEST_PAUSE = 5.0
-# Seconds. The timer looks at the clock this often at least: a machine that was suspended notices in a minute.
-_LONGEST_SLEEP = 60.0
+# Seconds. An endpoint whose tokens live for a moment is not asked for one after the other.
+_SHORTEST_INTERVAL = 1.0
 
 
 class Refresher:
@@ -56,6 +56,7 @@ class Refresher:
         check_seconds("refresh_timeout", refresh_timeout)
         self.generation = 0
         self.last_error: AuthRpcError | None = None
+        self.pausing = False  # between attempts, so that no request is under way
         self._source = source
         self._audience = audience
         self._http = http
@@ -70,6 +71,7 @@ class Refresher:
         self._asked = 0  # within the refresh under way, or the last one
         self._failures = 0  # in a row
         self._next_attempt_at = 0.0  # monotonic
+        self._tokens_were_short = False
 
     def next_attempt_in(self) -> float:
         """Return the seconds until the back-off ends; 0 or less where a refresh may start now."""
@@ -100,8 +102,29 @@ class Refresher:
             http=self._http, audience=self._audience, time=self._clock.time(), unwanted=self._unwanted
         )
 
+    def held(self) -> CachedToken | None:
+        """Return the token that the source has, where it is to be served without a fetch, or before it."""
+        if not isinstance(self._source, HoldingTokenSource):
+            return None
+        request = self.token_request()
+        try:
+            token: object = self._source.current_token(request)
+        except Exception:  # noqa: BLE001 - a source is users' code; what is wrong with it, its fetch will tell
+            return None
+        if not isinstance(token, Token) or is_empty(token):
+            return None
+        if request.unwanted is not None and token.value == request.unwanted.value:
+            return None
+        held = CachedToken(token, clock=self._clock, jitter=self._jitter, due=True)
+        # Without a back-off a fetch returns a token that is far from its end, at once.
+        is_near_its_end = held.lifetime is not None and held.lifetime < STALE_WINDOW
+        is_wanted = is_near_its_end or (self.last_error is not None and self.next_attempt_in() > 0)
+        return held if is_wanted and self._clock.time() < held.expired_at else None
+
     async def fetch(self) -> CachedToken | AuthRpcError:
         """Return a token, or the failure as the error that callers get. Neither is recorded yet."""
+        if self.last_error is None:  # a back-off fails callers, the interval after a success lets them wait
+            await self._pause(self.next_attempt_in())
         self._started_at, self._asked = self._clock.monotonic(), 0
         self._events.emit(RefreshStarted(at=self._clock.time()))
         budget = asyncio.timeout(self._refresh_timeout)
@@ -109,13 +132,15 @@ class Refresher:
             async with budget:
                 return self._checked(await self._ask())
         except asyncio.CancelledError:
-            if _is_cancelled():
+            if is_cancelled():
                 raise
             # This task was not cancelled: the source let a cancellation of its own escape.
             return TokenUnavailableError(
                 "The source was cancelled from inside.", hint="A later call asks the source again."
             )
-        except Exception as error:  # noqa: BLE001 - a source is users' code, and may raise anything
+        except (KeyboardInterrupt, GeneratorExit):
+            raise  # the terminal's, and that of a coroutine whose loop is gone
+        except BaseException as error:  # noqa: BLE001 - a source is users' code: sys.exit() ends its fetch alone
             late = TimeoutError(f"the source returned no token within {self._refresh_timeout:g} s")
             return token_error(late if budget.expired() else error)
 
@@ -123,29 +148,32 @@ class Refresher:
         while True:
             self._asked += 1
             try:
-                return await self._source.fetch(self.token_request())
+                return await fetch_from(self._source, self.token_request())
             except Exception as error:
                 pause = self._pause_after(token_error(error))
                 if pause is None:
                     raise
-            await self._clock.sleep(pause)
+            await self._pause(pause)
+
+    async def _pause(self, seconds: float) -> None:
+        if seconds <= 0:
+            return
+        self.pausing = True
+        try:
+            await self._clock.sleep(seconds)
+        finally:
+            self.pausing = False
 
     def _pause_after(self, failure: AuthRpcError) -> float | None:
         """Return the seconds before this refresh asks again, or None if this failure is its outcome."""
         # A source may turn the cancellation into an error of its own: it is not asked again then.
-        if not failure.retryable or self._asked >= self._attempts or _is_cancelled():
+        if not failure.retryable or self._asked >= self._attempts or is_cancelled():
             return None
         retry_after = _retry_after(failure)
         pause = self._rng.uniform(0, pause_window(self._asked)) if retry_after is None else retry_after
         return pause if pause <= _LONGEST_PAUSE else None
 
-    def _checked(self, token: object) -> CachedToken:
-        if not isinstance(token, Token):
-            raise ConfigurationError(
-                f"the source returned {type(token).__name__}, not an aio_authgrpc.Token.",
-                field="credentials",
-                hint="Let its fetch() return Token(value, expires_at=...).",
-            )
+    def _checked(self, token: Token) -> CachedToken:
         fetched = CachedToken(token, clock=self._clock, jitter=self._jitter)
         if self._clock.time() >= fetched.expired_at:
             raise TokenUnavailableError(
@@ -156,10 +184,13 @@ class Refresher:
 
     def record_success(self, fetched: CachedToken) -> None:
         if self.last_error is not None:
-            _log.info("The token refresh works again after %d failed refreshes.", self._failures)
+            text = "The token refresh works again after %d failed refreshes."
+            _log.info(text, self._failures, extra=self._log_fields())
         self._unwanted = fetched.token
         self.generation += 1
-        self._failures, self.last_error, self._next_attempt_at = 0, None, 0.0
+        self._failures, self.last_error = 0, None
+        self._next_attempt_at = self._clock.monotonic() + _SHORTEST_INTERVAL
+        self._warn_of_short_tokens(fetched.lifetime)
         self._events.emit(
             RefreshSucceeded(
                 at=self._clock.time(),
@@ -176,7 +207,8 @@ class Refresher:
         now, delay = self._clock.monotonic(), self._backoff_after(error, served)
         self.last_error, self._next_attempt_at = error, now + delay
         if self._failures == 1:  # once for a series of failures, which may last for hours
-            _log.warning("The token refresh failed: %s", error)
+            outcome = type(error).__name__
+            _log.warning("The token refresh failed: %s", error, extra=self._log_fields(outcome))
         self._events.emit(
             RefreshFailed(
                 at=self._clock.time(),
@@ -187,8 +219,28 @@ class Refresher:
             )
         )
 
-    def forget_token(self) -> None:
-        self._unwanted = None
+    def _warn_of_short_tokens(self, lifetime: float | None) -> None:
+        is_short = lifetime is not None and lifetime < EXPIRED_WINDOW
+        if is_short and not self._tokens_were_short:
+            _log.warning(
+                "The token lives for %.3g s, so that calls wait for a new one again and again. Compare the "
+                "expiry that the token endpoint gives it, and this machine's clock with the endpoint's.",
+                lifetime,
+                extra=self._log_fields(),
+            )
+        self._tokens_were_short = is_short
+
+    def _log_fields(self, outcome: str = "success") -> dict[str, object]:
+        """Return what a log record says beside its text, for handlers that write fields."""
+        return {"audience": self._audience, "outcome": outcome, "attempts": self._asked}
+
+    def replace(self, token: Token | None) -> None:
+        """Name the token that the next refresh has to replace; None forgets it."""
+        self._unwanted = token
+
+    def close(self) -> None:
+        """Forget the token, and make no more attempts: the one under way is the last."""
+        self._unwanted, self._attempts = None, 0
 
     def _backoff_after(self, error: AuthRpcError, served: CachedToken | None) -> float:
         delay = self._rng.uniform(0, backoff_window(self._failures))
@@ -200,80 +252,5 @@ class Refresher:
         return max(delay, _retry_after(error) or 0.0)
 
 
-class RefreshTasks:
-    """One refresh at a time for all waiting callers, and the timer of `keep_warm`.
-
-    `refresh` returns its failure rather than raising it.
-    """
-
-    def __init__(
-        self,
-        refresh: Callable[[], Coroutine[None, None, Token | AuthRpcError]],
-        *,
-        clock: Clock,
-        close_timeout: float,
-    ) -> None:
-        check_seconds("close_timeout", close_timeout)
-        self.flight = SingleFlight(refresh)
-        self._clock = clock
-        self._close_timeout = close_timeout
-        self._timer: asyncio.Task[None] | None = None
-
-    def start_timer(self, due_in: Callable[[], float]) -> None:
-        """Refresh from now on whenever `due_in()` seconds are over. Calling it again does nothing."""
-        # Check and set without an await between them.
-        if self._timer is None:
-            timer = self._refresh_when_due(due_in)
-            # In an empty context: it would keep that of the first caller for as long as the channel is open.
-            self._timer = asyncio.create_task(timer, name="aio_authgrpc keep_warm", context=Context())
-
-    async def _refresh_when_due(self, due_in: Callable[[], float]) -> None:
-        while True:
-            seconds = due_in()
-            if seconds > 0:
-                await self._clock.sleep(min(seconds, _LONGEST_SLEEP))
-                continue
-            with suppress(FlightCancelledError):
-                await self.flight.join()
-
-    async def join(self, timeout: float | None) -> Token:
-        """Wait for the refresh under way, or a new one; see `TokenCache.get`."""
-        try:
-            async with asyncio.timeout(timeout):
-                outcome = await self.flight.join()
-        except TimeoutError:  # of this scope: a refresh returns its failures
-            raise _too_late(timeout or 0.0) from None
-        except FlightCancelledError:
-            raise TokenUnavailableError("The token refresh was cancelled from outside.") from None
-        if isinstance(outcome, AuthRpcError):
-            raise outcome.copy()
-        return outcome
-
-    async def aclose(self) -> None:
-        """Cancel the timer and the refresh, wake all waiting callers, and wait `close_timeout` at most."""
-        if self._timer is not None:
-            self._timer.cancel()
-        ending = {task for task in (self._timer, self.flight.cancel()) if task is not None}
-        if ending:
-            await asyncio.wait(ending, timeout=self._close_timeout)
-
-
-def _too_late(timeout: float) -> TokenDeadlineExceededError:
-    if timeout <= 0:
-        return TokenDeadlineExceededError(
-            "The call's time was over when it waited for an access token.",
-            hint="timeout= is in seconds from now; None does not limit the call.",
-        )
-    return TokenDeadlineExceededError(
-        f"The call's time ran out: for {timeout:.3g} s it waited for an access token.",
-        hint="The token endpoint, or the source, is slow; the refresh goes on and later calls will use it.",
-    )
-
-
 def _retry_after(error: AuthRpcError) -> float | None:
     return error.retry_after if isinstance(error, TokenUnavailableError) else None
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0

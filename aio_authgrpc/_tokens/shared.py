@@ -17,10 +17,14 @@ _Key = tuple[int, int, str, int | None, int | None, bool]
 class SharedTokenCache(TokenCache):
     """A cache that channels share: `channel.auth` of each. It is closed with the last of them."""
 
+    def end(self) -> None:
+        """Do nothing: other channels may use its tokens."""
+
     async def aclose(self) -> None:
         """Do nothing: other channels may use its tokens."""
 
     async def close_after_last_channel(self) -> None:
+        super().end()
         await super().aclose()
 
 
@@ -47,19 +51,22 @@ class CacheLease:
 
     def __init__(self, shared: _SharedCache) -> None:
         self.cache = shared.cache
-        self._shared: _SharedCache | None = shared
+        self._shared = shared
+        self._is_last = False
+        self._given_back = False
         shared.leases += 1
 
     async def give_back(self) -> None:
+        """Close the cache with its last lease. Calling it again does what a cancelled call has left."""
         # Check and set without an await between them.
-        shared, self._shared = self._shared, None
-        if shared is None:
-            return
-        shared.leases -= 1
-        if not shared.leases:
-            if _open.get(shared.key) is shared:
-                del _open[shared.key]
-            await shared.cache.close_after_last_channel()
+        if not self._given_back:
+            self._given_back = True
+            self._shared.leases -= 1
+            self._is_last = not self._shared.leases
+            if self._is_last and _open.get(self._shared.key) is self._shared:
+                _open.pop(self._shared.key, None)
+        if self._is_last:
+            await self._shared.cache.close_after_last_channel()
 
 
 async def lease_cache(
@@ -81,8 +88,7 @@ async def lease_cache(
     loop, tokens = asyncio.get_running_loop(), cache_key(source, audience)
     requested, timed = (None if given is None else id(given) for given in (request, clock))
     key: _Key = (id(loop), id(tokens.owner), tokens.audience, requested, timed, keep_warm)
-    for closed in [known for known, shared in _open.items() if shared.loop.is_closed()]:
-        del _open[closed]  # its loop has ended: it can no longer be closed
+    _forget_closed_loops()
     shared = _open.get(key)
     if shared is None:
         cache = SharedTokenCache(
@@ -91,3 +97,11 @@ async def lease_cache(
         shared = _open[key] = _SharedCache(key, loop, tokens.owner, cache)
     shared.cache.start()
     return CacheLease(shared)
+
+
+def _forget_closed_loops() -> None:
+    """Forget caches that can no longer be closed."""
+    for key in tuple(_open):  # a loop in each thread is a supported use: another one may change it meanwhile
+        shared = _open.get(key)
+        if shared is not None and shared.loop.is_closed():
+            _open.pop(key, None)

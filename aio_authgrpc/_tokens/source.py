@@ -8,8 +8,8 @@ from aio_authgrpc._checks.values import FrozenValue
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._loop.clock import SystemClock
 from aio_authgrpc._tokens.metadata import checked_header
-from aio_authgrpc._tokens.token import Token
-from aio_authgrpc.errors import ConfigurationError
+from aio_authgrpc._tokens.token import ANONYMOUS, Token, is_empty
+from aio_authgrpc.errors import ConfigurationError, TokenUnavailableError
 
 
 class TokenRequest(FrozenValue):
@@ -36,8 +36,9 @@ class TokenSource(Protocol):
     A token cache calls `fetch` from a task of its own, once at a time, in an empty context. Two caches with
     different audiences may call it at the same time.
 
-    Three more attributes are optional: `header: str`, the metadata key that the tokens go to instead of
-    `authorization`; `load`, see `LoadableTokenSource`; `cache_key`, see `KeyedTokenSource`.
+    Four more attributes are optional: `header: str`, the metadata key that the tokens go to instead of
+    `authorization`; `load`, see `LoadableTokenSource`; `cache_key`, see `KeyedTokenSource`; `current_token`,
+    see `HoldingTokenSource`.
     """
 
     async def fetch(self, request: TokenRequest) -> Token:
@@ -66,6 +67,20 @@ class LoadableTokenSource(TokenSource, Protocol):
 
         Raises:
             ConfigurationError: A file or the environment cannot be used.
+        """
+        ...
+
+
+@runtime_checkable
+class HoldingTokenSource(TokenSource, Protocol):
+    """A source that may have a usable token before it fetches one."""
+
+    def current_token(self, request: TokenRequest) -> Token | None:
+        """Return the token that the source has and that can still be used, or None. Never waits.
+
+        The cache asks where it has no usable token itself. A token that is near its end is served while
+        `fetch` gets a new one, so a token endpoint that fails meanwhile fails no call. While the cache must
+        not fetch, after a failure, any token is served.
         """
         ...
 
@@ -138,6 +153,23 @@ def header_of(source: TokenSource, header: str | None) -> str | None:
 def other_headers_of(source: TokenSource) -> frozenset[str]:
     """Return the metadata keys that tokens of a source go to besides its header."""
     return getattr(source, "other_headers", frozenset())
+
+
+async def fetch_from(source: TokenSource, request: TokenRequest) -> Token:
+    """Return a source's next token. An empty one is an error: the call would go out without an identity."""
+    token: object = await source.fetch(request)
+    if not isinstance(token, Token):
+        raise ConfigurationError(
+            f"the source returned {type(token).__name__}, not an aio_authgrpc.Token.",
+            field="credentials",
+            hint="Let its fetch() return Token(value, expires_at=...).",
+        )
+    if is_empty(token) and token is not ANONYMOUS:
+        raise TokenUnavailableError(
+            "The source returned an empty access token, and no call is sent without an identity.",
+            hint="If none is meant, pass credentials=anonymous().",
+        )
+    return token
 
 
 async def load(source: TokenSource, audience: str, request: AiohttpRequest | None) -> None:

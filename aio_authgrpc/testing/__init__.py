@@ -1,7 +1,8 @@
 """Real servers on the loopback interface for tests: they issue, check and refuse tokens as Google's do.
 
-`Authority` issues tokens, `BookstoreServer` demands them, `EchoServer` records what arrived. `ScriptedTokens`
-is a token source without an endpoint, and `FakeClock` makes time pass. `GoogleCloud` has every endpoint that
+`Authority` issues tokens. `GuardedServer` puts a service of your own behind a guard that demands them,
+`BookstoreServer` the Bookstore, and `EchoServer` takes every call and echoes it. `ScriptedTokens` is a token
+source without an endpoint, and `FakeClock` makes time pass. `GoogleCloud` has every endpoint that
 google-auth's credentials use, the metadata server, STS and the IAM API among them, and an
 `InterceptingProxy` that routes Google's names to them. `EnvoyProxy` runs a real Envoy in front of a server,
 and `ChaosProxy` spoils the connections to one. The servers and proxies are async context managers that
@@ -32,15 +33,17 @@ from aio_authgrpc.testing.google.google_cloud import GoogleCloud
 from aio_authgrpc.testing.google.keys import SigningKey
 from aio_authgrpc.testing.google.metadata_server import MetadataServer
 from aio_authgrpc.testing.google.workloads import AwsMetadataServer, SubjectTokenServer
+from aio_authgrpc.testing.guard.interceptor import endpoint_user_info
 from aio_authgrpc.testing.scripted_tokens import ScriptedTokens
 from aio_authgrpc.testing.servers.bookstore_server import BookstoreServer
 from aio_authgrpc.testing.servers.chaos_proxy import ChaosProxy
-from aio_authgrpc.testing.servers.echo_server import EchoServer, EchoStub, RecordedCall
+from aio_authgrpc.testing.servers.echo_server import EchoServer, EchoStub
 from aio_authgrpc.testing.servers.grpc_server import LoopbackGrpcServer
+from aio_authgrpc.testing.servers.guarded_server import GuardArguments, GuardedServer
 from aio_authgrpc.testing.servers.http_server import LoopbackHttpServer, RecordedRequest
 from aio_authgrpc.testing.servers.intercepting_proxy import InterceptingProxy
-from aio_authgrpc.testing.servers.jwt_guard import endpoint_user_info
 from aio_authgrpc.testing.servers.misbehaviour import Gate
+from aio_authgrpc.testing.servers.ordered_calls import RecordedCall
 
 __all__ = [
     "JWKS_PATH",
@@ -60,6 +63,8 @@ __all__ = [
     "GdchServer",
     "GoogleApis",
     "GoogleCloud",
+    "GuardArguments",
+    "GuardedServer",
     "InterceptingProxy",
     "LoopbackGrpcServer",
     "LoopbackHttpServer",

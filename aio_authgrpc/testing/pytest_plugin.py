@@ -1,52 +1,44 @@
-"""Fixtures for pytest-asyncio: a clock, an authority, and the servers.
+"""The fixtures of the pytest plugin under short names, for a suite that has no others of these names.
 
-Opt in with `pytest_plugins = ["aio_authgrpc.testing.pytest_plugin"]`.
+pytest loads the plugin itself, with the fixtures `authgrpc_…`. Opt in to the short names with
+`pytest_plugins = ["aio_authgrpc.testing.pytest_plugin"]`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from pathlib import Path
-
 import pytest
-import pytest_asyncio
 
 from aio_authgrpc.testing import Authority, BookstoreServer, EchoServer, FakeClock, GoogleCloud
 
+# Loaded already where the package is installed with its entry points.
+pytest_plugins = ["pytest_aio_authgrpc"]
+
 
 @pytest.fixture
-def fake_clock() -> FakeClock:
-    """Give a clock that only the test moves. The other fixtures use the machine's clock."""
-    return FakeClock()
+def fake_clock(authgrpc_clock: FakeClock) -> FakeClock:
+    """Give `authgrpc_clock`."""
+    return authgrpc_clock
 
 
-@pytest_asyncio.fixture
-async def authority() -> AsyncGenerator[Authority]:
-    """Give an open `Authority`."""
-    async with Authority() as authority:
-        yield authority
+@pytest.fixture
+def authority(authgrpc_authority: Authority) -> Authority:
+    """Give `authgrpc_authority`."""
+    return authgrpc_authority
 
 
-@pytest_asyncio.fixture
-async def bookstore_server(authority: Authority) -> AsyncGenerator[BookstoreServer]:
-    """Give an open `BookstoreServer`, with TLS, that accepts the tokens of the `authority` fixture."""
-    async with BookstoreServer(authority) as server:
-        yield server
+@pytest.fixture
+def bookstore_server(authgrpc_bookstore_server: BookstoreServer) -> BookstoreServer:
+    """Give `authgrpc_bookstore_server`."""
+    return authgrpc_bookstore_server
 
 
-@pytest_asyncio.fixture
-async def echo_server() -> AsyncGenerator[EchoServer]:
-    """Give an open `EchoServer`, with TLS."""
-    async with EchoServer() as server:
-        yield server
+@pytest.fixture
+def echo_server(authgrpc_echo_server: EchoServer) -> EchoServer:
+    """Give `authgrpc_echo_server`."""
+    return authgrpc_echo_server
 
 
-@pytest_asyncio.fixture
-async def google_cloud(
-    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncGenerator[GoogleCloud]:
-    """Give an open `GoogleCloud` of the `authority` fixture; the environment of the process leads there."""
-    async with GoogleCloud(authority) as cloud:
-        for name, value in cloud.environment(tmp_path).items():
-            monkeypatch.setenv(name, value)
-        yield cloud
+@pytest.fixture
+def google_cloud(authgrpc_google_cloud: GoogleCloud) -> GoogleCloud:
+    """Give `authgrpc_google_cloud`."""
+    return authgrpc_google_cloud

@@ -16,7 +16,7 @@ from aio_authgrpc.errors import (
     TokenRefusedError,
     TokenUnavailableError,
 )
-from aio_authgrpc.events import CallReplayed, TokenEvent, TokenRejected
+from aio_authgrpc.events import CallReplayed, RefreshSucceeded, StaleServed, TokenEvent, TokenRejected
 from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock
 from aio_authgrpc.tokens import TokenCache
 
@@ -679,6 +679,58 @@ async def test_a_call_says_in_what_state_it_is(arity: Any, stub: EchoStub, token
     gate.release()
     await asyncio.gather(arity.finish(call), return_exceptions=True)
     assert (" of <" in repr(call)) == (outcome == "ok")
+
+
+async def test_a_call_that_is_given_up_as_its_token_is_taken_is_not_sent(
+    stub: EchoStub, cache: TokenCache, fake_clock: FakeClock, echo_server: EchoServer, tokens: Any
+) -> None:
+    """A listener may cancel it in that moment, which comes before any wait."""
+    gate, given_up = tokens.hold(), []
+    first = stub.UnaryUnary(b"1")
+    await gate.arrived.wait()
+
+    def give_up_with_a_stale_token(event: TokenEvent) -> None:
+        if isinstance(event, RefreshSucceeded) and not given_up:
+            fake_clock.advance(3500)  # of the token's hour
+        if isinstance(event, StaleServed):
+            given_up.append(call.cancel())
+
+    cache.subscribe(give_up_with_a_stale_token)
+    gate.release()
+    call = stub.UnaryUnary(b"2")
+    assert await first == b"1"
+    assert given_up == [True]
+    assert call.cancelled()
+    await stub.UnaryUnary(b"3")
+    assert len(echo_server.calls) == 2
+
+
+async def asked(call: Any) -> BaseException | None:
+    """Return what a call raises."""
+    try:
+        await call.wait_for_connection()
+    except (asyncio.CancelledError, grpc.aio.AioRpcError) as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("outcome", ["token fails", "cancelled"])
+async def test_all_who_ask_a_call_that_failed_get_errors_of_their_own(
+    arity: Any, stub: EchoStub, tokens: Any, outcome: str
+) -> None:
+    """One object would collect the tracebacks of all."""
+    gate = tokens.hold()
+    tokens.fail(OSError("down"), times=None)
+    call = arity.begin(stub)
+    asking = [asyncio.create_task(asked(call)) for _ in range(2)]
+    await gate.arrived.wait()
+    if outcome == "cancelled":
+        call.cancel()
+    gate.release()
+    errors = await asyncio.gather(*asking)
+    kind = asyncio.CancelledError if outcome == "cancelled" else TokenUnavailableError
+    assert [type(error) for error in errors] == [kind] * 2
+    assert errors[0] is not errors[1]
 
 
 # Decided once

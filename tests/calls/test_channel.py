@@ -20,6 +20,7 @@ from aio_authgrpc import (
     AiohttpRequest,
     AuthorizedChannel,
     ConfigurationError,
+    LazyChannel,
     api_key,
     connect,
     insecure_authorized_channel,
@@ -553,3 +554,25 @@ def test_fixed_metadata_may_not_stand_in_for_a_second_token(
     with pytest.raises(ConfigurationError, match="the token itself goes to") as caught:
         connect("host", EchoStub, credentials=several, **more)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("kind", ["authorized", "lazy", "of-an-identity"])
+@pytest.mark.parametrize(
+    ("arity", "expected"),
+    [
+        ("unary_unary", grpc.aio.UnaryUnaryMultiCallable),
+        ("unary_stream", grpc.aio.UnaryStreamMultiCallable),
+        ("stream_unary", grpc.aio.StreamUnaryMultiCallable),
+        ("stream_stream", grpc.aio.StreamStreamMultiCallable),
+    ],
+)
+async def test_a_method_is_of_grpc_aios_class_for_its_arity(
+    kind: str, arity: str, expected: type, channel: AuthorizedChannel
+) -> None:
+    """google-api-core tells streams by it, and takes anything else for unary."""
+    channels: dict[str, grpc.aio.Channel] = {
+        "authorized": channel,
+        "lazy": LazyChannel("localhost", credentials=TOKEN),
+        "of-an-identity": channel.with_identity(TOKEN, header="x-another"),
+    }
+    assert isinstance(getattr(channels[kind], arity)("/package.Service/Method"), expected)

@@ -315,7 +315,7 @@ async def test_several_identities_end_with_the_first_that_does(fake_clock: FakeC
 
 
 async def test_of_several_identities_one_that_fails_fails_all(fake_clock: FakeClock) -> None:
-    """The others are cancelled; half of what was meant is not sent."""
+    """The others are cancelled after 2 s; half of what was meant is not sent."""
     cancelled = asyncio.Event()
 
     async def hang() -> str:

@@ -367,6 +367,17 @@ async def test_a_synchronous_call_on_the_loops_own_thread_ends(echo_server: Echo
         assert isinstance(plugin.last_error, TokenUnavailableError)
 
 
+async def test_an_rpc_that_was_given_up_fetches_no_token(echo_server: EchoServer) -> None:
+    """The loop comes to it when gRPC has its answer."""
+    source = ScriptedTokens()
+    async with AuthMetadataPlugin(source, loop_timeout=0.05) as plugin:
+        with pytest.raises(grpc.RpcError, match="did not answer"):
+            call_in_sync(echo_server, plugin)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert source.fetches == 0
+
+
 async def test_a_file_that_cannot_be_used_is_an_error_on_entry(tmp_path: Path) -> None:
     """Before any RPC."""
     file = tmp_path / "key.json"

@@ -356,11 +356,14 @@ def open_channel(plugin=plugin):
     return grpc.secure_channel(TARGET, credentials).unary_unary("/aio_authgrpc.testing.Echo/UnaryUnary")
 
 class Context:
-    service_url, method_name = f"https://{TARGET}/package.Service", "Method"
+    method_name = "Method"
 
-def ask(plugin=plugin):  # as gRPC does
+    def __init__(self, host):
+        self.service_url = f"https://{host}/package.Service"
+
+def ask(plugin=plugin, host=TARGET):  # as gRPC does
     answered, answers = threading.Event(), []
-    plugin(Context(), lambda metadata, error: (answers.append(error or metadata), answered.set()))
+    plugin(Context(host), lambda metadata, error: (answers.append(error or metadata), answered.set()))
     answered.wait(30)
     return answers[0]
 
@@ -437,9 +440,9 @@ async def test_an_exit_function_gets_its_token(echo_server: EchoServer, ca_path:
     program = """
 class InExecutor:
     async def fetch(self, request):
-        return Token(await asyncio.to_thread(lambda: "abc"), expires_at=request.time + 0.1)
+        return Token(await asyncio.to_thread(lambda: "abc"), expires_at=request.time + 3600)
 
-at_exit.append(lambda: print(ask(plugin)))
+at_exit.append(lambda: print(ask(plugin, "another.example.com")))
 plugin = AuthMetadataPlugin(InExecutor(), own_loop=True)
 ask(plugin)
 """

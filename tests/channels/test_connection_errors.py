@@ -11,7 +11,7 @@ import grpc.aio
 import pytest
 import trustme
 
-from aio_authgrpc import AuthorizedChannel, static_token
+from aio_authgrpc import AuthorizedChannel, anonymous, static_token
 from aio_authgrpc._channels.connection_hints import connection_hint, explained
 from aio_authgrpc.errors import ConnectionNotReadyError
 from aio_authgrpc.testing import EchoServer, EchoStub
@@ -82,7 +82,7 @@ async def test_plaintext_to_a_server_with_tls_is_explained(
 async def test_an_unknown_host_name_is_explained(replayable: Any) -> None:
     """By the name, as gRPC has it. Its resolver asks no server for .onion names (RFC 7686)."""
     inner = grpc.aio.insecure_channel("no-such-host.onion:443")
-    async with TokenCache(static_token("t")) as cache, AuthorizedChannel(inner, cache) as channel:
+    async with TokenCache(anonymous()) as cache, AuthorizedChannel(inner, cache) as channel:
         with pytest.raises(ConnectionNotReadyError, match=r"no-such-host\.onion.* check its spelling"):
             await replayable.finish(replayable.begin(EchoStub(channel), timeout=10))
 
@@ -146,7 +146,7 @@ async def test_a_proxy_that_cannot_be_reached_is_named_by_its_variable(
     async with EchoServer(tls=False) as server:
         monkeypatch.setenv(variable, f"http://127.0.0.1:{server.port}")
     inner = grpc.aio.insecure_channel("bookstore.example.com:443")
-    async with TokenCache(static_token("t")) as cache, AuthorizedChannel(inner, cache) as channel:
+    async with TokenCache(anonymous()) as cache, AuthorizedChannel(inner, cache) as channel:
         with pytest.raises(ConnectionNotReadyError, match=f"that of the proxy in {variable}"):
             await EchoStub(channel).UnaryUnary(b"x", timeout=10)
 

@@ -55,7 +55,10 @@ def test_a_positive_number_of_seconds_passes(value: float) -> None:
     check_seconds("timeout", value)
 
 
-@pytest.mark.parametrize("value", [0, -1, float("inf"), float("nan")])
+@pytest.mark.parametrize(
+    "value",
+    [0, -1, float("inf"), float("nan"), *(pytest.param(10**n, id=f"10**{n}") for n in (400, 5_000))],
+)
 def test_a_number_that_is_not_a_duration_is_refused(value: float) -> None:
     """Zero would be over at once, and infinity is spelled None."""
     with pytest.raises(ConfigurationError, match="not a positive number of seconds") as caught:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import weakref
 from typing import Any
 
 import pytest
@@ -87,3 +88,20 @@ def test_a_value_is_matched_by_its_fields() -> None:
 def test_a_value_is_not_matched_by_position() -> None:
     """Keyword-only fields have no order."""
     assert Point.__match_args__ == ()
+
+
+class Secret(FrozenValue):
+    """A value whose fields hold a secret."""
+
+    __slots__ = ("secret",)
+
+    secret: str
+
+
+def test_a_value_with_slots_has_no_dictionary() -> None:
+    """`vars()` shows nothing of it, and it equals another one by its field all the same."""
+    value = Secret(secret="s3cr3t")
+    assert not hasattr(value, "__dict__")
+    assert weakref.ref(value)() is value
+    assert value == Secret(secret="s3cr3t")
+    assert value.replace(secret="other") != value

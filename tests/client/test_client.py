@@ -17,6 +17,7 @@ from aio_authgrpc import (
     ConfigurationError,
     api_key,
     connect,
+    secure_authorized_channel,
     service_account,
     service_account_jwt,
     static_token,
@@ -27,6 +28,7 @@ from aio_authgrpc.errors import (
     ConnectionNotReadyError,
     TokenDeadlineExceededError,
     TokenRefusedError,
+    WrongEventLoopError,
 )
 from aio_authgrpc.testing import Authority, BookstoreServer, EchoServer, EchoStub, FakeClock
 from aio_authgrpc.tokens import TokenState
@@ -171,18 +173,87 @@ async def test_several_stubs_share_a_channel(echo_server: EchoServer, number: in
         await made[0].UnaryUnary(b"x")
 
 
-def message_class(channel: grpc.aio.Channel) -> Empty:
-    return Empty()
+class Servicer:
+    """What the generated base class of a service looks like."""
+
+
+class CloudClient:
+    """What the constructor of a google-cloud client looks like."""
+
+    def __init__(self, *, credentials: object = None, transport: object = "grpc_asyncio") -> None:
+        raise AssertionError
+
+    @classmethod
+    def get_transport_class(cls, label: str | None = None) -> type:
+        raise AssertionError
+
+
+async def opened(channel: grpc.aio.Channel) -> BookstoreStub:
+    raise AssertionError
 
 
 @pytest.mark.parametrize(
-    "stub", [Empty, str, BookstoreServer, message_class, None, "BookstoreStub", BookstoreStub.__init__]
+    "stub",
+    [Empty, str, Servicer, None, "BookstoreStub", BookstoreStub.__init__, opened, CloudClient],
+    ids=lambda stub: getattr(stub, "__name__", repr(stub)),
 )
-def test_what_is_no_stub_class_is_refused_at_the_call(stub: Any) -> None:
-    """A message, a server, an instance, a name: the error says so."""
+def test_what_takes_no_channel_is_refused_at_the_call(stub: Any) -> None:
+    """A message, a servicer, an instance, a name, a coroutine function: the error says so."""
     with pytest.raises(ConfigurationError, match="is not a stub") as caught:
         connect("host", stub, credentials=TOKEN)
     assert caught.value.field == "stubs"
+
+
+def test_a_google_cloud_client_class_in_place_of_a_stub_is_sent_to_gapic() -> None:
+    """Its constructor takes no channel."""
+    stub: Any = CloudClient
+    with pytest.raises(ConfigurationError, match=r"aio_authgrpc\.gapic\.client\(\)"):
+        connect("host", stub, credentials=TOKEN)
+
+
+class LazyStub:
+    """A stub that asks its channel for a method when it is called."""
+
+    made = 0
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        assert isinstance(channel, grpc.aio.Channel)
+        type(self).made += 1
+        self._channel = channel
+
+    async def call(self) -> bytes:
+        return await EchoStub(self._channel).UnaryUnary(b"x")
+
+
+async def test_a_stub_that_asks_for_its_methods_later_is_made_once_from_the_channel(
+    echo_server: EchoServer,
+) -> None:
+    """When the connection is opened, not before: it may keep what it was given."""
+    LazyStub.made = 0
+    connection = connect(
+        echo_server.target, LazyStub, credentials=TOKEN, ssl_credentials=echo_server.ssl_credentials
+    )
+    assert LazyStub.made == 0
+    async with connection as stub:
+        assert await stub.call() == b"x"
+    assert LazyStub.made == 1
+
+
+async def test_an_error_of_the_function_that_makes_a_stub_is_raised_as_it_is(echo_server: EchoServer) -> None:
+    """On opening; the channel is closed again."""
+    given: list[grpc.aio.Channel] = []
+
+    def fail(channel: grpc.aio.Channel) -> EchoStub:
+        given.append(channel)
+        raise LookupError("of the user's own")
+
+    connection = connect(
+        echo_server.target, fail, credentials=TOKEN, ssl_credentials=echo_server.ssl_credentials
+    )
+    with pytest.raises(LookupError, match="of the user's own"):
+        await connection.__aenter__()
+    with pytest.raises(ChannelClosedError):
+        await EchoStub(given[0]).UnaryUnary(b"x")
 
 
 async def test_without_a_stub_the_channel_is_yielded(echo_server: EchoServer) -> None:
@@ -390,6 +461,25 @@ async def test_check_raises_what_is_missing(echo_server: EchoServer, tokens: Any
         await connection.check(30)
 
 
+async def _opened_by(opening: Any) -> None:
+    async with opening:
+        pytest.fail("it was opened")
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [
+        connect("localhost:1", EchoStub, credentials=TOKEN),
+        secure_authorized_channel(TOKEN, None, "localhost:1"),
+    ],
+    ids=["connect", "secure_authorized_channel"],
+)
+def test_without_asyncio_the_error_names_it(opening: Any) -> None:
+    """Under trio, say, no event loop of asyncio runs."""
+    with pytest.raises(WrongEventLoopError, match=r"asyncio.*trio"):
+        _opened_by(opening).send(None)
+
+
 async def test_check_of_a_closed_connection_is_refused() -> None:
     """It belongs into the block."""
     with pytest.raises(ConfigurationError, match="not open"):
@@ -486,6 +576,19 @@ def test_a_ready_timeout_that_is_none_is_refused(seconds: float) -> None:
 # Opening and closing
 
 
+def test_a_connection_whose_loop_has_ended_can_be_opened_again() -> None:
+    """It was never closed, which the dropped channel says."""
+    connection = connect("127.0.0.1:1", EchoStub, credentials=static_token("abc"), plaintext=True)
+
+    async def open_and_close() -> None:
+        async with connection as stub:
+            assert isinstance(stub, EchoStub)
+
+    asyncio.run(connection.__aenter__())
+    with pytest.warns(ResourceWarning, match="never closed"):
+        asyncio.run(open_and_close())
+
+
 async def test_a_connection_can_be_opened_again(echo_server: EchoServer) -> None:
     """After it was closed; while it is open it is one error."""
     connection = connect(
@@ -570,7 +673,9 @@ async def test_the_loop_never_sees_the_key_file_read(
         pytest.param({"quota_project_id": "x\n"}, "quota_project_id", id="a-line-end-in-the-project"),
         pytest.param({"header": 5}, "header", id="no-header"),
         pytest.param({"audience": 5}, "audience", id="no-audience"),
+        pytest.param({"audience": ""}, "audience", id="empty-audience"),
         pytest.param({"authority": 5}, "authority", id="no-authority"),
+        pytest.param({"authority": "user:password@host"}, "authority", id="authority-with-a-password"),
         pytest.param({"plaintext": "no"}, "plaintext", id="plaintext-as-text"),
         pytest.param({"pool_size": "2"}, "pool_size", id="a-pool-as-text"),
         pytest.param({"pool_size": 1.5}, "pool_size", id="half-a-connection"),

@@ -15,6 +15,7 @@ import pathlib
 import re
 import sys
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Self
 
@@ -24,10 +25,12 @@ import trustme
 
 from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc.testing import Authority, BookstoreServer
+from tests.contact.fake_cloud import FakeCloud
 from tests.support.patience import patience
 
 EMAIL = "client@my-project.iam.gserviceaccount.com"
 API_KEY = "the-api-key"
+GOOGLE_APIS = ("firestore.googleapis.com", "secretmanager.googleapis.com")
 
 _COMPLAINT = re.compile(r"Exception ignored|Warning\b|never retrieved|was destroyed|Traceback")
 
@@ -172,8 +175,25 @@ class World:
         return ran
 
 
+def google_apis(request: pytest.FixtureRequest, authority: Authority) -> FakeCloud | None:
+    """Return a server of Google's APIs for a page that calls some: their messages take seconds to import."""
+    page = request.node.callspec.params.get("page") if hasattr(request.node, "callspec") else None
+    if page is None or "google.cloud" not in page.read_text():
+        return None
+    try:
+        from tests.contact.services import RPCS
+    except ImportError:
+        return None  # the page's blocks are left out
+
+    # Its pages ask for a token, except for the secrets: for these, accounts sign theirs.
+    audience = "https://secretmanager.googleapis.com/"
+    return FakeCloud(authority, RPCS, names=GOOGLE_APIS, accept=[EMAIL], audience=audience)
+
+
 @pytest.fixture
-async def world(tmp_path: pathlib.Path, authority: Authority) -> AsyncIterator[World]:
+async def world(
+    request: pytest.FixtureRequest, tmp_path: pathlib.Path, authority: Authority
+) -> AsyncIterator[World]:
     """Give the world of the documentation, for as long as the test takes."""
     key_file = tmp_path / "service-account.json"
     key_file.write_text(json.dumps(await authority.service_account_info(EMAIL)))
@@ -189,12 +209,17 @@ async def world(tmp_path: pathlib.Path, authority: Authority) -> AsyncIterator[W
         ) as behind_endpoints,
         # The audience of tokens that are signed in place of an exchange ends in a slash (AIP 4111).
         HostedBookstore(google_host, authority, audience=f"https://{google_host}/") as google,
-        Proxy(
-            {f"{server.host}:443": server.port for server in (behind_run, behind_endpoints, google)}
-        ) as proxy,
+        AsyncExitStack() as more,
     ):
+        ports = {server.host: server.port for server in (behind_run, behind_endpoints, google)}
+        trusted = [server.ca_pem for server in (behind_run, behind_endpoints, google)]
+        if (apis := google_apis(request, authority)) is not None:
+            await more.enter_async_context(apis)
+            ports |= dict.fromkeys(GOOGLE_APIS, apis.port)
+            trusted.append(apis.ca_pem)
+        proxy = await more.enter_async_context(Proxy({f"{host}:443": port for host, port in ports.items()}))
         roots = tmp_path / "roots.pem"
-        roots.write_bytes(b"".join(server.ca_pem for server in (behind_run, behind_endpoints, google)))
+        roots.write_bytes(b"".join(trusted))
         environment = {
             "GOOGLE_APPLICATION_CREDENTIALS": str(key_file),
             "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(roots),

@@ -31,12 +31,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 # What pages import that neither the package nor its tests need.
-OPTIONAL = frozenset({"fastapi", "httpx", "opentelemetry", "prometheus_client"})
+OPTIONAL = frozenset(
+    {
+        *(
+            "a2a",
+            "connectrpc",
+            "fastapi",
+            "google.cloud.firestore",
+            "google.cloud.firestore_v1",
+            "google.cloud.secretmanager_v1",
+            "grpclib",
+            "httpx",
+            "opentelemetry",
+        ),
+        *("prometheus_client", "pyqwest", "qdrant_client"),
+    }
+)
 
 _OPENING = re.compile(r"(?P<indent> *)```(?P<language>\S*)(?:.*?title=\"(?P<title>[^\"]+)\")?.*")
 
 # No settings of a folder above, and nothing written but what the page writes.
-_PYTEST = ("-m", "pytest", "-q", "-Werror", "-pno:cacheprovider", "-c", os.devnull, "--rootdir=.")
+_PYTEST = (
+    *("-m", "pytest", "-q", "-Werror", "-pno:cacheprovider", "-c", os.devnull, "--rootdir=."),
+    "-ppytest_aio_authgrpc",  # loaded already, if what is installed has the entry point
+)
 # The page with the settings of pytest, to which the others link.
 _SETTINGS_PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "how-to" / "testing.md"
 
@@ -101,23 +119,33 @@ def _settings() -> list[str]:
     return [f"-o{name}={value}" for name, value in settings.items()]
 
 
+def is_installed(module: str) -> bool:
+    """Return whether a module, and the packages that it is in, can be imported."""
+    parts = module.split(".")
+    packages = (".".join(parts[:number]) for number in range(1, len(parts) + 1))
+    return all(importlib.util.find_spec(name) is not None for name in packages)
+
+
 def _left_out(block: Block) -> bool:
     """Return whether a block needs what is not installed, and say so."""
-    missing = sorted(name for name in _imports(block) & OPTIONAL if importlib.util.find_spec(name) is None)
+    missing = sorted(name for name in _imports(block) & OPTIONAL if not is_installed(name))
     if missing:
         print(f"Left out, for want of {', '.join(missing)}: line {block.line}")  # noqa: T201 - for the test
     return bool(missing)
 
 
 def _imports(block: Block) -> set[str]:
-    """Return the top-level names of the modules that a block imports."""
+    """Return the names of the modules that a block imports, and of the packages that they are in."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(block.text)):
         if isinstance(node, ast.Import):
-            names.update(alias.name.partition(".")[0] for alias in node.names)
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            names.add((node.module or "").partition(".")[0])
-    return names
+            names.add(node.module or "")
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return {
+        ".".join(parts[:n]) for parts in (name.split(".") for name in names) for n in range(1, len(parts) + 1)
+    }
 
 
 def _execute(block: Block, page: pathlib.Path, namespace: dict[str, object], runner: asyncio.Runner) -> str:

@@ -124,6 +124,10 @@ async def other_audience_of_account(authority: Authority, _: str) -> str:
     return authority.issue_self_signed_token(audience="https://elsewhere.example", email=EMAIL)
 
 
+async def access_audience_of_account(authority: Authority, _: str) -> str:
+    return authority.issue_self_signed_token(audience=authority.access_token_audience, email=EMAIL)
+
+
 Bad = Callable[[Authority, str], Awaitable[str]]
 BAD: dict[str, tuple[Bad, grpc.StatusCode, str]] = {
     "foreign-key": (own_key, UNAUTHENTICATED, "Jwt verification fails"),
@@ -134,6 +138,11 @@ BAD: dict[str, tuple[Bad, grpc.StatusCode, str]] = {
     "wrong-audience": (other_audience, PERMISSION_DENIED, "Audiences in Jwt are not allowed"),
     "wrong-audience-of-account": (
         other_audience_of_account,
+        PERMISSION_DENIED,
+        "Audiences in Jwt are not allowed",
+    ),
+    "access-audience-of-account": (
+        access_audience_of_account,
         PERMISSION_DENIED,
         "Audiences in Jwt are not allowed",
     ),
@@ -219,7 +228,7 @@ async def test_client_that_envoy_does_not_know_is_told_whose_tls_failed(
     peer = f"ipv4:127.0.0.1:{proxy.mutual_tls_target.rpartition(':')[2]}"
     assert raised.value.code() is UNAVAILABLE
     assert re.search(f"{peer}: {TLS_ENDED}", raised.value.details() or "")
-    assert "it may demand a client certificate" in (raised.value.details() or "")
+    assert "it may demand a client certificate" in raised.value.hint
     assert upstream.calls == 0
 
 

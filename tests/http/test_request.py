@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import zlib
 
 import aiohttp
 import google.auth.transport
@@ -116,3 +117,27 @@ def test_another_loop_is_a_transport_error() -> None:
     asyncio.run(use_and_keep())
     with pytest.raises(TransportError, match="another event loop"):
         asyncio.run(use())
+
+
+async def test_a_body_is_asked_for_as_it_is(request_: AiohttpRequest, authority: Authority) -> None:
+    """Also where a credential asks for a compressed one."""
+    await request_.send(authority.jwks_url)
+    await request_.send(authority.jwks_url, headers={"accept-encoding": "gzip"})
+    assert [request.headers.getall("accept-encoding") for request in authority.requests] == [["identity"]] * 2  # type: ignore[attr-defined]  # aiohttp's
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "gzip, gzip"])
+async def test_a_compressed_body_is_refused_unread(
+    request_: AiohttpRequest, authority: Authority, encoding: str
+) -> None:
+    """A few kilobytes may stand for gigabytes."""
+    body = zlib.compress(bytes(64 * 1024 * 1024), wbits=31).decode("latin-1")
+    authority.fail(200, body, headers={"Content-Encoding": encoding})
+    with pytest.raises(TransportError, match="compressed body"):
+        await request_.send(authority.token_uri, "POST", b"x")
+
+
+async def test_an_identity_encoding_is_none(request_: AiohttpRequest, authority: Authority) -> None:
+    """A server may name it."""
+    authority.fail(200, "abc", headers={"Content-Encoding": "identity"})
+    assert (await request_.send(authority.token_uri, "POST", b"x")).data == b"abc"

@@ -65,6 +65,18 @@ async def test_no_proxy_exempts_a_host(
     assert (await request_.send(authority.jwks_url)).status == 200
 
 
+async def test_a_request_to_this_machine_bypasses_the_proxy(
+    request_: AiohttpRequest, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without TLS, its secret would travel to the proxy in the clear."""
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert (await request_.send(authority.token_uri, "POST", b"secret")).status == 400
+    assert len(authority.requests) == 1
+
+
 @pytest.mark.parametrize(
     "proxy",
     [

@@ -79,6 +79,21 @@ async def test_after_a_run_has_ended_the_next_one_is_new() -> None:
     assert run.starts == 2
 
 
+async def test_a_start_right_after_the_end_of_a_run_starts_another() -> None:
+    """Before the loop has come to note the end: an eager task, say, would get an outcome of the past."""
+    run = Run()
+    flight = SingleFlight(run)
+    (first,) = await joined(flight, run, 1)
+    outcome, run.outcome = run.outcome, asyncio.get_running_loop().create_future()
+    outcome.add_done_callback(lambda _: flight.start())  # after the run's own, which ends it
+    outcome.set_result("first")
+    assert await first == "first"
+    await asyncio.sleep(0)
+    assert run.starts == 2
+    run.outcome.set_result("second")
+    assert await flight.join() == "second"
+
+
 async def test_start_beside_a_run_does_nothing() -> None:
     """One run starts."""
     run = Run()
@@ -91,6 +106,20 @@ async def test_start_beside_a_run_does_nothing() -> None:
     await flight.join()
 
 
+async def test_leaving_wakes_all_waiters_at_once() -> None:
+    """They get no outcome, and do not wait for the run, which goes on."""
+    run = Run()
+    flight = SingleFlight(run)
+    tasks = await joined(flight, run, 3)
+    left = flight.leave()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [FlightCancelledError] * 3
+    assert not flight.running
+    assert left is not None
+    run.outcome.set_result("token")
+    assert await left == "token"
+
+
 async def test_cancel_wakes_all_waiters_at_once() -> None:
     """They do not wait for the cancelled run to end."""
     run = Run()
@@ -101,11 +130,13 @@ async def test_cancel_wakes_all_waiters_at_once() -> None:
     assert [type(outcome) for outcome in outcomes] == [FlightCancelledError] * 3
     assert ending is not None
     await asyncio.wait({ending})
+    assert ending.cancelled()
     assert not flight.running
 
 
-async def test_cancel_without_a_run_does_nothing() -> None:
-    """It returns None."""
+async def test_leaving_without_a_run_does_nothing() -> None:
+    """It returns None, as cancelling does."""
+    assert SingleFlight(Run()).leave() is None
     assert SingleFlight(Run()).cancel() is None
 
 

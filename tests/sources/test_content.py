@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,10 @@ from aio_authgrpc import (
     service_account,
     service_account_jwt,
 )
+from aio_authgrpc._sources.files.content import InfoLoader, file_source
+from aio_authgrpc._sources.files.kind import CredentialKind
+from aio_authgrpc._sources.files.registry import credential_kinds
+from aio_authgrpc._sources.files.service_account import ServiceAccountJwtSource
 
 USER = {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r"}
 
@@ -116,6 +123,38 @@ async def test_a_file_that_is_not_text_is_not_shown(tmp_path: Path, token_reques
             await source.load(token_request)
         assert caught.value.__cause__ is None
         assert caught.value.__context__ is None
+
+
+def jwt_source(file: Path, *, timeout: float) -> ServiceAccountJwtSource:
+    return ServiceAccountJwtSource(InfoLoader(file, credential_kinds()), {}, None, 3600, timeout=timeout)
+
+
+def source_of(kind: CredentialKind) -> Callable[..., Any]:
+    return functools.partial(file_source, kind=kind)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [pytest.param(source_of(kind), id=kind.name) for kind in credential_kinds()]
+    + [pytest.param(jwt_source, id="service_account_jwt")],
+)
+async def test_a_file_that_is_never_read_to_its_end_is_given_up(
+    make: Callable[..., Any], tmp_path: Path, token_request: TokenRequest
+) -> None:
+    """A pipe without a writer: opening it would hang for ever. The error names the path."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigurationError, match=r"/pipe'\) took more than 0\.05 s") as caught:
+        await make(pipe, timeout=0.05).load(token_request)
+    assert caught.value.field == "file_or_info"
+    pipe.write_text("go on\n")  # lets the abandoned thread end
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null"])
+async def test_a_device_is_no_key_file(device: str, token_request: TokenRequest) -> None:
+    """An endless one is read to its limit of 256 KiB."""
+    with pytest.raises(ConfigurationError, match=r"too large|is empty"):
+        await service_account(device).load(token_request)
 
 
 @pytest.mark.parametrize("password", [b"notasecret", None], ids=["encrypted", "open"])

@@ -239,6 +239,34 @@ def test_a_source_of_subject_tokens_of_a_wrong_type_is_named(source: Any, field:
     assert caught.value.field == f"credential_source.{field}"
 
 
+@pytest.mark.parametrize(
+    "token_uri",
+    ["https://login.example.com/token", "http://127.0.0.1:1/token", "https://googleapis.com.evil.example/t"],
+)
+@pytest.mark.parametrize("within", [False, True], ids=["alone", "in-an-impersonation"])
+async def test_a_login_of_another_provider_is_refused_with_the_way_that_works(
+    token_uri: str, within: bool, token_request: TokenRequest
+) -> None:
+    """Its refresh token went to Google's endpoint in silence: google-auth drops the field."""
+    info: dict[str, Any] = USER | {"token_uri": token_uri}
+    if within:
+        info = GOOD["impersonated_service_account"] | {"source_credentials": info}
+    make: Any = (
+        aio_authgrpc.credentials.impersonated_service_account if within else aio_authgrpc.authorized_user
+    )
+    with pytest.raises(ConfigurationError, match=r"Credentials\(\.\.\., token_uri=\.\.\.\)") as caught:
+        await make(info).load(token_request)
+    assert (caught.value.field or "").endswith("token_uri")
+
+
+@pytest.mark.parametrize(
+    "token_uri", ["https://oauth2.googleapis.com/token", "https://accounts.google.com/o/oauth2/token"]
+)
+def test_a_login_of_googles_own_names_its_endpoint(token_uri: str) -> None:
+    """As google-auth's `to_json()` does."""
+    aio_authgrpc.authorized_user(USER | {"token_uri": token_uri})
+
+
 def test_half_a_character_is_refused() -> None:
     """JSON can hold it, a request cannot; and a UnicodeError would hold the whole secret."""
     with pytest.raises(ConfigurationError, match="half a surrogate pair") as caught:

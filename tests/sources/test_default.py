@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import stat
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import jwt
 import pytest
 
 from aio_authgrpc import (
+    AiohttpRequest,
     ConfigurationError,
     TokenRequest,
     connect,
@@ -25,7 +27,7 @@ from aio_authgrpc._sources.files.kind import CredentialOptions
 from aio_authgrpc.bookstore import BookstoreStub, Empty
 from aio_authgrpc.credentials import DefaultCredentialsExplanation
 from aio_authgrpc.errors import TokenUnavailableError
-from aio_authgrpc.testing import Authority, BookstoreServer, MetadataServer
+from aio_authgrpc.testing import Authority, BookstoreServer, GoogleCloud, MetadataServer
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 USER = {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r"}
@@ -65,6 +67,39 @@ async def test_without_scopes_a_service_account_signs_for_the_host(
     claims = jwt.decode(token.value, options={"verify_signature": False})
     assert claims["aud"] == "https://host/"
     assert authority.requests == []
+
+
+async def test_a_service_account_needs_no_default_scopes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, authority: Authority, token_request: TokenRequest
+) -> None:
+    """It signs for the host, as without; scopes that the user names make it ask for a token."""
+    point_to(monkeypatch, tmp_path / "key.json", await authority.service_account_info())
+    token = await default(default_scopes=SCOPES).fetch(token_request)
+    claims = jwt.decode(token.value, options={"verify_signature": False})
+    assert claims["aud"] == "https://host/"
+    await default(SCOPES, default_scopes=["another"]).fetch(token_request)
+    assert authority.token_requests == 1
+
+
+async def test_other_default_credentials_ask_for_the_default_scopes(
+    monkeypatch: pytest.MonkeyPatch, google_cloud: GoogleCloud
+) -> None:
+    """A machine's service account; scopes that the user names come first."""
+    monkeypatch.delenv("NO_GCE_CHECK")
+    async with google_cloud.session() as session:
+        request = TokenRequest(http=AiohttpRequest(session), audience="https://host", time=time.time())
+        await default(default_scopes=["a", "b"]).fetch(request)
+        await default(["c"], default_scopes=["a", "b"]).fetch(request)
+    asked = [request.query.get("scopes") for request in google_cloud.requests if "/token" in request.path]
+    assert asked == ["a,b", "c"]
+
+
+@pytest.mark.parametrize("scopes", ["a-scope", [1]])
+def test_default_scopes_are_a_list(scopes: Any) -> None:
+    """One str would be taken letter by letter."""
+    with pytest.raises(ConfigurationError) as caught:
+        default(default_scopes=scopes)
+    assert caught.value.field == "default_scopes"
 
 
 async def test_connect_without_credentials_uses_the_default_ones(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import stat
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pytest
 
 from aio_authgrpc import connect
 from aio_authgrpc.credentials import external_account
-from aio_authgrpc.errors import TokenDeadlineExceededError, TokenRefusedError
+from aio_authgrpc.errors import ChannelClosedError, TokenDeadlineExceededError, TokenRefusedError
 from aio_authgrpc.testing import EchoServer, EchoStub
 from tests.support.patience import patience
 
@@ -29,9 +29,13 @@ def info(tmp_path: Path) -> Iterator[dict[str, object]]:
     """Give a configuration whose executable says that it was started, and hangs until the test has ended."""
     never = tmp_path / "never"
     os.mkfifo(never)
+    os.mkfifo(tmp_path / "alive")
     writer = os.open(never, os.O_RDWR)  # for writing alone it would wait for a reader
     executable = tmp_path / "hang"
-    executable.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\nread line < {tmp_path}/never\n")
+    executable.write_text(
+        f"#!/bin/sh\nexec 3<>{tmp_path}/alive\ntouch {tmp_path}/started\n"
+        f"(read line < {tmp_path}/never) &\nprintf '!' >&3\nread line < {tmp_path}/never\n"
+    )
     executable.chmod(executable.stat().st_mode | stat.S_IEXEC)
     yield {
         "type": "external_account",
@@ -72,8 +76,30 @@ async def test_an_executable_that_hangs_holds_neither_the_call_nor_the_close(
     ) as stub:
         with pytest.raises(TokenDeadlineExceededError):
             await stub.UnaryUnary(b"x", timeout=0.5)
-    # The thread that waits for the executable has not ended: the close did not wait for it.
-    assert "aio_authgrpc" in [thread.name for thread in threading.enumerate()]
+    assert echo_server.calls == []
+
+
+async def test_closing_kills_the_executable_with_what_it_started(
+    echo_server: EchoServer, info: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pipe that each of its processes holds open comes to its end."""
+    monkeypatch.setenv(ALLOWED, "1")
+    alive = os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(alive, True)
+    async with connect(
+        echo_server.target,
+        EchoStub,
+        credentials=external_account(info),
+        ssl_credentials=echo_server.ssl_credentials,
+    ) as stub:
+        call = stub.UnaryUnary(b"x", timeout=60)
+        # Not reading at once: without a writer, that ends at once.
+        await asyncio.to_thread(select.select, [alive], [], [], patience(20))
+        assert os.read(alive, 1) == b"!"
+    with pytest.raises(ChannelClosedError):
+        await call
+    assert await asyncio.to_thread(os.read, alive, 1) == b""
+    os.close(alive)
 
 
 SCRIPT = """

@@ -24,6 +24,7 @@ from aio_authgrpc import AiohttpRequest, AuthRpcError, Token, TokenRequest
 from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc._http.token_errors import chain_of
 from aio_authgrpc._sources.credentials import as_token_source
+from aio_authgrpc._tokens.source import fetch_from
 from aio_authgrpc.testing import Authority
 from tests.support.patience import patience
 
@@ -222,7 +223,7 @@ class World:
         source = as_token_source(self.credentials(kind))
         request = TokenRequest(http=self.http, audience="https://host", time=time.time())
         try:
-            return await asyncio.wait_for(source.fetch(request), patience(PATIENCE))
+            return await asyncio.wait_for(fetch_from(source, request), patience(PATIENCE))
         except AuthRpcError as error:
             return error
 

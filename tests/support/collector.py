@@ -6,11 +6,11 @@ import grpc.aio
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
-from aio_authgrpc.testing import Authority, BookstoreServer, endpoint_user_info
+from aio_authgrpc.testing import Authority, GuardedServer, endpoint_user_info
 
 
-class Collector(BookstoreServer):
-    """Take traces and metrics, in place of the Bookstore's calls.
+class Collector(GuardedServer):
+    """Take traces and metrics.
 
     Attributes:
         spans: The names of the spans that arrived.
@@ -19,18 +19,19 @@ class Collector(BookstoreServer):
     """
 
     def __init__(self, authority: Authority, *, audience: str | None = None) -> None:
-        super().__init__(authority, audience=audience)
+        super().__init__(authority, _add_services, self, audience=audience)
         self.spans: list[str] = []
         self.metrics: list[str] = []
         self.audiences: list[object] = []
 
-    def _register(self, server: grpc.aio.Server) -> None:
-        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(_Traces(self), server)
-        metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(_Metrics(self), server)
-
     def note_audience(self) -> None:
         """Note whom the token of the call is for."""
         self.audiences.append((endpoint_user_info() or {}).get("aud"))
+
+
+def _add_services(collector: Collector, server: grpc.aio.Server) -> None:
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(_Traces(collector), server)
+    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(_Metrics(collector), server)
 
 
 class _Traces(trace_service_pb2_grpc.TraceServiceServicer):

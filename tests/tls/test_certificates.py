@@ -328,6 +328,14 @@ def test_a_wrong_passphrase_is_said_and_not_shown(client_files: Any) -> None:
     assert "sesame" not in repr(callback) + str(caught.value) + repr(caught.value.__cause__)
 
 
+def test_certificate_files_have_no_dictionary(client_files: Any) -> None:
+    """Error reporters show the `vars()` of an object; there the passphrase and the key would stand."""
+    encrypt(client_files)
+    callback = client_certificate_files(client_files.cert, client_files.key, passphrase="open sesame")
+    callback()
+    assert not hasattr(callback, "__dict__")
+
+
 def test_certificate_files_are_not_pickled(client_files: Any) -> None:
     """The passphrase would be in the pickle."""
     with pytest.raises(TypeError, match="pickle"):

@@ -14,6 +14,7 @@ import grpc.experimental
 import pytest
 
 from aio_authgrpc import (
+    AuthorizedChannel,
     ConfigurationError,
     anonymous,
     connect,
@@ -23,6 +24,7 @@ from aio_authgrpc import (
     static_token,
 )
 from aio_authgrpc.testing import EchoServer, EchoStub
+from aio_authgrpc.tokens import TokenCache
 
 TOKEN = static_token("abc")
 TLS = grpc.ssl_channel_credentials()
@@ -107,6 +109,75 @@ async def test_a_warning_that_is_an_error_sends_no_byte() -> None:
         warnings.simplefilter("error")
         with pytest.raises(UserWarning, match="in the clear"):
             connect("192.0.2.1:80", EchoStub, credentials=TOKEN, plaintext=True)
+
+
+# A channel that another made
+
+
+@pytest.mark.parametrize(
+    "target", ["192.0.2.1:80", "dns:///db.example.com:80", "ipv4:127.0.0.1:1,192.0.2.1:1"]
+)
+async def test_a_plaintext_channel_to_another_machine_warns_when_it_gets_tokens(target: str) -> None:
+    """`AuthorizedChannel` over `grpc.aio.insecure_channel`, at the line that makes it."""
+    async with TokenCache(TOKEN) as cache:
+        with pytest.warns(UserWarning, match="in the clear") as caught:
+            async with AuthorizedChannel(grpc.aio.insecure_channel(target), cache):
+                pass
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+async def test_another_identity_warns_on_a_plaintext_channel_without_a_secret() -> None:
+    """At its first use: until then nothing that the channel sends is a secret."""
+    async with TokenCache(anonymous()) as cache, grpc.aio.insecure_channel("db.invalid:1") as inner:
+        async with AuthorizedChannel(inner, cache) as channel:
+            with pytest.warns(UserWarning, match="in the clear"), identity(TOKEN):
+                EchoStub(channel).UnaryUnary(b"x", timeout=5).cancel()
+
+
+async def test_a_channel_that_keeps_tokens_from_readers_does_not_warn(tmp_path: Path) -> None:
+    """TLS, local credentials, this machine, a Unix socket; and one that is closed."""
+    closed = grpc.aio.insecure_channel("192.0.2.1:1")
+    await closed.close()
+    channels = [
+        grpc.aio.secure_channel("192.0.2.1:443", TLS),
+        grpc.aio.secure_channel("192.0.2.1:443", grpc.local_channel_credentials()),
+        *map(grpc.aio.insecure_channel, ["localhost:1", "[::1]:1", "ipv4:127.0.0.1:1", f"unix:{tmp_path}/s"]),
+        closed,
+    ]
+    async with TokenCache(TOKEN) as cache:
+        for inner in channels:
+            async with AuthorizedChannel(inner, cache):
+                pass
+
+
+# Proxies
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("grpc.http_proxy", "http://192.0.2.1:3128"),
+        ("grpc.enable_http_proxy", 1),
+        ("grpc.address_http_proxy", "192.0.2.1:3128"),
+    ],
+    ids=lambda option: option[0],
+)
+def test_a_proxy_does_not_carry_tokens_off_this_machine_in_the_clear(option: tuple[str, object]) -> None:
+    """Local credentials do not encrypt: they are refused. Plaintext to this machine warns."""
+    local = grpc.local_channel_credentials()
+    with pytest.raises(ConfigurationError, match="off this machine") as caught:
+        connect("localhost:1", EchoStub, credentials=TOKEN, ssl_credentials=local, options=[option])
+    assert caught.value.field == "options"
+    with pytest.warns(UserWarning, match="in the clear"):
+        connect("localhost:1", EchoStub, credentials=TOKEN, plaintext=True, options=[option])
+
+
+def test_a_proxy_that_is_turned_off_does_not_warn() -> None:
+    """The switch comes first in gRPC."""
+    options = [("grpc.enable_http_proxy", 0), ("grpc.http_proxy", "http://192.0.2.1:3128")]
+    local = grpc.local_channel_credentials()
+    connect("localhost:1", EchoStub, credentials=TOKEN, ssl_credentials=local, options=options)
+    connect("localhost:1", EchoStub, credentials=TOKEN, plaintext=True, options=options)
 
 
 # What is allowed

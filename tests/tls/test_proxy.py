@@ -169,11 +169,17 @@ async def test_local_credentials_go_past_the_proxy(grpc_proxy: Endpoint) -> None
 async def test_the_callers_options_about_proxies_stand(
     grpc_proxy: Endpoint, option: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An option that the user names is kept."""
+    """An option that the user names is kept; it warns, because the proxy may be elsewhere."""
     value = {"grpc.enable_http_proxy": 1, "grpc.http_proxy": os.environ["http_proxy"]}[option]
-    async with connect(
-        "localhost:1", EchoStub, credentials=static_token("abc"), plaintext=True, options=[(option, value)]
-    ) as stub:
+    with pytest.warns(UserWarning, match="in the clear"):
+        connection = connect(
+            "localhost:1",
+            EchoStub,
+            credentials=static_token("abc"),
+            plaintext=True,
+            options=[(option, value)],
+        )
+    async with connection as stub:
         with pytest.raises(grpc.aio.AioRpcError):
             await stub.UnaryUnary(b"x", timeout=10)
     assert "CONNECT localhost:1" in grpc_proxy.asked

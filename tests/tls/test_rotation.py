@@ -273,6 +273,31 @@ async def test_closing_during_a_reading_ends_it(fake_clock: FakeClock) -> None:
     assert made == [1]
 
 
+async def test_settings_that_come_after_the_close_make_no_channel(fake_clock: FakeClock) -> None:
+    """A user's function may suppress its cancellation, and return new certificates."""
+    reading = asyncio.Event()
+
+    async def read() -> int:
+        reading.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return 2
+
+    made: list[int] = []
+
+    def make(number: int) -> grpc.aio.Channel:
+        made.append(number)
+        return grpc.aio.insecure_channel("localhost:1")
+
+    channel = RotatingChannel(make, 1, read, interval=600, clock=fake_clock)
+    await fake_clock.wait_for_sleepers()
+    fake_clock.advance(600)
+    await reading.wait()
+    await channel.close()
+    assert channel._timer.done()
+    assert made == [1]
+
+
 async def test_a_channel_that_was_dropped_unclosed_is_read_no_more(fake_clock: FakeClock) -> None:
     """Its callback would be asked for as long as the application runs."""
 

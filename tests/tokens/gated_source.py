@@ -18,10 +18,12 @@ class GatedSource:
 
     Attributes:
         requests: Every request, in order.
+        answered: The values of the tokens that were fetched: no one has cancelled these fetches.
     """
 
     def __init__(self, clock: FakeClock, lifetime: float | None = 3600.0) -> None:
         self.requests: list[TokenRequest] = []
+        self.answered: list[str] = []
         self._clock = clock
         self._lifetime = lifetime
         self._open: list[asyncio.Future[Token]] = []
@@ -33,7 +35,9 @@ class GatedSource:
         answer: asyncio.Future[Token] = asyncio.get_running_loop().create_future()
         self._open.append(answer)
         self._asked.set()
-        return await answer
+        token = await answer
+        self.answered.append(token.value)
+        return token
 
     async def asked(self) -> None:
         """Wait until a fetch is held."""

@@ -8,6 +8,7 @@ import pytest
 
 from aio_authgrpc import Token, TokenRequest
 from aio_authgrpc.errors import ChannelClosedError, TokenUnavailableError, WrongEventLoopError
+from aio_authgrpc.events import RefreshStarted, TokenEvent
 from aio_authgrpc.testing import FakeClock
 from aio_authgrpc.tokens import TokenCache
 
@@ -16,12 +17,15 @@ from .scripted_source import ScriptedSource
 
 
 async def test_closing_wakes_all_waiting_callers(source: GatedSource, clock: FakeClock) -> None:
-    """They raise ChannelClosedError; the refresh is cancelled."""
+    """They raise ChannelClosedError, and do not wait for the refresh to come home."""
     cache = TokenCache(source, clock=clock)
     waiting = [asyncio.create_task(cache.get()) for _ in range(3)]
     await source.asked()
-    await cache.aclose()
+    closing = asyncio.create_task(cache.aclose())
     errors = await asyncio.gather(*waiting, return_exceptions=True)
+    assert not closing.done()
+    source.answer("late")
+    await closing
     assert [type(error) for error in errors] == [ChannelClosedError] * 3
 
 
@@ -57,6 +61,94 @@ async def test_closing_is_bounded_by_a_source_that_ignores_cancellation(clock: F
     held.set()
     await settle()
     assert cache.current() is None
+
+
+async def test_a_refresh_that_was_sent_comes_home_when_the_cache_is_closed(
+    source: GatedSource, clock: FakeClock
+) -> None:
+    """Its answer may hold the only refresh token that is still good. The token itself is not kept."""
+    cache = TokenCache(source, clock=clock)
+    heard: list[TokenEvent] = []
+    cache.subscribe(heard.append)
+    waiting = asyncio.create_task(cache.get())
+    await source.asked()
+    closing = asyncio.create_task(cache.aclose())
+    await settle()
+    assert not closing.done()
+    source.answer("late")
+    await closing
+    assert source.answered == ["late"]
+    assert cache.status().generation == 0
+    assert cache.current() is None
+    assert [type(event) for event in heard] == [RefreshStarted]
+    assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], ChannelClosedError)
+
+
+async def test_a_refresh_that_fails_after_the_end_is_not_reported(
+    source: GatedSource, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody can do anything about it; it is not tried again either."""
+    cache = TokenCache(source, clock=clock)
+    waiting = asyncio.create_task(cache.get())
+    await source.asked()
+    closing = asyncio.create_task(cache.aclose())
+    await settle()
+    source.fail(OSError("down"))
+    await asyncio.wait({closing, waiting})
+    assert cache.status().last_error is None
+    assert caplog.records == []
+    assert len(source.requests) == 1
+
+
+async def test_closing_ends_a_pause_between_attempts_at_once(source: GatedSource, clock: FakeClock) -> None:
+    """No request is under way, so nothing can be lost."""
+    cache = TokenCache(source, clock=clock)
+    waiting = asyncio.create_task(cache.get())
+    await source.asked()
+    source.fail(OSError("down"))
+    await clock.wait_for_sleepers()
+    closing = asyncio.create_task(cache.aclose())
+    await settle()
+    assert closing.done()
+    assert clock.sleepers == 0
+    assert len(source.requests) == 1
+    assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], ChannelClosedError)
+
+
+async def test_closing_in_a_task_that_is_cancelled_waits_for_nothing(
+    source: GatedSource, clock: FakeClock
+) -> None:
+    """Whoever cancels a block, such as `asyncio.timeout()`, wants its end."""
+    cache = TokenCache(source, clock=clock)
+
+    async def block() -> None:
+        async with cache:
+            await cache.get()
+
+    task = asyncio.create_task(block())
+    await source.asked()
+    task.cancel()
+    await settle()
+    assert task.cancelled()
+    assert cache.closed
+    assert source.requests[0].http.closed
+
+
+async def test_closing_again_ends_what_a_cancelled_close_has_left(
+    source: GatedSource, clock: FakeClock
+) -> None:
+    """The refresh is cancelled, and the HTTP transport closed."""
+    cache = TokenCache(source, clock=clock)
+    waiting = asyncio.create_task(cache.get())
+    await source.asked()
+    http = source.requests[0].http
+    closing = asyncio.create_task(cache.aclose())
+    await settle()
+    closing.cancel()
+    await asyncio.wait({closing, waiting})
+    await cache.aclose()
+    assert closing.cancelled()
+    assert http.closed
 
 
 async def test_a_refresh_cancelled_from_outside_is_a_retryable_error(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
 
 from aio_authgrpc import ConfigurationError
-from aio_authgrpc.errors import TokenUnavailableError
+from aio_authgrpc.errors import TokenRefusedError, TokenUnavailableError
 from aio_authgrpc.events import (
     CallReplayed,
     RefreshFailed,
@@ -18,7 +20,7 @@ from aio_authgrpc.events import (
     TokenEvent,
     TokenRejected,
 )
-from aio_authgrpc.testing import FakeClock
+from aio_authgrpc.testing import FakeClock, ScriptedTokens
 from aio_authgrpc.tokens import TokenCache
 
 from .gated_source import settle
@@ -40,9 +42,9 @@ async def test_a_refresh_that_works_emits_its_start_and_its_success(
     began = clock.time()
     await scripted_cache.get()
     succeeded = RefreshSucceeded(
-        at=began + 0.5, generation=1, expires_at=began + 3600.5, attempts=1, duration=0.5
+        audience="aud", at=began + 0.5, generation=1, expires_at=began + 3600.5, attempts=1, duration=0.5
     )
-    assert events == [RefreshStarted(at=began), succeeded]
+    assert events == [RefreshStarted(audience="aud", at=began), succeeded]
 
 
 async def test_a_refresh_that_fails_emits_its_error(
@@ -85,7 +87,7 @@ async def test_stale_served_is_emitted_once(
     clock.advance(3600 - 100)
     events.clear()
     scripted.outcomes = [OSError("down")]
-    served = StaleServed(at=clock.time(), expires_at=token.expires_at)
+    served = StaleServed(audience="aud", at=clock.time(), expires_at=token.expires_at)
     assert [scripted_cache.current() for _ in range(3)] == [token] * 3
     assert events == [served]
     await settle()
@@ -105,6 +107,7 @@ async def test_a_rejection_is_emitted_once_with_the_challenge(
     )
     assert scripted_cache.reject(token)
     told = TokenRejected(
+        audience="aud",
         at=clock.time(),
         taken_back=True,
         challenge='Bearer error="invalid_token", token=[redacted] [redacted]',
@@ -123,7 +126,7 @@ async def test_a_refusal_that_is_meant_is_emitted_once_and_the_token_stays(
     clock.advance(age)
     events.clear()
     assert [scripted_cache.reject(token, challenge=challenge) for _ in range(2)] == [False, False]
-    assert events == [TokenRejected(at=clock.time(), taken_back=False, challenge=challenge)]
+    assert events == [TokenRejected(audience="aud", at=clock.time(), taken_back=False, challenge=challenge)]
     assert scripted_cache.current() is token
 
 
@@ -132,7 +135,7 @@ async def test_a_replay_is_emitted(
 ) -> None:
     """The call that is sent again says so."""
     scripted_cache.say_replayed()
-    assert events == [CallReplayed(at=clock.time())]
+    assert events == [CallReplayed(audience="aud", at=clock.time())]
 
 
 async def test_a_callback_is_not_called_after_its_subscription_has_ended(
@@ -183,6 +186,40 @@ async def test_an_iterator_waits_for_the_next_event(scripted_cache: TokenCache) 
         await anext(events)
 
 
+async def test_a_reader_that_was_closed_is_forgotten(scripted_cache: TokenCache) -> None:
+    """A health check that opens one each time would fill the memory with the cache's events."""
+    async with scripted_cache.events() as events:
+        reader = weakref.ref(events)
+    del events
+    gc.collect()
+    assert reader() is None
+
+
+async def test_one_function_may_subscribe_twice(scripted_cache: TokenCache) -> None:
+    """Two channels may share a cache and a callback; the end of one of them leaves the other's."""
+    heard: list[TokenEvent] = []
+    first, _ = (scripted_cache.subscribe(heard.append) for _ in range(2))
+    first()
+    first()
+    scripted_cache.say_replayed()
+    assert len(heard) == 1
+
+
+async def test_after_the_end_no_callback_is_called(scripted_cache: TokenCache) -> None:
+    """The cache may live on in a call that was begun before."""
+    heard: list[TokenEvent] = []
+    scripted_cache.subscribe(heard.append)
+    await scripted_cache.aclose()
+    scripted_cache.say_replayed()
+    assert heard == []
+
+
+async def test_events_of_a_closed_cache_end_at_once(scripted_cache: TokenCache) -> None:
+    """A reader that comes late waits for nothing."""
+    await scripted_cache.aclose()
+    assert [event async for event in scripted_cache.events()] == []
+
+
 async def test_a_slow_reader_loses_the_oldest(scripted_cache: TokenCache, clock: FakeClock) -> None:
     """A stream keeps 1000 unread events."""
     async with scripted_cache.events() as events:
@@ -204,3 +241,26 @@ async def test_a_coroutine_function_cannot_subscribe(scripted_cache: TokenCache)
 
     with pytest.raises(ConfigurationError, match="not a coroutine function"):
         scripted_cache.subscribe(listen)  # type: ignore[arg-type]  # the mistake
+
+
+async def test_an_event_says_for_whom_the_token_is(clock: FakeClock) -> None:
+    """The audience of the cache."""
+    heard: list[TokenEvent] = []
+    async with TokenCache(ScriptedTokens(), audience="https://a.example", clock=clock) as cache:
+        cache.subscribe(heard.append)
+        await cache.get()
+    assert [event.audience for event in heard] == ["https://a.example"] * 2
+
+
+async def test_a_log_record_has_fields(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
+    """For handlers that write them."""
+    tokens = ScriptedTokens()
+    tokens.fail(KeyError("a bug"))
+    async with TokenCache(tokens, audience="https://a.example", clock=clock) as cache:
+        with pytest.raises(TokenRefusedError):
+            await cache.get()
+    (record,) = caplog.records
+    fields = vars(record)
+    assert fields["audience"] == "https://a.example"
+    assert fields["outcome"] == "TokenRefusedError"
+    assert fields["attempts"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from contextvars import ContextVar
 
@@ -90,3 +91,15 @@ async def test_the_timer_has_nothing_of_the_context_in_which_the_channel_was_ope
     async with TokenCache(source, clock=clock, keep_warm=True):
         await clock.wait_for_sleepers()
     assert clock.seen == ["nothing"]
+
+
+async def test_closing_ends_the_timer_at_once(clock: FakeClock) -> None:
+    """It may sleep for a minute."""
+    source = ScriptedSource(clock)
+    cache = TokenCache(source, clock=clock, keep_warm=True)
+    await cache.get()
+    await clock.wait_for_sleepers()
+    closing = asyncio.create_task(cache.aclose())
+    await settle()
+    assert closing.done()
+    assert clock.sleepers == 0

@@ -36,6 +36,8 @@ from aio_authgrpc.tokens import TokenCache, TokenState
 BUDGET = 30.0
 LONGEST_PAUSE = 5.0
 LONGEST_LOOK = 5.0
+SHORTEST_INTERVAL = 1.0
+CLOSE_TIMEOUT = 2.0
 ROUNDING = 1e-5
 LIFETIMES = [None, -5.0, 0.0, 0.01, 3.0, 60.0, 600.0, 3600.0]
 RETRY_AFTER = [None, 0.0, 2.0, 5.0, 5.1, 100.0]
@@ -148,7 +150,7 @@ class CacheMachine(RuleBasedStateMachine):
             assert asked_for - ROUNDING <= delay <= max(window, asked_for) + ROUNDING
             self.source.not_before = now + delay
         elif isinstance(event, RefreshSucceeded):
-            self.refresh_began, self.failures, self.source.not_before = None, 0, 0.0
+            self.refresh_began, self.failures, self.source.not_before = None, 0, now + SHORTEST_INTERVAL
 
     def settle(self) -> None:
         self.loop.run_until_complete(self._turns())
@@ -293,17 +295,24 @@ class CacheMachine(RuleBasedStateMachine):
         assert self.cache.reject(data.draw(st.sampled_from(self.old)))
         assert self.cache.status().state is before
 
-    @rule()
-    def close(self) -> None:
+    @rule(comes_home=st.booleans())
+    def close(self, comes_home: bool) -> None:
         # Most runs close late: there is more to see while the cache is open.
         if len(self.source.started) < 3 and not self.source.closed:
             return
-        self.end()
+        self.end(comes_home=comes_home)
 
-    def end(self) -> None:
+    def end(self, *, comes_home: bool = False) -> None:
         closing = self.loop.create_task(self.cache.aclose())
         self.source.closed, self.kept = True, None
         self.settle()
+        assert closing.done() == (self.source.answer is None), "only a fetch that was sent is waited for"
+        if self.source.answer is not None:
+            if comes_home:
+                self.source.answer.set_result(Token("late"))
+            else:
+                self.clock.advance(CLOSE_TIMEOUT)
+            self.settle()
         closing.result()
 
     # What always holds
@@ -313,7 +322,8 @@ class CacheMachine(RuleBasedStateMachine):
         if not hasattr(self, "cache"):
             return
         in_flight = self.source.answer is not None or self.refresh_began is not None
-        assert not self.callers or in_flight, "a caller waits without a refresh"
+        will_be = self.failures == 0 and self.clock.monotonic() < self.source.not_before
+        assert not self.callers or in_flight or will_be, "a caller waits without a refresh"
         now = self.clock.monotonic()
         assert all(caller.deadline is None or caller.deadline > now for caller in self.callers)
 

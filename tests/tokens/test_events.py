@@ -85,6 +85,7 @@ async def test_connect_takes_a_callback(echo_server: EchoServer) -> None:
     ):
         pass
     assert kinds(events) == [RefreshStarted, RefreshSucceeded]
+    assert {event.target for event in events} == {echo_server.target}
 
 
 def test_an_on_event_that_is_not_callable_is_refused() -> None:

@@ -202,15 +202,43 @@ async def test_a_token_that_comes_expired_is_a_failure(refresher: Refresher, tok
 
 
 async def test_a_success_is_recorded(refresher: Refresher, tokens: ScriptedTokens) -> None:
-    """The next refresh names the token as the one to replace."""
+    """The next refresh names the token as the one to replace, and begins a second later at the earliest."""
     outcome = await refresher.fetch()
     assert isinstance(outcome, CachedToken)
     assert refresher.generation == 0
     refresher.record_success(outcome)
     assert refresher.generation == 1
     assert refresher.token_request().unwanted is outcome.token
-    refresher.forget_token()
-    assert refresher.token_request().unwanted is None
+    assert refresher.next_attempt_in() == 1.0
+
+
+async def test_a_fetch_soon_after_a_success_waits(
+    refresher: Refresher, tokens: ScriptedTokens, clock: FakeClock, events: list[TokenEvent]
+) -> None:
+    """Until a second after it, and so does its start: the endpoint whose tokens end at once is left alone."""
+    outcome = await refresher.fetch()
+    assert isinstance(outcome, CachedToken)
+    refresher.record_success(outcome)
+    clock.advance(0.25)
+    again, pauses = await fetched(refresher, clock)
+    assert isinstance(again, CachedToken)
+    assert pauses == [0.75]
+    assert [event.at for event in events if isinstance(event, RefreshStarted)][1] == clock.time()
+
+
+async def test_a_closed_refresher_asks_no_more(
+    refresher: Refresher, tokens: ScriptedTokens, clock: FakeClock
+) -> None:
+    """The attempt under way is the last, whatever its outcome."""
+    tokens.fail(OSError("down"), times=None)
+    with tokens.hold() as gate:
+        fetching = asyncio.ensure_future(refresher.fetch())
+        await gate.arrived.wait()
+        refresher.close()
+    await settle()
+    assert fetching.done()
+    assert isinstance(fetching.result(), TokenUnavailableError)
+    assert tokens.fetches == 1
 
 
 async def test_a_failure_begins_a_backoff(refresher: Refresher, clock: FakeClock) -> None:
@@ -238,7 +266,7 @@ async def test_the_backoff_grows_with_the_failures_in_a_row(refresher: Refresher
         else:
             refresher.record_failure(TokenUnavailableError("down"), served=None)
         delays.append(max(0.0, refresher.next_attempt_in()))
-    assert delays == pytest.approx([1.0, 1.6, 0.0, 1.0])
+    assert delays == pytest.approx([1.0, 1.6, 1.0, 1.0])
 
 
 async def test_the_backoff_is_at_least_the_retry_after(refresher: Refresher) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from aio_authgrpc._tokens import shared
 from aio_authgrpc._tokens.shared import CacheLease, lease_cache
 from aio_authgrpc.bookstore import BookstoreStub
 from aio_authgrpc.testing import Authority, EchoServer, EchoStub, MetadataServer, ScriptedTokens
+from aio_authgrpc.tokens import shared_cache
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 
@@ -345,4 +346,89 @@ async def test_a_lease_after_all_others_were_given_back_has_a_new_cache() -> Non
     new = await lease_cache(source, **arguments)
     assert (old.cache.closed, new.cache.closed) == (True, False)
     await new.give_back()
+    assert shared._open == {}
+
+
+async def test_what_is_no_channel_can_have_the_channels_cache(
+    authority: Authority, echo_server: EchoServer
+) -> None:
+    """By the same credentials, google-auth's included; it stays open until its last user has left."""
+    make = google_service_account.Credentials.from_service_account_info
+    credentials = await asyncio.to_thread(make, await authority.service_account_info(), scopes=SCOPES)
+    async with shared_cache(credentials) as cache:
+        opened = connection(echo_server, credentials)
+        async with opened as stub:
+            await asyncio.gather(stub.UnaryUnary(b"x"), cache.get())
+            assert opened.auth is cache
+        assert not cache.closed
+    assert cache.closed
+    assert authority.token_requests == 1
+
+
+async def test_a_mistake_in_a_file_shows_when_a_shared_cache_is_opened() -> None:
+    """As with a channel, and nothing is left open."""
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        async with shared_cache(service_account("/nowhere/key.json", scopes=SCOPES)):
+            raise AssertionError
+
+
+async def test_a_channel_that_fails_after_its_lease_leaves_the_other_its_token(
+    authority: Authority, echo_server: EchoServer
+) -> None:
+    """Here its certificate authorities cannot be read. The cache is closed with the last channel."""
+    source = service_account(await authority.service_account_info(), scopes=SCOPES)
+    missing = SslCredentials(root_certificates="missing.pem")
+    opened = connection(echo_server, source)
+    async with opened as stub:
+        with pytest.raises(ConfigurationError, match=r"missing\.pem"):
+            await connect(
+                echo_server.target, EchoStub, credentials=source, ssl_credentials=missing
+            ).__aenter__()
+        await stub.UnaryUnary(b"x")
+        auth = opened.auth
+    assert auth.closed
+    assert shared._open == {}
+    assert authority.token_requests == 1
+
+
+class WatchedLoop(asyncio.SelectorEventLoop):
+    """A loop that lets something happen while it is asked whether it is closed.
+
+    Attributes:
+        meanwhile: What happens, once.
+    """
+
+    meanwhile: Callable[[], object] | None = None
+
+    def is_closed(self) -> bool:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return super().is_closed()
+
+
+def run_in_one_go(coroutine: Coroutine[None, None, None]) -> None:
+    """Run what does not have to wait, as another thread would between two steps of this one."""
+    with suppress(StopIteration):
+        coroutine.send(None)
+
+
+def test_a_loop_in_another_thread_may_lease_at_the_same_time() -> None:
+    """The registry is one for all loops, and may change while a loop looks for those that were closed."""
+    loop, leases = WatchedLoop(), list[CacheLease]()
+
+    async def lease(request: AiohttpRequest) -> None:
+        leases.append(await lease_cache(ScriptedTokens(), audience="a", request=request, keep_warm=False))
+
+    async def main() -> None:
+        async with AiohttpRequest() as request:
+            await lease(request)
+            loop.meanwhile = lambda: run_in_one_go(lease(request))
+            await lease(request)
+        for each in leases:
+            await each.give_back()
+
+    loop.run_until_complete(main())
+    loop.close()
+    assert len(leases) == 3
     assert shared._open == {}

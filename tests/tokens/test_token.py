@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import datetime
 import pickle
 from typing import Any
@@ -20,11 +21,35 @@ def test_a_token_shows_no_secret() -> None:
     assert SECRET not in repr(token) + str(token)
 
 
+def test_a_token_that_was_refused_shows_nothing() -> None:
+    """Its first half could pass for a scheme; the object that was not made is what a debugger looks at."""
+    with pytest.raises(ConfigurationError) as caught:
+        Token("half", scheme=f"Bearer {SECRET}")
+    assert SECRET not in str(caught.value)
+    assert repr(Token.__new__(Token)) == "<Token that was not made>"
+
+
 @pytest.mark.parametrize("how", [pickle.dumps, copy.deepcopy])
 def test_a_token_is_not_pickled(how: Any) -> None:
     """A pickle would hold the secret in the clear."""
     with pytest.raises(TypeError, match="cannot be pickled"):
         how(Token(SECRET))
+
+
+def test_vars_of_a_token_shows_nothing() -> None:
+    """Error reporters serialize objects by their `vars()`, a token's own ones too."""
+    assert not hasattr(Token(SECRET), "__dict__")
+
+
+def test_a_dataclass_with_a_token_does_not_become_a_dictionary_with_its_value() -> None:
+    """`asdict()` copies what it does not know, and a token refuses to be copied."""
+
+    @dataclasses.dataclass
+    class Session:
+        token: Token
+
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        dataclasses.asdict(Session(Token(SECRET)))
 
 
 def test_a_token_goes_to_its_header_with_its_scheme() -> None:
@@ -65,7 +90,10 @@ def test_a_value_that_a_header_cannot_carry_is_refused_without_being_shown(value
     assert not isinstance(value, str) or value not in str(caught.value)
 
 
-@pytest.mark.parametrize("expires_at", ["3600", datetime.datetime(2030, 1, 1), float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "expires_at",
+    ["3600", datetime.datetime(2030, 1, 1), float("nan"), float("inf"), pytest.param(10**400, id="huge")],
+)
 def test_an_expiry_that_is_not_a_finite_number_is_refused(expires_at: Any) -> None:
     """The mistake would otherwise show an hour later."""
     with pytest.raises(ConfigurationError, match="expires_at"):
@@ -77,6 +105,7 @@ def test_an_expiry_that_is_not_a_finite_number_is_refused(expires_at: Any) -> No
     [
         {"scheme": 5},
         {"scheme": "B\n"},
+        {"scheme": "Bearer half-of-a-token"},
         {"metadata": 5},
         {"metadata": (("x-a",),)},
         {"metadata": (("X-A", "b"),)},

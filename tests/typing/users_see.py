@@ -6,14 +6,23 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import assert_type
 
+import google.auth.credentials
 import google.auth.transport.requests
 import google.oauth2.credentials
 import grpc
 import grpc.aio
 
 import aio_authgrpc
-from aio_authgrpc.bookstore import BookstoreStub, Empty, ListShelvesResponse, Shelf
-from aio_authgrpc.testing import EchoStub
+import aio_authgrpc.gapic
+from aio_authgrpc.bookstore import (
+    BookstoreStub,
+    Empty,
+    InMemoryBookstore,
+    ListShelvesResponse,
+    Shelf,
+    add_BookstoreServicer_to_server,
+)
+from aio_authgrpc.testing import Authority, EchoStub, GuardedServer, RecordedCall
 
 
 async def one_stub_is_yielded_as_itself() -> None:
@@ -28,6 +37,28 @@ async def without_a_stub_the_channel_is_yielded() -> None:
         assert_type(channel, aio_authgrpc.AuthorizedChannel)
         call = channel.unary_unary("/a.B/C", str.encode, Shelf.FromString)
         assert_type(call, grpc.aio.UnaryUnaryMultiCallable[str, Shelf])
+
+
+async def a_function_makes_the_stub() -> None:
+    async with aio_authgrpc.connect("host", lambda channel: EchoStub(channel)) as stub:  # noqa: PLW0108 - as a client is made
+        assert_type(stub, EchoStub)
+
+
+class CloudClient:
+    """Like a generated client of google-cloud."""
+
+
+async def a_google_cloud_client_is_yielded_as_itself() -> None:
+    async with aio_authgrpc.gapic.client(
+        CloudClient, credentials=aio_authgrpc.default(), client_options={"api_endpoint": "host"}
+    ) as client:
+        assert_type(client, CloudClient)
+    async with aio_authgrpc.gapic.credentials(aio_authgrpc.default()) as shared:
+        assert_type(shared, aio_authgrpc.gapic.CachedCredentials)
+        given: google.auth.credentials.Credentials = shared
+        del given
+    async with aio_authgrpc.tokens.shared_cache(audience="https://host") as cache:
+        assert_type(cache, aio_authgrpc.tokens.TokenCache)
 
 
 async def several_stubs_are_yielded_as_a_tuple() -> None:
@@ -170,6 +201,11 @@ async def identities_are_sources(credentials: google.oauth2.credentials.Credenti
             assert_type(await stub.UnaryUnary(b""), bytes)
 
 
+async def a_block_without_replay_changes_no_type(bookstore: BookstoreStub) -> None:
+    with aio_authgrpc.credentials.without_replay():
+        assert_type(await bookstore.ListShelves(Empty(), timeout=1.0), ListShelvesResponse)
+
+
 async def events_are_typed(connection: aio_authgrpc.Connection[EchoStub]) -> None:
     def listen(event: aio_authgrpc.events.TokenEvent) -> None:
         if isinstance(event, aio_authgrpc.events.RefreshFailed):
@@ -189,3 +225,12 @@ def events_are_values_with_typed_fields(event: aio_authgrpc.events.TokenEvent) -
             assert_type(error, aio_authgrpc.AuthRpcError)
         case _:
             assert_type(event.at, float)
+
+
+async def a_guarded_server_connects_a_stub_of_its_service(authority: Authority) -> None:
+    server = GuardedServer(authority, add_BookstoreServicer_to_server, InMemoryBookstore(), audience="books")
+    async with server, server.connect(BookstoreStub, metadata=(("x-a", "b"),)) as bookstore:
+        assert_type(bookstore, BookstoreStub)
+        assert_type(server.recorded, list[RecordedCall])
+    async with server.connect() as channel:
+        assert_type(channel, aio_authgrpc.AuthorizedChannel)

@@ -24,7 +24,7 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI
 
-from aio_authgrpc import service_account
+from aio_authgrpc import LazyChannel, service_account
 from aio_authgrpc.fastapi import Grpc, handle_grpc_errors
 from aio_authgrpc.testing import EchoStub
 
@@ -42,6 +42,21 @@ handle_grpc_errors(app)
 @app.get("/echo")
 async def call(stub: Annotated[EchoStub, Depends(echo)]) -> int:
     await stub.UnaryUnary(b"x", timeout=60)
+    return os.getpid()
+
+
+lazy = EchoStub(
+    LazyChannel(
+        os.environ["ECHO_TARGET"],
+        credentials=service_account(os.environ["KEY_FILE"], scopes=SCOPES),
+        plaintext=True,
+    )
+)
+
+
+@app.get("/lazy")
+async def call_lazily() -> int:
+    await lazy.UnaryUnary(b"x", timeout=60)
     return os.getpid()
 
 
@@ -102,14 +117,15 @@ async def until_it_answers(process: subprocess.Popen[bytes], url: str) -> None:
     pytest.fail(f"the server ended with status {process.returncode}")
 
 
+@pytest.mark.parametrize("path", ["echo", "lazy"], ids=["lifespan", "module-level"])
 async def test_cold_workers_make_one_token_request_each(
-    served: tuple[subprocess.Popen[bytes], str], authority: Authority
+    served: tuple[subprocess.Popen[bytes], str], authority: Authority, path: str
 ) -> None:
-    """300 requests at once, each on a connection of its own."""
+    """300 requests at once, each on a connection of its own; the stub is the lifespan's, or a lazy one."""
     _, url = served
     limits = httpx.Limits(max_connections=300, max_keepalive_connections=0)
     async with httpx.AsyncClient(limits=limits, timeout=60) as client:
-        responses = await asyncio.gather(*(client.get(f"{url}/echo") for _ in range(300)))
+        responses = await asyncio.gather(*(client.get(f"{url}/{path}") for _ in range(300)))
     assert {response.status_code for response in responses} == {200}
     workers = {response.json() for response in responses}
     assert authority.token_requests == len(workers)

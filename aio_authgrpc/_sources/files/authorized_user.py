@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._sources.files.content import FileOrInfo, file_source
-from aio_authgrpc._sources.files.fields import ANY, CLIENT, SAVED_TOKEN, text
+from aio_authgrpc._sources.files.fields import ANY, CLIENT, SAVED_TOKEN, google_token_url, text
 from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, CredentialOptions, IdTokenRequest
 from aio_authgrpc._sources.google_auth import LazyCredentialsSource
 
 
+@hiding_arguments
 def authorized_user(
     file_or_info: FileOrInfo, *, scopes: Sequence[str] | None = None, quota_project_id: str | None = None
 ) -> LazyCredentialsSource:
     """Act as a user who gave a refresh token, such as gcloud's login for applications (seed 003).
+
+    For a login of another provider than Google, whose file names its `token_uri`, pass google-auth's
+    `google.oauth2.credentials.Credentials(..., token_uri=...)`: from a file google-auth takes Google's
+    endpoint in any case, so that another one is refused here.
 
     Args:
         file_or_info: The path of the JSON file, its text, or its dict; also what the `to_json()` of
@@ -46,7 +52,7 @@ def _id_token_credentials(own: Any, request: IdTokenRequest) -> Any:
 KIND = CredentialKind(
     name="authorized_user",
     required={**CLIENT, "refresh_token": text},
-    optional={**ANY, **SAVED_TOKEN, "account": text, "rapt_token": text},
+    optional={**ANY, **SAVED_TOKEN, "token_uri": google_token_url, "account": text, "rapt_token": text},
     hint="'gcloud auth application-default login' writes a new one.",
     make=_credentials,
     google_auth_module="google.oauth2.credentials",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._sources.files import fields
-from aio_authgrpc._sources.files.content import FileOrInfo, file_source
+from aio_authgrpc._sources.files.content import FileOrInfo, file_source, is_device
 from aio_authgrpc._sources.files.fields import ANY, CLIENT, impersonation_url, json_object, secure_url, text
 from aio_authgrpc._sources.files.impersonated_service_account import impersonated_id_token
 from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, CredentialOptions, IdTokenRequest
@@ -16,6 +17,7 @@ from aio_authgrpc.errors import ConfigurationError
 _AWS_TOKEN_TYPE = "urn:ietf:params:aws:token-type:aws4_request"  # noqa: S105 - the name of a type
 
 
+@hiding_arguments
 def external_account(
     file_or_info: FileOrInfo, *, scopes: Sequence[str] | None = None, quota_project_id: str | None = None
 ) -> LazyCredentialsSource:
@@ -23,7 +25,7 @@ def external_account(
 
     The subject token comes from a file, a URL, an executable, AWS, or a client certificate, as the
     configuration says. An executable is run only where the environment variable
-    `GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES` is `1`.
+    `GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES` is `1`; it is killed when its token is no longer waited for.
 
     Args:
         file_or_info: The path of the JSON configuration, its text, or its dict.
@@ -37,14 +39,19 @@ def external_account(
 
 
 def _credentials(info: CredentialInfo, options: CredentialOptions) -> Any:
-    from google.auth import aws, identity_pool, pluggable  # noqa: PLC0415 - in a worker thread
+    from google.auth import aws, identity_pool  # noqa: PLC0415 - in a worker thread
 
-    kind: Any = identity_pool
+    from aio_authgrpc._sources.executable import ExecutableCredentials  # noqa: PLC0415 - as above
+
+    for name in _FILES:
+        if is_device(info.value(name)):
+            raise info.error("names a device, which would be read for ever", field=name)
+    kind: Any = identity_pool.Credentials
     if info.fields["subject_token_type"] == _AWS_TOKEN_TYPE:
-        kind = aws
+        kind = aws.Credentials
     elif info.fields["credential_source"].get("executable") is not None:
-        kind = pluggable
-    return kind.Credentials.from_info(info.fields_with(options), scopes=options.scopes)
+        kind = ExecutableCredentials
+    return kind.from_info(info.fields_with(options), scopes=options.scopes)
 
 
 def _id_token_credentials(own: Any, request: IdTokenRequest) -> Any:
@@ -60,6 +67,12 @@ def _id_token_credentials(own: Any, request: IdTokenRequest) -> Any:
 
 # google-auth opens whatever stands in `file`: a number, too, as a descriptor of the process.
 _OF_AWS = ("environment_id", "region_url", "regional_cred_verification_url", "imdsv2_session_token_url")
+_FILES = (
+    "credential_source.file",
+    "credential_source.executable.output_file",
+    "credential_source.certificate.certificate_config_location",
+    "credential_source.certificate.trust_chain_path",
+)
 _SOURCE: fields.Fields = {
     **dict.fromkeys(("file", "url", *_OF_AWS), text),
     "headers": fields.headers,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._sources.files.content import FileOrInfo, file_source
 from aio_authgrpc._sources.files.fields import ANY, CLIENT, SAVED_TOKEN, secure_url, text
 from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, CredentialOptions
 from aio_authgrpc._sources.google_auth import LazyCredentialsSource
 
 
+@hiding_arguments
 def external_account_authorized_user(
     file_or_info: FileOrInfo, *, quota_project_id: str | None = None
 ) -> LazyCredentialsSource:

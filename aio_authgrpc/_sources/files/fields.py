@@ -7,7 +7,7 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import cast
 
-from aio_authgrpc._http.urls import is_loopback
+from aio_authgrpc._http.urls import keeps_secrets
 
 Check = Callable[[object], str]
 Fields = Mapping[str, Check]
@@ -66,9 +66,20 @@ def secure_url(value: object) -> str:
         host = (parts.hostname or "") if parts.port != 0 else ""
     except ValueError:
         return _NEEDS_HTTPS
-    safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
     printable = value.isascii() and value.isprintable() and " " not in value
-    return "" if host and safe and printable else _NEEDS_HTTPS
+    return "" if host and keeps_secrets(value) and printable else _NEEDS_HTTPS
+
+
+def google_token_url(value: object) -> str:
+    """Check that a login's token endpoint is Google's, where google-auth sends the refresh token anyway."""
+    problem = secure_url(value)
+    host = "" if problem else urllib.parse.urlsplit(str(value)).hostname or ""
+    if problem or host == "accounts.google.com" or host.endswith(".googleapis.com"):
+        return problem
+    return (
+        "names an endpoint that is not Google's, and google-auth would send the refresh token to Google's. "
+        "Pass an object of google.oauth2.credentials.Credentials(..., token_uri=...) as credentials= instead"
+    )
 
 
 def impersonation_url(value: object) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from aio_authgrpc._checks.arguments import check_type
-from aio_authgrpc._sources.files.content import FileOrInfo, file_source
+from aio_authgrpc._checks.arguments import check_optional_text
+from aio_authgrpc._checks.frames import hiding_arguments
+from aio_authgrpc._sources.files.content import FileOrInfo, file_source, is_device
 from aio_authgrpc._sources.files.fields import secure_url, text
 from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, CredentialOptions
 from aio_authgrpc._sources.google_auth import LazyCredentialsSource
 
 
+@hiding_arguments
 def gdch_service_account(file_or_info: FileOrInfo, *, audience: str | None = None) -> LazyCredentialsSource:
     """Act as a service account of Google Distributed Cloud Hosted.
 
@@ -22,7 +24,7 @@ def gdch_service_account(file_or_info: FileOrInfo, *, audience: str | None = Non
     Raises:
         ConfigurationError: As for `authorized_user`.
     """
-    check_type("audience", audience, str, type(None))
+    check_optional_text("audience", audience)
     kind = KIND.replace(make=partial(_credentials, audience=audience))
     return file_source(file_or_info, kind)
 
@@ -31,6 +33,8 @@ def _credentials(info: CredentialInfo, options: CredentialOptions, *, audience: 
     from google.oauth2.gdch_credentials import ServiceAccountCredentials  # noqa: PLC0415 - in a worker thread
 
     del options  # its tokens have an audience instead of scopes, and no quota project
+    if is_device(info.value("ca_cert_path")):
+        raise info.error("names a device, which would be read for ever", field="ca_cert_path")
     made: Any = ServiceAccountCredentials.from_service_account_info(info.fields)
     return made if audience is None else made.with_gdch_audience(audience)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._sources.files import authorized_user, external_account_authorized_user, service_account
 from aio_authgrpc._sources.files.content import FileOrInfo, file_source
 from aio_authgrpc._sources.files.fields import ANY, impersonated_email, impersonation_url, json_object, texts
@@ -21,6 +22,7 @@ from aio_authgrpc._sources.google_auth import LazyCredentialsSource
 _IMPERSONATORS = (authorized_user.KIND, service_account.KIND, external_account_authorized_user.KIND)
 
 
+@hiding_arguments
 def impersonated_service_account(
     file_or_info: FileOrInfo, *, scopes: Sequence[str] | None = None, quota_project_id: str | None = None
 ) -> LazyCredentialsSource:

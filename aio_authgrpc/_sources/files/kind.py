@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aio_authgrpc._checks.arguments import check_type
-from aio_authgrpc._checks.secrets import redacted
+from aio_authgrpc._checks.secrets import redacted, shown
 from aio_authgrpc._checks.values import FrozenValue, NotPickled
 from aio_authgrpc._http.bridge import ThreadRequest
 from aio_authgrpc._sources.files.fields import Fields
@@ -25,15 +25,19 @@ class CredentialOptions(FrozenValue):
 
 
 def checked_options(
-    scopes: Sequence[str] | None = None, quota_project_id: str | None = None, *, by_default: bool = False
+    scopes: Sequence[str] | None = None,
+    quota_project_id: str | None = None,
+    *,
+    by_default: bool = False,
+    field: str = "scopes",
 ) -> CredentialOptions:
     given: object = scopes
     if isinstance(given, str):  # it would be taken letter by letter
         raise ConfigurationError(
-            "expected a list of str, not one str.", field="scopes", hint=f"Write [{given!r}]."
+            "expected a list of str, not one str.", field=field, hint=f"Write [{shown(given)!r}]."
         )
     if not isinstance(given, Sequence | None) or not all(isinstance(scope, str) for scope in given or ()):
-        raise ConfigurationError("expected a list of str.", field="scopes")
+        raise ConfigurationError("expected a list of str.", field=field)
     check_type("quota_project_id", quota_project_id, str, type(None))
     if quota_project_id is not None and (not quota_project_id or not is_metadata_text(quota_project_id)):
         raise ConfigurationError("expected printable ASCII text, not empty.", field="quota_project_id")
@@ -83,10 +87,12 @@ class CredentialKind(FrozenValue):
 class CredentialInfo(NotPickled, FrozenValue):
     """The checked content of a credential file. Its `repr` shows no secret."""
 
+    __slots__ = ("fields", "kind", "origin", "prefix")
+
     kind: CredentialKind
     origin: str  # such as the path, for messages
     fields: Mapping[str, Any]
-    prefix: str = ""  # of the fields of an inner object, for messages
+    prefix: str  # of the fields of an inner object, for messages
 
     def __repr__(self) -> str:
         return f"<CredentialInfo of type {self.kind.name}>"
@@ -95,6 +101,10 @@ class CredentialInfo(NotPickled, FrozenValue):
         # Not google-auth's with_quota_project(): a user's copy keeps its token and loses its expiry.
         chosen = options.quota_project_id
         return {**self.fields, **({} if chosen is None else {"quota_project_id": chosen})}
+
+    def value(self, name: str) -> Any:
+        """Return a field, also of an object in the file; None where it is missing."""
+        return _value(self.fields, name)
 
     def error(self, problem: str, *, field: str) -> ConfigurationError:
         return ConfigurationError(f"{self.origin} {problem}.", field=self.prefix + field, hint=self.kind.hint)
@@ -148,4 +158,4 @@ def _shown(kind: object) -> str:
     if kind is None:
         return "lacks it"
     named = isinstance(kind, str) and kind.isidentifier() and len(kind) <= 40
-    return f"has {json.dumps(kind)}" if named else "has something that is not the name of a type"
+    return f"has {json.dumps(shown(kind))}" if named else "has something that is not the name of a type"

@@ -6,10 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from aio_authgrpc._checks.arguments import check_type
+from aio_authgrpc._checks.arguments import check_optional_text, check_type
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._checks.values import NotPickled
-from aio_authgrpc._loop.threads import run_in_thread
-from aio_authgrpc._sources.files.content import FileOrInfo, InfoLoader, file_source
+from aio_authgrpc._sources.files.content import (
+    READ_TIMEOUT,
+    FileOrInfo,
+    InfoLoader,
+    file_source,
+    read_in_thread,
+)
 from aio_authgrpc._sources.files.fields import ANY, secure_url, text
 from aio_authgrpc._sources.files.kind import CredentialInfo, CredentialKind, CredentialOptions, IdTokenRequest
 from aio_authgrpc._sources.google_auth import LazyCredentialsSource, checked_audience
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
 _MAX_LIFETIME = 3600
 
 
+@hiding_arguments
 def service_account(
     file_or_info: FileOrInfo,
     *,
@@ -138,12 +145,19 @@ class ServiceAccountJwtSource(NotPickled):
     """What `service_account_jwt()` returns."""
 
     def __init__(
-        self, loader: InfoLoader, claims: Mapping[str, str | None], audience: str | None, lifetime: int
+        self,
+        loader: InfoLoader,
+        claims: Mapping[str, str | None],
+        audience: str | None,
+        lifetime: int,
+        *,
+        timeout: float = READ_TIMEOUT,
     ) -> None:
         self._loader = loader
         self._claims = claims
         self._audience = audience
         self._lifetime = lifetime
+        self._timeout = timeout
         self._key: tuple[str, Callable[[dict[str, object]], bytes]] | None = None
 
     async def load(self, request: TokenRequest) -> None:
@@ -163,7 +177,7 @@ class ServiceAccountJwtSource(NotPickled):
 
     async def _email_and_sign(self) -> tuple[str, Callable[[dict[str, object]], bytes]]:
         if self._key is None:
-            self._key = await run_in_thread(self._read)
+            self._key = await read_in_thread(self._read, repr(self), self._timeout)
         return self._key
 
     def _read(self) -> tuple[str, Callable[[dict[str, object]], bytes]]:
@@ -176,6 +190,7 @@ class ServiceAccountJwtSource(NotPickled):
         return f"service_account_jwt({self._loader!r})"
 
 
+@hiding_arguments
 def service_account_jwt(
     file_or_info: FileOrInfo,
     *,
@@ -204,7 +219,8 @@ def service_account_jwt(
             shows when the channel is opened.
     """
     check_type("lifetime", lifetime, int)
-    for field, value in (("issuer", issuer), ("audience", audience), ("subject", subject), ("email", email)):
+    check_optional_text("audience", audience)
+    for field, value in (("issuer", issuer), ("subject", subject), ("email", email)):
         check_type(field, value, str, type(None))
     if not 1 <= lifetime <= _MAX_LIFETIME:
         raise ConfigurationError(

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from aio_authgrpc.testing.guard.providers import JwtProvider
+
 Json: TypeAlias = dict[str, Any]
 
 # The listeners, and the prefixes of their figures among Envoy's.
@@ -22,21 +24,6 @@ _UPSTREAM = "upstream"
 _CLOCK_SKEW_SECONDS = 60
 # By default Envoy refuses calls beyond 1024 at a time. A test may make more.
 _MANY = 100_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JwtProvider:
-    """An issuer of accepted tokens.
-
-    Attributes:
-        issuer: The `iss` of its tokens.
-        jwks_url: The address of its keys, plain HTTP.
-        audiences: The accepted values of `aud`.
-    """
-
-    issuer: str
-    jwks_url: str
-    audiences: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

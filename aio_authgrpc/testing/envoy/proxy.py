@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import json
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -22,12 +21,13 @@ from aio_authgrpc.testing.envoy.config import (
     TLS,
     Identity,
     Json,
-    JwtProvider,
     Upstream,
     bootstrap,
 )
 from aio_authgrpc.testing.envoy.process import EnvoyProcess, find_envoy
 from aio_authgrpc.testing.google.authority import Authority
+from aio_authgrpc.testing.guard.providers import providers_of
+from aio_authgrpc.testing.guard.token import read_section
 from aio_authgrpc.testing.servers.certificates import LOCAL_NAMES, issue_pem
 from aio_authgrpc.testing.servers.grpc_server import LoopbackGrpcServer
 from aio_authgrpc.testing.servers.lifecycle import Lifecycle
@@ -46,9 +46,7 @@ def forwarded_user_info(context: grpc.aio.ServicerContext[Any, Any]) -> Mapping[
     payload = metadata.get("x-endpoint-api-userinfo")
     if payload is None:
         return None
-    text = payload if isinstance(payload, str) else payload.decode()
-    padded = text + "=" * (-len(text) % 4)
-    return cast("dict[str, object]", json.loads(base64.urlsafe_b64decode(padded)))
+    return read_section(payload if isinstance(payload, str) else payload.decode(), "payload")
 
 
 class EnvoyProxy(Lifecycle):
@@ -205,21 +203,11 @@ class EnvoyProxy(Lifecycle):
 
     def _configuration(self) -> Json:
         return bootstrap(
-            self._providers(),
+            providers_of(self._token_authority, accept=self._accept, audience=self.audience),
             _described(self._upstream),
             self._identity(self._server),
             jwks_cache=self._jwks_cache,
         )
-
-    def _providers(self) -> list[JwtProvider]:
-        authority = self._token_authority
-        audiences = [self.audience, authority.access_token_audience]
-        of_authority = JwtProvider(issuer=authority.issuer, jwks_url=authority.jwks_url, audiences=audiences)
-        of_accounts = [
-            JwtProvider(issuer=email, jwks_url=authority.account_jwks_url(email), audiences=[self.audience])
-            for email in self._accept
-        ]
-        return [of_authority, *of_accounts]
 
     def _make_certificates(self) -> None:
         ca = trustme.CA()

@@ -2,155 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-
-import grpc
-import grpc.aio
+from typing import Unpack
 
 from aio_authgrpc.bookstore import BookstoreServicer, InMemoryBookstore, add_BookstoreServicer_to_server
 from aio_authgrpc.testing.google.authority import Authority
-from aio_authgrpc.testing.servers.grpc_server import LoopbackGrpcServer
-from aio_authgrpc.testing.servers.jwt_guard import Guard, RefusedError, RemoteKeys, verify_jwt
-from aio_authgrpc.tokens import Clock, SystemClock
-
-# Envoy's clock skew.
-_SKEW = 60.0
+from aio_authgrpc.testing.servers.guarded_server import GuardArguments, GuardedServer
 
 
-class BookstoreServer(LoopbackGrpcServer):
-    """Serve the Bookstore on 127.0.0.1 to callers with a valid token, and refuse other calls like ESPv2.
-
-    The guard is for tests alone: it protects no production service.
-
-    A token is valid if a key of its issuer signed it, its times hold and its audience is this server. Another
-    audience is refused with PERMISSION_DENIED, every other fault with UNAUTHENTICATED, in ESPv2's words, with
-    a `www-authenticate` challenge in the trailing metadata. Keys are fetched over HTTP when they are
-    needed.
-
-    Without an `authority` and `issuers` calls need no token, as under an Endpoints configuration without
-    authentication.
+class BookstoreServer(GuardedServer):
+    """Serve the Bookstore of the Cloud Endpoints tutorials behind the guard of `GuardedServer`. For tests.
 
     Args:
-        authority: Its access tokens and ID tokens are accepted; it stays the caller's, and has to be open
-            when this opens.
-        accept: The service accounts of `authority` whose self-signed tokens are accepted too.
-        issuers: Further issuers, each with the address of its keys: a JWKS, or a map from key id to
-            certificate.
-        audience: The audience that tokens need; None means `https://` and the target. The audience of the
-            authority's access tokens is always accepted.
-        api_keys: The accepted values of `x-api-key`; empty means that calls need none.
-        header: The metadata that carries the token after "Bearer ".
-        clock: Decides whether a token has expired; None means the machine's clock.
-        skew: The tolerance for `exp` and `nbf`, in seconds.
+        authority: As for `GuardedServer`; None means that calls need no token.
         service: Serves the accepted calls; None means a new `InMemoryBookstore`.
-        tls: As for `LoopbackGrpcServer`.
-        mutual_tls: As for `LoopbackGrpcServer`.
+        **guard: The keyword arguments of `GuardedServer`.
     """
 
     def __init__(
         self,
         authority: Authority | None = None,
         *,
-        accept: Iterable[str] = (),
-        issuers: Mapping[str, str] | None = None,
-        audience: str | None = None,
-        api_keys: Collection[str] = (),
-        header: str = "authorization",
-        clock: Clock | None = None,
-        skew: float = _SKEW,
         service: BookstoreServicer | None = None,
-        tls: bool = True,
-        mutual_tls: bool = False,
+        **guard: Unpack[GuardArguments],
     ) -> None:
-        self._guard = Guard(self._check, secure=tls)
-        super().__init__(tls=tls, mutual_tls=mutual_tls, interceptors=(self._guard,))
-        self._token_authority = authority
-        self._accept = tuple(accept)
-        if self._accept and authority is None:
-            raise ValueError("accept names service accounts of an authority: pass authority too")
-        self._issuers = dict(issuers or {})
-        self._audience = audience
-        self._api_keys = api_keys
-        self._header = header
-        self._clock: Clock = SystemClock() if clock is None else clock
-        self._skew = skew
-        self._service = InMemoryBookstore() if service is None else service
-        self._keys: RemoteKeys | None = None
-
-    @property
-    def audience(self) -> str:
-        """The audience that tokens need."""
-        return f"https://{self.target}" if self._audience is None else self._audience
-
-    @property
-    def calls(self) -> int:
-        """How many calls reached the service."""
-        return self._guard.passed
-
-    @property
-    def refused(self) -> int:
-        """How many calls the guard refused."""
-        return self._guard.refused
-
-    def forget_keys(self) -> None:
-        """Drop the issuers' keys, so that the next token fetches them."""
-        if self._keys is not None:
-            self._keys.forget()
-
-    def _register(self, server: grpc.aio.Server) -> None:
-        add_BookstoreServicer_to_server(self._service, server)
-
-    async def _open(self) -> None:
-        if self._token_authority is not None:
-            self._issuers[self._token_authority.issuer] = self._token_authority.jwks_url
-            for email in self._accept:
-                self._issuers[email] = self._token_authority.account_jwks_url(email)
-        self._keys = RemoteKeys(self._issuers) if self._issuers else None
-        await super()._open()
-
-    async def _close(self) -> None:
-        await super()._close()
-        if self._keys is not None:
-            await self._keys.aclose()
-
-    async def _check(self, metadata: Mapping[str, str]) -> Mapping[str, object] | None:
-        payload = await self._check_token(metadata)
-        self._check_api_key(metadata)
-        return payload
-
-    async def _check_token(self, metadata: Mapping[str, str]) -> Mapping[str, object] | None:
-        if self._keys is None:
-            return None
-        scheme, _, token = metadata.get(self._header, "").partition(" ")
-        if scheme != "Bearer":
-            raise RefusedError(grpc.StatusCode.UNAUTHENTICATED, "Jwt is missing", challenge=None)
-        return await verify_jwt(
-            token.strip(),
-            keys=self._keys,
-            issuers=self._issuers.keys(),
-            audiences=self._audiences(),
-            now=self._clock.time(),
-            skew=self._skew,
-        )
-
-    def _audiences(self) -> set[str]:
-        if self._token_authority is None:
-            return {self.audience}
-        return {self.audience, self._token_authority.access_token_audience}
-
-    def _check_api_key(self, metadata: Mapping[str, str]) -> None:
-        key = metadata.get("x-api-key")
-        if not self._api_keys or key in self._api_keys:
-            return
-        if key is None:
-            raise RefusedError(
-                grpc.StatusCode.UNAUTHENTICATED,
-                "Method doesn't allow unregistered callers (callers without established identity). "
-                "Please use API Key or other form of API consumer identity to call this API.",
-                challenge=None,
-            )
-        raise RefusedError(
-            grpc.StatusCode.INVALID_ARGUMENT,
-            "API key not valid. Please pass a valid API key.",
-            challenge=None,
-        )
+        servicer = InMemoryBookstore() if service is None else service
+        super().__init__(authority, add_BookstoreServicer_to_server, servicer, **guard)

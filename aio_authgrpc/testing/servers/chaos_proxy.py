@@ -166,7 +166,7 @@ class ChaosProxy(Lifecycle):
     async def go_down(self) -> None:
         """Refuse connections from now on, and reset those that are open. The port stays reserved."""
         if self._listener is not None:
-            await self._listener.go_down()
+            self._listener.go_down()
         self.cut()
 
     async def come_up(self) -> None:
@@ -237,8 +237,7 @@ class ChaosProxy(Lifecycle):
 
     async def _serve(self, client: socket.socket) -> None:
         # Either side may leave at any time, and closing cancels.
-        with client, contextlib.suppress(OSError, EOFError, TimeoutError, asyncio.CancelledError):
-            client.setblocking(False)
+        with contextlib.suppress(OSError, EOFError, TimeoutError, asyncio.CancelledError):
             for wait in self._waits.take_all(ANYWHERE):
                 await wait()
             manner = self._faults.take(ANYWHERE) or Answer

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar, Unpack, overload
 
 import grpc
 import grpc.aio
 import trustme
 
+from aio_authgrpc import AuthorizedChannel, ConnectArguments, Connection, anonymous, connect
 from aio_authgrpc.testing.servers.certificates import LOCAL_NAMES, issue_pem
 from aio_authgrpc.testing.servers.lifecycle import Lifecycle
+from aio_authgrpc.testing.servers.ordered_calls import FollowOrders, OrderedCalls
+from aio_authgrpc.tokens import Clock, TokenSource
+
+S = TypeVar("S")
 
 # Without grace gRPC logs a GOAWAY for each connected client. Idle clients leave at once; calls that are open
 # at the end of the grace are cancelled.
@@ -26,16 +32,22 @@ _OPTIONS = (
 )
 
 
-class LoopbackGrpcServer(Lifecycle):
-    """Listen on a free port of 127.0.0.1, with TLS by default.
+class LoopbackGrpcServer(OrderedCalls, Lifecycle):
+    """Listen on a free port of 127.0.0.1, with TLS by default, record every call, and misbehave on demand.
 
-    For a server of your own, subclass it and override `_register()`.
+    A test can order refusals (`refuse`) and waits (`hold`, `delay`), each for the next `times` calls (None:
+    until `behave()`) of one method, such as "GetShelf", or of any ("*"). A call first passes all its waits,
+    so that a refusal can be ordered while it is held.
+
+    `GuardedServer` serves a service of your own. For other servers, subclass this one and override
+    `_register()`. Methods are coroutine functions or asynchronous generators.
 
     Args:
         tls: Serve TLS, with a certificate for `localhost` and `127.0.0.1` from an authority made for this
             server.
         mutual_tls: Demand a client certificate from `issue_client_certificate()`.
-        interceptors: The server's interceptors.
+        interceptors: The server's interceptors. They see a call before it is recorded.
+        clock: Times `delay()`; None means the machine's clock.
     """
 
     def __init__(
@@ -44,12 +56,14 @@ class LoopbackGrpcServer(Lifecycle):
         tls: bool = True,
         mutual_tls: bool = False,
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+        clock: Clock | None = None,
     ) -> None:
+        super().__init__(clock=clock)
         if mutual_tls and not tls:
             raise ValueError("mutual_tls needs tls=True: plaintext carries no client certificate")
         self._tls = tls
         self._mutual_tls = mutual_tls
-        self._interceptors = interceptors
+        self._interceptors = (*interceptors, FollowOrders(self._receive))
         self._server: grpc.aio.Server | None = None
         self._port: int | None = None
         self._ca: trustme.CA | None = None
@@ -97,9 +111,38 @@ class LoopbackGrpcServer(Lifecycle):
         certificate_chain, private_key = self.issue_client_certificate()
         return grpc.ssl_channel_credentials(self.ca_pem, private_key, certificate_chain)
 
+    @overload
+    def connect(self, /, **arguments: Unpack[ConnectArguments]) -> Connection[AuthorizedChannel]: ...
+    @overload
+    def connect(
+        self, stub: Callable[[grpc.aio.Channel], S], /, **arguments: Unpack[ConnectArguments]
+    ) -> Connection[S]: ...
+    def connect(
+        self, stub: Callable[[grpc.aio.Channel], S] | None = None, /, **arguments: Unpack[ConnectArguments]
+    ) -> Connection[S] | Connection[AuthorizedChannel]:
+        """Connect to this server: `async with server.connect(OrdersStub) as orders:`.
+
+        The arguments are those of `aio_authgrpc.connect()`, after the target. TLS is set up, unless
+        `ssl_credentials` or `plaintext` is given. `credentials` default to an identity that the server
+        accepts: a service account of its authority, or nobody if it demands no token.
+
+        Raises:
+            RuntimeError: It is not open.
+        """
+        if arguments.keys().isdisjoint({"ssl_credentials", "plaintext"}):
+            arguments |= {"ssl_credentials": self.ssl_credentials} if self._tls else {"plaintext": True}
+        arguments.setdefault("credentials", self._credentials())
+        if stub is None:
+            return connect(self.target, **arguments)
+        return connect(self.target, stub, **arguments)
+
     def issue_client_certificate(self, name: str = "client@example.com") -> tuple[bytes, bytes]:
         """Return a client's certificate chain and private key, PEM, from the server's authority."""
         return issue_pem(self._authority(), name)
+
+    def _credentials(self) -> TokenSource:
+        """Return the identity of `connect()`."""
+        return anonymous()
 
     def _register(self, server: grpc.aio.Server) -> None:
         raise NotImplementedError
@@ -122,6 +165,7 @@ class LoopbackGrpcServer(Lifecycle):
         await self._server.start()
 
     async def _close(self) -> None:
+        self.behave()
         if self._server is not None:
             await self._server.stop(_GRACE)
 

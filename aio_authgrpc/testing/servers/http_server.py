@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import socket
 import ssl
 import urllib.parse
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -14,7 +15,7 @@ from aiohttp import web
 
 from aio_authgrpc.testing.servers.lifecycle import Lifecycle
 from aio_authgrpc.testing.servers.misbehaviour import ANYWHERE, Gate, Script
-from aio_authgrpc.testing.servers.sockets import reset
+from aio_authgrpc.testing.servers.sockets import bound_socket, reset, stop_accepting
 from aio_authgrpc.tokens import Clock, SystemClock
 
 _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -73,6 +74,7 @@ class LoopbackHttpServer(Lifecycle):
     def __init__(self, *, clock: Clock | None = None) -> None:
         self.requests: list[RecordedRequest] = []
         self._clock: Clock = SystemClock() if clock is None else clock
+        self._listening: socket.socket | None = None
         self._runner: web.AppRunner | None = None
         self._url: str | None = None
         self._gates: list[Gate] = []
@@ -181,14 +183,19 @@ class LoopbackHttpServer(Lifecycle):
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT)
         await self._runner.setup()
         context = self._ssl_context()
-        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context).start()
+        self._listening = bound_socket()
+        await web.SockSite(self._runner, self._listening, ssl_context=context).start()
         scheme = "http" if context is None else "https"
         self._url = f"{scheme}://127.0.0.1:{self._runner.addresses[0][1]}"
 
     async def _close(self) -> None:
         self.behave()
+        if self._listening is not None:
+            await stop_accepting(self._listening)
         if self._runner is not None:
             await self._runner.cleanup()
+        if self._listening is not None:
+            self._listening.close()
 
     @web.middleware
     async def _serve(self, request: web.Request, handler: _Handler) -> web.StreamResponse:

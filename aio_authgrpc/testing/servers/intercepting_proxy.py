@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import urllib.parse
 from collections.abc import Collection, Mapping
@@ -14,6 +15,7 @@ import trustme
 from aio_authgrpc.testing.servers.certificates import client_context, issue_pem, server_context
 from aio_authgrpc.testing.servers.http_server import LoopbackHttpServer
 from aio_authgrpc.testing.servers.lifecycle import Lifecycle
+from aio_authgrpc.testing.servers.sockets import bound_socket, stop_accepting
 
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _BAD_GATEWAY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -45,6 +47,7 @@ class InterceptingProxy(Lifecycle):
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._connections: set[asyncio.Task[None]] = set()
         self._ca: trustme.CA | None = None
+        self._listening: socket.socket | None = None
         self._server: asyncio.Server | None = None
 
     @property
@@ -82,16 +85,21 @@ class InterceptingProxy(Lifecycle):
 
     async def _open(self) -> None:
         self._ca = await asyncio.to_thread(trustme.CA)
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._listening = bound_socket()
+        self._server = await asyncio.start_server(self._serve, sock=self._listening)
 
     async def _close(self) -> None:
-        if self._server is None:
+        if self._listening is None:
             return
-        self._server.close()
+        await stop_accepting(self._listening)
+        if self._server is not None:
+            self._server.close()
+        self._listening.close()
         for connection in self._connections:
             connection.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
-        await self._server.wait_closed()
+        if self._server is not None:
+            await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

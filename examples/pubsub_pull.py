@@ -1,0 +1,73 @@
+"""Pull Pub/Sub messages on a stream with asyncio, and open another stream whenever it ends.
+
+The server and its tokens are here, on the loopback interface. To pull from Google's, pass the name of your
+subscription, and leave out all arguments of `client` but the class. It needs `google-cloud-pubsub`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+from google.api_core.exceptions import ServerError
+from google.pubsub_v1 import SubscriberAsyncClient
+from google.pubsub_v1.types import StreamingPullRequest, StreamingPullResponse
+
+from aio_authgrpc import gapic
+from aio_authgrpc.testing import LoopbackGrpcServer, ScriptedTokens
+
+
+async def pull(client: SubscriberAsyncClient, name: str, handle: Callable[[bytes], Awaitable[None]]) -> None:
+    """Handle messages until this is cancelled, and acknowledge each."""
+    handled: asyncio.Queue[str] = asyncio.Queue()
+    pause = 0.1  # seconds
+
+    async def requests() -> AsyncIterator[StreamingPullRequest]:
+        yield StreamingPullRequest(subscription=name, stream_ack_deadline_seconds=60)
+        while True:
+            yield StreamingPullRequest(ack_ids=[await handled.get()])
+
+    while True:
+        try:
+            # Without the client's deadline and retry: they are for a stream that is to end.
+            async for response in await client.streaming_pull(requests=requests(), timeout=None, retry=None):
+                for received in response.received_messages:
+                    await handle(received.message.data)
+                    handled.put_nowait(received.ack_id)
+                pause = 0.1
+        except ServerError as error:  # Pub/Sub ends every stream after some minutes
+            print(f"The stream ended: {error.message}")
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, 30.0)
+
+
+class PubSub(LoopbackGrpcServer):
+    """A server that sends a message on each stream, and ends the stream when that is acknowledged."""
+
+    def _register(self, server: grpc.aio.Server) -> None:
+        to_bytes, from_bytes = StreamingPullResponse.serialize, StreamingPullRequest.deserialize
+        methods = {"StreamingPull": grpc.stream_stream_rpc_method_handler(self._pull, from_bytes, to_bytes)}
+        service = grpc.method_handlers_generic_handler("google.pubsub.v1.Subscriber", methods)
+        server.add_generic_rpc_handlers((service,))
+
+    async def _pull(self, requests: Any, context: Any) -> AsyncIterator[StreamingPullResponse]:
+        async for request in requests:
+            if request.ack_ids:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "the message was acknowledged")
+            yield StreamingPullResponse(received_messages=[{"ack_id": "1", "message": {"data": b"an order"}}])
+
+
+async def main() -> None:
+    """Pull two messages, on two streams."""
+    messages: asyncio.Queue[bytes] = asyncio.Queue()
+    async with PubSub() as server, asyncio.TaskGroup() as group:
+        here: Any = {"ssl_credentials": server.ssl_credentials, "credentials": ScriptedTokens()}
+        options = {"api_endpoint": server.target}
+        async with gapic.client(SubscriberAsyncClient, client_options=options, **here) as client:
+            pulling = group.create_task(pull(client, "projects/p/subscriptions/orders", messages.put))
+            print(await messages.get(), await messages.get())
+            pulling.cancel()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
