@@ -6,10 +6,11 @@ import asyncio
 import time
 
 from aio_authgrpc.testing import FakeClock
+from tests.support.patience import patience
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
-# For a real socket that does not answer. A test that ends in time has not waited for it.
-HTTP_TIMEOUT = 0.15
+# For a real socket that does not answer.
+HTTP_TIMEOUT = patience(0.15)
 # Longer than any test may take: failures come earlier.
 CALL_TIMEOUT = 10.0
 # gRPC's minimum.

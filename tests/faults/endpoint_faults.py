@@ -20,6 +20,7 @@ class EndpointFault:
         error: What the calls get that find no token.
         arrives: Whether the request reaches the authority.
         retried: Whether a refresh asks again.
+        hangs: Whether the request ends by its time-out alone.
     """
 
     name: str
@@ -27,6 +28,7 @@ class EndpointFault:
     error: type[AuthRpcError] = TokenUnavailableError
     arrives: bool = True
     retried: bool = True
+    hangs: bool = False
 
     async def happen(self, authority: Authority, endpoint: ChaosProxy, times: int | None = None) -> None:
         """Let it happen."""
@@ -52,8 +54,10 @@ def hold(authority: Authority, endpoint: ChaosProxy, times: int | None) -> None:
 
 
 OF_THE_NETWORK = [
-    EndpointFault(name="half-open", order=hold, arrives=False),
-    EndpointFault(name="slow-loris", order=lambda _, endpoint, times: endpoint.trickle(times=times)),
+    EndpointFault(name="half-open", order=hold, arrives=False, hangs=True),
+    EndpointFault(
+        name="slow-loris", order=lambda _, endpoint, times: endpoint.trickle(times=times), hangs=True
+    ),
     EndpointFault(name="reset", order=lambda _, endpoint, times: endpoint.reset_connections(times=times)),
     EndpointFault(
         name="reset-mid-body",
@@ -63,12 +67,14 @@ OF_THE_NETWORK = [
         name="ended-mid-body",
         order=lambda _, endpoint, times: endpoint.end_connections(after=300, times=times),
     ),
-    EndpointFault(name="latency", order=lambda _, endpoint, times: endpoint.delay(3600, times=times)),
+    EndpointFault(
+        name="latency", order=lambda _, endpoint, times: endpoint.delay(3600, times=times), hangs=True
+    ),
 ]
 # Faults of the whole address: they cannot be ordered for a number of requests.
 OUTAGES = [
     EndpointFault(name="down", order=go_down, arrives=False),
-    EndpointFault(name="frozen", order=freeze, arrives=False),
+    EndpointFault(name="frozen", order=freeze, arrives=False, hangs=True),
 ]
 OF_HTTP = [
     EndpointFault(name="503", order=lambda authority, _, times: authority.fail(503, times=times)),
