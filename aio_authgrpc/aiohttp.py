@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Generic, TypeVar, Unpack
 
@@ -9,12 +10,27 @@ import grpc.aio
 from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse, ClientSession, web
 from yarl import URL
 
-from aio_authgrpc import AiohttpRequest, ConfigurationError, ConnectArguments, Connection, connect
+from aio_authgrpc import (
+    AiohttpRequest,
+    AuthGrpcError,
+    ConfigurationError,
+    ConnectArguments,
+    Connection,
+    connect,
+)
 from aio_authgrpc._checks.frames import hiding_arguments
+from aio_authgrpc._tokens.source import header_of
 from aio_authgrpc.tokens import TokenCache
 from aio_authgrpc.web import CallersTokens, Problem, log_problem, no_bearer, problem_of
 
 T = TypeVar("T")
+
+_log = logging.getLogger("aio_authgrpc")
+
+# The key in a request that its calls were made with the caller's token.
+_ON_BEHALF = web.RequestKey("aio_authgrpc.on_behalf_of_caller", bool)
+# Seconds. A token request and a handshake fit, and most probes wait longer.
+_READY_WITHIN = 2.0
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -77,8 +93,24 @@ class Grpc(Generic[T]):
             yield
 
     def of(self, request: web.Request) -> T:
-        """Return the stub of a request's application."""
-        return request.config_dict[self.key]
+        """Return the stub of a request's application.
+
+        Raises:
+            ConfigurationError: The application has no stub.
+        """
+        return _found(request, self.key)
+
+    async def ready(self, request: web.Request) -> web.Response:
+        """Answer a readiness probe: `app.router.add_get("/ready", BOOKSTORE.ready)`.
+
+        200 if there is a token, and the service is connected, within 2 s; else 503, and the log says why.
+        """
+        try:
+            await _found(request, self.connection_key).check(_READY_WITHIN)
+        except AuthGrpcError as error:
+            _log.warning("Not ready: %s", error)
+            return web.Response(status=503, text=f"{type(error).__name__}: see the log.")
+        return web.Response(text="ready")
 
     def on_behalf_of_caller(self, request: web.Request) -> T:
         """Return a stub whose calls carry the bearer of this request, wherever they are made.
@@ -92,8 +124,19 @@ class Grpc(Generic[T]):
             raise web.HTTPUnauthorized(
                 headers=problem.headers, text=problem.text, content_type=problem.content_type
             )
-        channel = request.config_dict[self.connection_key].channel
-        return self._make_stub(channel.with_identity(source))
+        request[_ON_BEHALF] = True  # for grpc_errors
+        return self._make_stub(_found(request, self.connection_key).channel.with_identity(source))
+
+
+def _found(request: web.Request, key: web.AppKey[T]) -> T:
+    try:
+        return request.config_dict[key]
+    except KeyError:
+        raise ConfigurationError(
+            "the connection is not open.",
+            field="cleanup_ctx",
+            hint="Write app.cleanup_ctx.append(...) with the Grpc object.",
+        ) from None
 
 
 @web.middleware
@@ -106,7 +149,7 @@ async def grpc_errors(request: web.Request, handler: Handler) -> web.StreamRespo
     try:
         return await handler(request)
     except grpc.aio.AioRpcError as error:
-        problem = problem_of(error)
+        problem = problem_of(error, on_behalf_of_caller=_ON_BEHALF in request)
         log_problem(problem, error, request.path)
         return _response(problem)
 
@@ -133,17 +176,23 @@ def token_middleware(tokens: TokenCache, origin: str) -> ClientMiddlewareType:
     Raises:
         ConfigurationError: The origin is not an https URL.
     """
+    if "://" not in origin:
+        raise ConfigurationError(
+            "it is no URL.", field="origin", hint="Write it with its scheme: 'https://bookstore.example.com'."
+        )
     guarded = URL(origin).origin()
     if guarded.scheme != "https" and guarded.host not in ("localhost", "127.0.0.1", "::1"):
         raise ConfigurationError(
             "the token would cross the network in the clear.", field="origin", hint="Use an https:// URL."
         )
 
+    header = header_of(tokens.source, None) or "authorization"
+
     async def add_token(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         if request.url.origin() != guarded:
             return await handler(request)
         token = await tokens.get()
-        request.headers.update(token.as_metadata("authorization"))
+        request.headers.update(token.as_metadata(header))
         response = await handler(request)
         if response.status != 401 or request.body:
             return response
@@ -151,7 +200,7 @@ def token_middleware(tokens: TokenCache, origin: str) -> ClientMiddlewareType:
             return response
         response.release()
         token = await tokens.get()
-        request.headers.update(token.as_metadata("authorization"))
+        request.headers.update(token.as_metadata(header))
         return await handler(request)
 
     return add_token

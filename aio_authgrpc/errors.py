@@ -1,23 +1,34 @@
 """The errors of this package, as a tree; each with the gRPC status code that it carries.
 
 ```
-AuthGrpcError                           everything below: `hint`, `retryable`
-├── ConfigurationError (ValueError)     no status: a bad argument, raised where it was passed; or a file or
-│   │                                   the environment, raised on opening, before any RPC; `field`
-│   ├── TlsArgumentsError               arguments that exclude each other, such as `ssl_credentials` and
-│   │                                   `client_cert_callback`; also google-auth's `MalformedError`
-│   └── ClientCertificateError          the client certificate is missing, or cannot be used; also
-│                                       google-auth's `MutualTLSChannelError`
-└── AuthRpcError (grpc.aio.AioRpcError) raised by an RPC; `code()`, `details()`, `__cause__`
-    ├── TokenUnavailableError           UNAVAILABLE: no token now, and a later call may get one; retryable
-    ├── TokenRefusedError               UNAUTHENTICATED: the token endpoint, or the source, refused
-    ├── TokenDeadlineExceededError      DEADLINE_EXCEEDED: the RPC's time was spent waiting for its token
-    ├── ConnectionNotReadyError         UNAVAILABLE: the server could not be reached, in `ready_timeout`
-    │                                   or by an RPC; the details are gRPC's words
-    ├── ChannelNotOpenedError           FAILED_PRECONDITION: a channel that opens itself could not; the
-    │                                   cause is the ConfigurationError that says why
-    ├── ChannelClosedError              CANCELLED: the channel, or its token cache, was closed
-    └── WrongEventLoopError             FAILED_PRECONDITION: used on another loop, or after a fork
+AuthGrpcError                            everything below: `hint`, `retryable`
+├── ConfigurationError (ValueError)      no status: a bad argument, raised where
+│   │                                    it was passed; or a file or the
+│   │                                    environment, raised on opening, before
+│   │                                    any RPC; `field`
+│   ├── TlsArgumentsError                arguments that exclude each other; also
+│   │                                    google-auth's `MalformedError`
+│   └── ClientCertificateError           it is missing, or cannot be used; also
+│                                        google-auth's `MutualTLSChannelError`
+└── AuthRpcError (grpc.aio.AioRpcError)  raised by an RPC; `code()`,
+    │                                    `details()`, `__cause__`
+    ├── TokenUnavailableError            UNAVAILABLE: no token now, and a later
+    │                                    call may get one; retryable
+    ├── TokenRefusedError                UNAUTHENTICATED: the token endpoint, or
+    │                                    the source, refused
+    ├── TokenDeadlineExceededError       DEADLINE_EXCEEDED: the RPC's time was
+    │                                    spent waiting for its token; retryable
+    ├── ConnectionNotReadyError          UNAVAILABLE: the server could not be
+    │                                    reached, in `ready_timeout` or by an
+    │                                    RPC; the details are gRPC's words;
+    │                                    retryable
+    ├── ChannelNotOpenedError            FAILED_PRECONDITION: a channel that
+    │                                    opens itself could not; the cause is
+    │                                    the ConfigurationError
+    ├── ChannelClosedError               CANCELLED: the channel, or its token
+    │                                    cache, was closed
+    └── WrongEventLoopError              FAILED_PRECONDITION: used on another
+                                         loop, or after a fork
 ```
 
 `except grpc.aio.AioRpcError` therefore catches every failure of a call, and `except AuthGrpcError` those

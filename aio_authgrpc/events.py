@@ -1,5 +1,6 @@
-"""What happens to a token, as typed events: for metrics, logs and tests."""
+"""What happens to a token, as typed events, and what telemetry of calls implements."""
 
+from aio_authgrpc._calls.telemetry import CallTelemetry, ChannelTelemetry, Telemetry
 from aio_authgrpc._tokens.events import (
     CallReplayed,
     EventCallback,
@@ -14,12 +15,15 @@ from aio_authgrpc._tokens.events import (
 
 __all__ = [
     "CallReplayed",
+    "CallTelemetry",
+    "ChannelTelemetry",
     "EventCallback",
     "EventStream",
     "RefreshFailed",
     "RefreshStarted",
     "RefreshSucceeded",
     "StaleServed",
+    "Telemetry",
     "TokenEvent",
     "TokenRejected",
 ]

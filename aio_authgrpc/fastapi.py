@@ -23,6 +23,8 @@ Lifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]
 
 _log = logging.getLogger("aio_authgrpc")
 
+# The key in a request's scope that its calls were made with the caller's token.
+_ON_BEHALF = "aio_authgrpc.on_behalf_of_caller"
 # Seconds. A token request and a handshake fit, and most probes wait longer.
 _READY_WITHIN = 2.0
 
@@ -87,7 +89,10 @@ class Grpc(Generic[T]):
             raise ConfigurationError(
                 "the connection is not open.",
                 field="lifespan",
-                hint="Write FastAPI(lifespan=....lifespan), and in tests 'with TestClient(app)'.",
+                hint=(
+                    "Pass its .lifespan to FastAPI(lifespan=...), of the outer application where one is "
+                    "mounted; in tests enter the lifespan."
+                ),
             )
         return self._stub
 
@@ -106,10 +111,17 @@ class Grpc(Generic[T]):
         if source is None:
             problem = no_bearer()
             raise HTTPException(problem.status, problem.body["detail"], problem.headers)
+        if self in request.app.dependency_overrides:
+            raise ConfigurationError(
+                "it is overridden, and this dependency is not.",
+                field="dependency_overrides",
+                hint="Override its on_behalf_of_caller, too.",
+            )
         await self()  # refuses where the lifespan has not opened the connection
+        request.scope[_ON_BEHALF] = True  # for handle_grpc_errors()
         return self._make_stub(self.connection.channel.with_identity(source))
 
-    async def ready(self) -> None:
+    async def ready(self, request: Request) -> None:
         """Return if there is a token, and the service is connected, within 2 s; for a readiness route.
 
             @app.get("/ready", dependencies=[Depends(bookstore.ready)])
@@ -117,6 +129,8 @@ class Grpc(Generic[T]):
         Raises:
             HTTPException: 503; the log says why.
         """
+        if self in request.app.dependency_overrides:
+            return
         try:
             await self.connection.check(_READY_WITHIN)
         except AuthGrpcError as error:
@@ -152,7 +166,7 @@ def handle_grpc_errors(app: FastAPI) -> None:
 
     async def answer(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, grpc.aio.AioRpcError)
-        problem = problem_of(error)
+        problem = problem_of(error, on_behalf_of_caller=_ON_BEHALF in request.scope)
         log_problem(problem, error, request.url.path)
         return JSONResponse(problem.body, problem.status, problem.headers, problem.content_type)
 

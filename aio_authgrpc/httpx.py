@@ -6,7 +6,9 @@ from collections.abc import AsyncGenerator, Generator
 
 import httpx
 
-from aio_authgrpc import ConfigurationError
+from aio_authgrpc import ConfigurationError, Token
+from aio_authgrpc._tokens.metadata import Metadata
+from aio_authgrpc._tokens.source import header_of
 from aio_authgrpc.tokens import TokenCache
 
 
@@ -29,12 +31,19 @@ class TokenAuth(httpx.Auth):
     """
 
     def __init__(self, tokens: TokenCache, origin: str) -> None:
+        if "://" not in origin:
+            raise ConfigurationError(
+                "it is no URL.",
+                field="origin",
+                hint="Write it with its scheme: 'https://bookstore.example.com'.",
+            )
         url = httpx.URL(origin)
         if url.scheme != "https" and url.host not in ("localhost", "127.0.0.1", "::1"):
             raise ConfigurationError(
                 "the token would cross the network in the clear.", field="origin", hint="Use an https:// URL."
             )
         self._tokens = tokens
+        self._header = header_of(tokens.source, None) or "authorization"
         self._origin = _origin_of(url)
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
@@ -53,18 +62,36 @@ class TokenAuth(httpx.Auth):
             yield request
             return
         token = await self._tokens.get()
-        request.headers.update(token.as_metadata("authorization"))
+        request.headers.update(self._headers(token))
         response = yield request
-        if response.status_code != 401 or not isinstance(request.stream, httpx.ByteStream):
+        # A redirect may have led elsewhere, whose refusal says nothing of the token.
+        refused = response.status_code == 401 and _origin_of(response.request.url) == self._origin
+        if not refused or not isinstance(request.stream, httpx.ByteStream):
             return
         if self._tokens.reject(token, challenge=response.headers.get("www-authenticate", "")):
             token = await self._tokens.get()
-            request.headers.update(token.as_metadata("authorization"))
+            request.headers.update(self._headers(token))
             yield request
 
+    def _headers(self, token: Token) -> Metadata:
+        """Return a token's headers.
+
+        httpx takes `authorization` off a request that is redirected to another origin, and no other header.
+        """
+        headers = token.as_metadata(self._header)
+        others = {key for key, _ in headers} - {"authorization", "x-goog-user-project"}
+        if others:
+            raise ConfigurationError(
+                f"httpx would send {min(others)!r} on to where a server redirects.",
+                field="auth",
+                hint="Use aio_authgrpc.aiohttp.token_middleware, or a source of one authorization header.",
+            )
+        return headers
+
     def __repr__(self) -> str:
-        return f"<TokenAuth for {self._origin}>"
+        scheme, host, port = self._origin
+        return f"<TokenAuth for {scheme}://{host}{'' if port is None else f':{port}'}>"
 
 
-def _origin_of(url: httpx.URL) -> str:
-    return str(url.copy_with(raw_path=b"/", userinfo=b""))
+def _origin_of(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port  # httpx drops a scheme's own port

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import grpc
 from opentelemetry import context, metrics, propagate, trace
 from opentelemetry.metrics import CallbackOptions, Histogram, MeterProvider, Observation
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
 
-from aio_authgrpc import __version__
+from aio_authgrpc import AuthMetadataPlugin, TokenSource, __version__, default, id_token
+from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc.events import RefreshFailed, RefreshSucceeded, TokenEvent
 from aio_authgrpc.tokens import TokenCache
 
@@ -37,9 +40,13 @@ class OpenTelemetry:
     | `grpc.client.call.duration` (s, gRFC A66) | `grpc.method`, `grpc.target`, `grpc.status` |
     | `grpc.client.attempt.started` (gRFC A66) | `grpc.method`, `grpc.target` |
     | `grpc.client.attempt.duration` (s, gRFC A66) | `grpc.method`, `grpc.target`, `grpc.status` |
-    | `grpc.client.call.delay.duration` (s, gRFC A121) | the same two, `grpc.delay_type` = `credentials` |
+    | `grpc.client.call.delay.duration` (s, gRFC A121) | method, target, `grpc.delay_type` = `credentials` |
     | `aio_authgrpc.token.refresh.duration` (s) | `grpc.target`, `outcome` = `success` or the error's class |
     | `aio_authgrpc.token.remaining` (s) | `grpc.target`, `state` = `fresh`, `stale` or `expired` |
+
+    A span has `rpc.system`, `rpc.service`, `rpc.method`, `server.address`, `server.port`,
+    `rpc.grpc.status_code`, for a failure `error.type`, and `aio_authgrpc.token_wait`: the seconds that the
+    call waited for its token, if it did.
 
     Sizes of messages are not measured: gRPC compresses below Python. One object serves any number of
     channels.
@@ -76,8 +83,8 @@ class OpenTelemetry:
     def channel(self, target: str, auth: TokenCache, *, traced: bool) -> ObservedChannel:
         """See `Telemetry.channel`."""
         if auth not in self._caches:
-            self._caches[auth] = target
-            auth.subscribe(partial(self._on_event, target))
+            self._caches[auth] = _canonical(target)
+            auth.subscribe(partial(self._on_event, self._caches[auth]))
         return ObservedChannel(self, target, traced=traced)
 
     def _on_event(self, target: str, event: TokenEvent) -> None:
@@ -103,7 +110,8 @@ class ObservedChannel:
 
     def __init__(self, telemetry: OpenTelemetry, target: str, *, traced: bool) -> None:
         self.telemetry = telemetry
-        self.target = target
+        self.address = target
+        self.target = _canonical(target)
         self.traced = traced
 
     def begin_call(self, method: str) -> ObservedCall:
@@ -131,11 +139,11 @@ class ObservedCall:
     def _start_span(self) -> Span:
         method = self._attributes["grpc.method"]
         service, _, name = method.rpartition("/")
-        attributes = {
+        attributes: dict[str, str | int] = {
             "rpc.system": "grpc",
             "rpc.service": service,
             "rpc.method": name,
-            "server.address": self._channel.target,
+            **_server_of(self._channel.address),
         }
         return self._channel.telemetry.tracer.start_span(
             method,
@@ -176,9 +184,58 @@ class ObservedCall:
             self._span.set_attribute("rpc.grpc.status_code", code.value[0])
         if code is not grpc.StatusCode.OK:
             self._span.set_attribute("error.type", _name_of(code))
-            self._span.set_status(Status(StatusCode.ERROR, details))
+            self._span.set_status(Status(StatusCode.ERROR, redacted(details)))
         self._span.end()
+
+
+def _canonical(target: str) -> str:
+    """Return a target as gRPC's own metrics name it: with its scheme."""
+    return target if re.match(r"[a-z-]+:(?![0-9]+$)", target) else f"dns:///{target}"
+
+
+def _server_of(address: str) -> dict[str, str | int]:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        return {"server.address": address}
+    return {"server.address": host.rpartition("/")[2], "server.port": int(port)}
 
 
 def _name_of(code: grpc.StatusCode | None) -> str:
     return "UNKNOWN" if code is None else code.name
+
+
+def otlp_credentials() -> grpc.ChannelCredentials:
+    """Return channel credentials for an OTLP exporter: TLS, and an access token of the default credentials.
+
+    It is the entry point `aio_authgrpc` of the group `opentelemetry_otlp_credential_provider`, so that
+    exporters of gRPC take it with `OTEL_PYTHON_EXPORTER_OTLP_GRPC_CREDENTIAL_PROVIDER=aio_authgrpc`. They
+    need no event loop: see `own_loop` of `AuthMetadataPlugin`. A service account signs its tokens itself, for
+    the collector's host.
+
+    Certificate authorities are gRPC's: `GRPC_DEFAULT_SSL_ROOTS_FILE_PATH` names a file of others.
+    """
+    return _with_plugin("access token", default)
+
+
+def otlp_id_token_credentials() -> grpc.ChannelCredentials:
+    """Return channel credentials for an OTLP exporter: TLS, and an ID token of the default credentials.
+
+    It is the entry point `aio_authgrpc_id_token`, for a collector behind Cloud Run or IAP; see
+    `otlp_credentials`. The audience is `https://<host>` of the collector, unless the environment variable
+    `AIO_AUTHGRPC_OTLP_AUDIENCE` names another, such as the OAuth client's id for IAP.
+    """
+    audience = os.environ.get("AIO_AUTHGRPC_OTLP_AUDIENCE") or None
+    return _with_plugin(f"ID token for {audience}", partial(id_token, audience))
+
+
+# The exporters of traces, metrics and logs ask one after another: they share a plugin, with its token and its
+# thread, while one of them is there.
+_plugins: WeakValueDictionary[str, AuthMetadataPlugin] = WeakValueDictionary()
+
+
+def _with_plugin(name: str, source: Callable[[], TokenSource]) -> grpc.ChannelCredentials:
+    plugin = _plugins.get(name)
+    if plugin is None:
+        plugin = _plugins[name] = AuthMetadataPlugin(source(), own_loop=True)
+    call_credentials = grpc.metadata_call_credentials(plugin)
+    return grpc.composite_channel_credentials(grpc.ssl_channel_credentials(), call_credentials)

@@ -83,25 +83,32 @@ def http_status(code: grpc.StatusCode) -> int:
     return _STATUSES.get(code, 500)
 
 
-def problem_of(error: grpc.aio.AioRpcError) -> Problem:
+def problem_of(error: grpc.aio.AioRpcError, *, on_behalf_of_caller: bool = False) -> Problem:
     """Return the HTTP answer to a gRPC error.
 
     The details of a 4xx status speak to the caller, and become `detail`; what looks like a secret is cut out.
-    Those of a 5xx status stay in the service's log. An `AuthRpcError` concerns the service's own identity or
-    connection, and is never the caller's fault: a refused token of the service is a 500, not a 401.
+    Those of a 5xx status stay in the application's log. The identity of the application is not the caller's:
+    where it is refused, or cannot be had (`AuthRpcError`), the answer is 500, and a `PERMISSION_DENIED` has
+    no `detail`.
+
+    Args:
+        error: What the RPC raised.
+        on_behalf_of_caller: Whether the RPC carried the caller's own token.
     """
     code = error.code()
     status = http_status(code)
-    if isinstance(error, AuthRpcError) and status < 500:
+    of_application = not on_behalf_of_caller and code is grpc.StatusCode.UNAUTHENTICATED
+    if (isinstance(error, AuthRpcError) or of_application) and status < 500:
         status = 500
+    tells = status < 500 and (on_behalf_of_caller or code is not grpc.StatusCode.PERMISSION_DENIED)
     body: dict[str, str | int] = {
         "type": "about:blank",
-        "title": _TITLES[status],
+        "title": _TITLES.get(status, "OK"),
         "status": status,
         "code": code.name,
     }
     headers: dict[str, str] = {}
-    if status < 500 and error.details():
+    if tells and error.details():
         body["detail"] = redacted(error.details() or "")
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
@@ -112,7 +119,7 @@ def problem_of(error: grpc.aio.AioRpcError) -> Problem:
 
 def log_problem(problem: Problem, error: grpc.aio.AioRpcError, path: str) -> None:
     """Log an error that the caller is not told about."""
-    if problem.status >= 500:
+    if "detail" not in problem.body:
         _log.error("%s was answered with %d: %s", path, problem.status, redacted(repr(error)))
 
 

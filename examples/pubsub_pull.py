@@ -19,24 +19,27 @@ from aio_authgrpc.testing import LoopbackGrpcServer, ScriptedTokens
 
 async def pull(client: SubscriberAsyncClient, name: str, handle: Callable[[bytes], Awaitable[None]]) -> None:
     """Handle messages until this is cancelled, and acknowledge each."""
-    handled: asyncio.Queue[str] = asyncio.Queue()
     pause = 0.1  # seconds
 
-    async def requests() -> AsyncIterator[StreamingPullRequest]:
+    async def requests(handled: asyncio.Queue[str | None]) -> AsyncIterator[StreamingPullRequest]:
         yield StreamingPullRequest(subscription=name, stream_ack_deadline_seconds=60)
-        while True:
-            yield StreamingPullRequest(ack_ids=[await handled.get()])
+        while (ack_id := await handled.get()) is not None:
+            yield StreamingPullRequest(ack_ids=[ack_id])
 
     while True:
+        handled: asyncio.Queue[str | None] = asyncio.Queue()  # of this stream: the old one's still waits
         try:
             # Without the client's deadline and retry: they are for a stream that is to end.
-            async for response in await client.streaming_pull(requests=requests(), timeout=None, retry=None):
+            stream = client.streaming_pull(requests=requests(handled), timeout=None, retry=None)
+            async for response in await stream:
                 for received in response.received_messages:
                     await handle(received.message.data)
                     handled.put_nowait(received.ack_id)
                 pause = 0.1
         except ServerError as error:  # Pub/Sub ends every stream after some minutes
             print(f"The stream ended: {error.message}")
+        finally:
+            handled.put_nowait(None)
         await asyncio.sleep(pause)
         pause = min(2 * pause, 30.0)
 
@@ -58,14 +61,14 @@ class PubSub(LoopbackGrpcServer):
 
 
 async def main() -> None:
-    """Pull two messages, on two streams."""
+    """Pull three messages, on three streams."""
     messages: asyncio.Queue[bytes] = asyncio.Queue()
     async with PubSub() as server, asyncio.TaskGroup() as group:
         here: Any = {"ssl_credentials": server.ssl_credentials, "credentials": ScriptedTokens()}
         options = {"api_endpoint": server.target}
         async with gapic.client(SubscriberAsyncClient, client_options=options, **here) as client:
             pulling = group.create_task(pull(client, "projects/p/subscriptions/orders", messages.put))
-            print(await messages.get(), await messages.get())
+            print(*[await messages.get() for _ in range(3)])
             pulling.cancel()
 
 

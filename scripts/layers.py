@@ -30,17 +30,18 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__", "aiohttp", "bookstore", "cli", "fastapi", "gapic", "httpx", "otel", "testing", "web"),
 )
 # The last row: integrations. They import the public names, and what is said here beside them. The command
-# line cuts secrets out of its output as the errors do.
+# line cuts secrets out of its output as the errors do, parses targets, and impersonates with the credentials
+# that were found.
 LEAVES: dict[str, frozenset[str]] = {
-    "aiohttp": frozenset({"_checks", "web"}),
+    "aiohttp": frozenset({"_checks", "_tokens", "web"}),
     "fastapi": frozenset({"_checks", "web"}),
-    "httpx": frozenset(),
-    "otel": frozenset(),
+    "httpx": frozenset({"_tokens"}),
+    "otel": frozenset({"_checks"}),
     "web": frozenset({"_checks"}),
     "bookstore": frozenset(),
     "gapic": frozenset(),
     "testing": frozenset({"bookstore"}),
-    "cli": frozenset({"_checks", "bookstore", "testing"}),
+    "cli": frozenset({"_checks", "_client", "_sources", "bookstore", "testing"}),
     "__main__": frozenset({"cli"}),
 }
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
+import grpc.aio
 import pytest
 from opentelemetry.instrumentation.grpc import GrpcAioInstrumentorClient
 from opentelemetry.sdk.metrics import MeterProvider
@@ -91,7 +94,7 @@ async def test_a_call_has_a_span_and_its_metrics(
         (point,) = collected.points(name)
         assert dict(point.attributes) == {
             "grpc.method": method,
-            "grpc.target": echo_server.target,
+            "grpc.target": f"dns:///{echo_server.target}",
             "grpc.status": "OK",
         }
     (started,) = collected.points("grpc.client.attempt.started")
@@ -223,7 +226,7 @@ async def test_refreshes_and_the_tokens_life_are_metrics(
             await stub.UnaryUnary(b"x")
         (refresh,) = collected.points("aio_authgrpc.token.refresh.duration")
         assert dict(refresh.attributes) == {
-            "grpc.target": echo_server.target,
+            "grpc.target": f"dns:///{echo_server.target}",
             "outcome": "TokenRefusedError",
         }
         (state,) = collected.points("aio_authgrpc.token.remaining")
@@ -246,3 +249,79 @@ def test_what_is_no_telemetry_is_refused() -> None:
     given: Any = object()
     with pytest.raises(ConfigurationError, match="telemetry"):
         connect("localhost:1", telemetry=given)
+
+
+class Failing:
+    """Telemetry that raises, where it is told to."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __getattr__(self, name: str) -> Any:
+        def told(*_: Any, **__: Any) -> Any:
+            if name == self._where:
+                raise ZeroDivisionError
+            return () if name == "metadata" else self
+
+        return told() if name == "metadata" else told
+
+    def __call__(self, code: object) -> None:
+        if self._where == "attempt's end":
+            raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    "where", ["begin_call", "metadata", "waited_for_token", "begin_attempt", "attempt's end", "end"]
+)
+async def test_telemetry_that_raises_fails_no_call(
+    echo_server: EchoServer, tokens: ScriptedTokens, caplog: pytest.LogCaptureFixture, arity: Any, where: str
+) -> None:
+    """It is logged."""
+    telemetry: Any = Failing(where)
+    async with connect(
+        echo_server.target,
+        EchoStub,
+        credentials=tokens,
+        ssl_credentials=echo_server.ssl_credentials,
+        telemetry=telemetry,
+    ) as stub:
+        assert await arity.finish(arity.begin(stub)) == arity.responses
+    assert "Telemetry failed: ZeroDivisionError" in caplog.text
+
+
+async def test_a_replayed_stream_is_one_call_of_two_attempts(
+    connection: Connection[EchoStub], collected: Collected, echo_server: EchoServer, fake_clock: FakeClock
+) -> None:
+    """It is sent again in the context of its reader."""
+    async with connection as stub:
+        await stub.UnaryUnary(b"x")
+        fake_clock.advance(60)
+        echo_server.refuse()
+        call = stub.UnaryStream(b"x")
+
+        async def read() -> list[bytes]:
+            return [message async for message in call]
+
+        assert await asyncio.create_task(read(), context=contextvars.Context()) == [b"x"] * 3
+    points = collected.points("grpc.client.attempt.started")
+    attempts = {point.attributes["grpc.method"].rpartition("/")[2]: point.value for point in points}
+    assert attempts == {"UnaryUnary": 1, "UnaryStream": 2}
+
+
+async def test_methods_are_of_grpc_aios_classes(connection: Connection[EchoStub]) -> None:
+    """google-api-core tells streams by the class."""
+    async with connection:
+        method = connection.channel.unary_stream("/a.B/C")
+        assert isinstance(method, grpc.aio.UnaryStreamMultiCallable)
+
+
+async def test_a_secret_in_a_servers_words_is_cut_out_of_the_span(
+    connection: Connection[EchoStub], collected: Collected, echo_server: EchoServer
+) -> None:
+    """A server may quote the token that it refuses."""
+    echo_server.refuse(grpc.StatusCode.PERMISSION_DENIED, "bad token eyJhbGciOiJSUzI1NiJ9.eyJh.c2ln")
+    async with connection as stub:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stub.UnaryUnary(b"x")
+    (span,) = collected.spans
+    assert span.status.description == "bad token [redacted]"

@@ -23,7 +23,7 @@ import grpc.aio
 from aio_authgrpc._calls.authorizer import Authorization, Authorizer, CallerMetadata
 from aio_authgrpc._calls.call_status import challenge_of, final_code, has_headers, raise_end
 from aio_authgrpc._calls.open_calls import OpenCalls
-from aio_authgrpc._calls.telemetry import current_call
+from aio_authgrpc._calls.telemetry import CallTelemetry, current_call
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._checks.frames import without_frames
 
@@ -61,6 +61,7 @@ class AuthorizedCall(grpc.aio.Call):
     _decision: asyncio.Future[None] | None = None  # made by questions that wait for `_settle`
     _callbacks: tuple[DoneCallback, ...] = ()
     _may_replay = True  # whether the request can be sent a second time
+    observed: CallTelemetry | None = None
     # Kept here, because an intercepted call of grpc.aio does not know its own.
     _deadline: float | None = None
 
@@ -117,17 +118,20 @@ class AuthorizedCall(grpc.aio.Call):
             self._end_without_call(error)
 
     async def _authorization_in_time(self) -> Authorization:
-        observed, began = current_call.get(), monotonic()
+        observed, began = self.observed or current_call.get(), monotonic()
         try:
             return await self._authorizer.get(self.time_remaining())
         finally:
             if observed is not None:
+                self.observed = observed
                 observed.waited_for_token(monotonic() - began)
 
     def _start_real_call(self, authorization: Authorization, timeout: float | None) -> None:
         self._authorization = authorization
         metadata = self._metadata + authorization.metadata if self._metadata else authorization.metadata
         request, wait_for_ready, compression = self._arguments
+        # A replay is sent in the context of whoever reads the call.
+        token = None if self.observed is None else current_call.set(self.observed)
         try:
             self._call = call = self._method.inner(
                 request,
@@ -139,6 +143,9 @@ class AuthorizedCall(grpc.aio.Call):
         except Exception as error:
             without_frames(error)  # gRPC's hold the token, as this one does
             raise
+        finally:
+            if token is not None:
+                current_call.reset(token)
         call.add_done_callback(self._on_done)
 
     async def _started(self) -> Any:
@@ -233,6 +240,8 @@ class AuthorizedCall(grpc.aio.Call):
         self._may_replay = False
         if self._call is not call:
             self.cancel()
+        else:
+            call.cancel()  # gRPC's own read does not, where it is cancelled in its first steps
 
     def cancelled(self) -> bool:
         if self._call is not None:

@@ -12,9 +12,8 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.authorizer import Authorizer
-from aio_authgrpc._calls.identity import identity
 from aio_authgrpc._calls.identity_authorizers import MAX_IDENTITIES, IdentityAuthorizers
-from aio_authgrpc._calls.identity_channel import IdentityChannel
+from aio_authgrpc._calls.identity_channel import WithIdentity
 from aio_authgrpc._calls.mistakes import check_cache, check_channel
 from aio_authgrpc._calls.multi_callables import (
     AuthorizedMethod,
@@ -25,13 +24,18 @@ from aio_authgrpc._calls.multi_callables import (
 )
 from aio_authgrpc._calls.open_calls import OpenCalls
 from aio_authgrpc._calls.plaintext import target_in_the_clear, warn_in_the_clear
-from aio_authgrpc._calls.telemetry import ChannelTelemetry, observed_attempts, observed_method
-from aio_authgrpc._channels.interceptors import Engine, Intercepted, InterceptedMethod, OuterInterceptors
+from aio_authgrpc._calls.telemetry import (
+    ChannelTelemetry,
+    GuardedTelemetry,
+    marked,
+    observed_attempts,
+    observed_method,
+)
+from aio_authgrpc._channels.interceptors import Engine, EngineMethod, InterceptedMethod, OuterInterceptors
 from aio_authgrpc._channels.layer import ChannelLayer
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._checks.arguments import check_seconds
 from aio_authgrpc._checks.frames import hiding_arguments
-from aio_authgrpc._sources.credentials import CredentialsType
 from aio_authgrpc._sources.static import AnonymousTokenSource
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc._tokens.metadata import Metadata, fixed_metadata, holds_secret
@@ -48,7 +52,7 @@ _METHODS: dict[str, type[AuthorizedMethod]] = {
 }
 
 
-class AuthorizedChannel(Intercepted, ChannelLayer):
+class AuthorizedChannel(WithIdentity, ChannelLayer):
     """A `grpc.aio.Channel` that adds a token to every RPC of another channel, in all four arities.
 
     Any generated stub takes it. Made on the loop that uses it, and closed with it: `await
@@ -125,7 +129,7 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         self._open_calls = OpenCalls(plaintext=plaintext)
         self.outer_interceptors = OuterInterceptors() if outer_interceptors is None else outer_interceptors
         self._engine = Engine()
-        self._telemetry = telemetry
+        self._telemetry = None if telemetry is None else GuardedTelemetry(telemetry)
         # A rotating channel alone can be another one by the time that it is ready.
         untyped: Any = channel
         self._connection = untyped if isinstance(channel, RotatingChannel) else None
@@ -140,39 +144,24 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
         """
         return self._auth
 
-    def _multi_callable(
-        self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]
-    ) -> Callable[..., Any]:
+    def _multi_callable(self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
         below = make(self._channel)
+        telemetry = self._telemetry
         method = partial(
             _METHODS[arity],
-            below if self._telemetry is None else observed_attempts(below),
+            below if telemetry is None else observed_attempts(below),
             self._open_calls,
             self._authorizer,
             self._identities,
             self._connection,
         )
-        engine_method = partial(self._engine.method, arity, make)
+        make_method: Callable[..., Any] = method
+        if telemetry is not None:
+            make_method = partial(_made_and_marked, method)
         interceptors = self.outer_interceptors.lists[arity]
-        made: Any = method(InterceptedMethod(interceptors, path, engine_method, method))
-        return made if self._telemetry is None else observed_method(made, self._telemetry, path)
-
-    def with_identity(self, credentials: CredentialsType, *, header: str | None = None) -> IdentityChannel:
-        """Return a view of this channel whose calls carry another identity, as inside of `identity()`.
-
-        The identity goes with the stub instead of the context: into background tasks, executors that call
-        back, and generators that outlive a block.
-
-            `mine = BookstoreStub(channel.with_identity(static_token(callers_token)))`
-
-        Args:
-            credentials: See `identity`.
-            header: See `identity`.
-
-        Raises:
-            ConfigurationError: The credentials or the header cannot be used.
-        """
-        return IdentityChannel(self, identity(credentials, header=header), self.outer_interceptors)
+        asked = EngineMethod(arity, make)
+        made: Any = make_method(InterceptedMethod(self._engine, interceptors, path, asked, make_method))
+        return made if telemetry is None else observed_method(arity, made, telemetry, path)
 
     async def connection_failure(self) -> grpc.aio.AioRpcError | None:
         """Return why gRPC has failed to connect, in its own words; None where it has not, or still tries.
@@ -231,3 +220,7 @@ class AuthorizedChannel(Intercepted, ChannelLayer):
                 source=self,
                 stacklevel=2,
             )
+
+
+def _made_and_marked(make: Callable[..., Any], *above: InterceptedMethod) -> Callable[..., Any]:
+    return marked(make(*above))

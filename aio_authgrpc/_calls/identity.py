@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Self
 from weakref import WeakKeyDictionary
 
+from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._sources.credentials import SeveralTokensSource, as_token_source
 from aio_authgrpc._tokens.cache import TokenCache
@@ -89,6 +90,7 @@ def without_replay() -> Identity:
     return WITHOUT_REPLAY
 
 
+@hiding_arguments
 def identity(credentials: CredentialsType, *, header: str | None = None) -> Identity:
     """Make the calls of this block, and of the tasks it starts, with another identity.
 

@@ -8,29 +8,45 @@ from typing import Any
 
 import grpc.aio
 
-from aio_authgrpc._calls.identity import Identity
-from aio_authgrpc._channels.interceptors import Intercepted, OuterInterceptors
-from aio_authgrpc._channels.layer import ChannelLayer, of_each_arity
+from aio_authgrpc._calls.identity import Identity, identity
+from aio_authgrpc._channels.interceptors import (
+    Engine,
+    EngineMethod,
+    Intercepted,
+    InterceptedMethod,
+    OuterInterceptors,
+)
+from aio_authgrpc._channels.layer import ChannelLayer, by_name, of_each_arity
+from aio_authgrpc._checks.frames import hiding_arguments
+from aio_authgrpc._sources.credentials import CredentialsType
 
 
 class IdentityChannel(Intercepted, ChannelLayer):
     """What `AuthorizedChannel.with_identity()` returns: the same channel, its calls made inside `identity()`.
 
-    Closing it does nothing: the channel stays open.
+    Closing it leaves the channel open.
     """
 
-    def __init__(
-        self, channel: grpc.aio.Channel, identity: Identity, outer_interceptors: OuterInterceptors
-    ) -> None:
+    def __init__(self, channel: grpc.aio.Channel, identity: Identity) -> None:
         super().__init__(channel)
         self._identity = identity
-        self.outer_interceptors = outer_interceptors
+        # The view's own, around the channel's: a client for one user appends to it.
+        self.outer_interceptors = OuterInterceptors()
+        self._engine = Engine()
 
     def _multi_callable(self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
-        return _METHODS[arity](partial(make, self._channel), self._identity)
+        below = _METHODS[arity](partial(make, self._channel), self._identity)
+        interceptors = self.outer_interceptors.lists[arity]
+        asked = EngineMethod(arity, make)
+        return _METHODS[arity](
+            lambda: below,
+            self._identity,
+            InterceptedMethod(self._engine, interceptors, path, asked, lambda: below),
+        )
 
     async def close(self, grace: float | None = None) -> None:
-        """Do nothing: the channel belongs to its opener."""
+        """Leave the channel open: it belongs to its opener. Calls with an interceptor of the view end."""
+        await self._engine.close()
 
     def __repr__(self) -> str:
         return f"<IdentityChannel with {self._identity!r}>"
@@ -39,13 +55,19 @@ class IdentityChannel(Intercepted, ChannelLayer):
 class _IdentityMethod:
     """One RPC method, called with another identity."""
 
-    def __init__(self, make: Callable[[], Any], identity: Identity) -> None:
+    def __init__(
+        self, make: Callable[[], Any], identity: Identity, intercepted: InterceptedMethod | None = None
+    ) -> None:
         self._make = make
         self._identity = identity
+        self._intercepted = intercepted
         # Made at the first call: a stub for one request asks for all methods, and calls one.
         self._method: Any = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._intercepted is not None and self._intercepted.interceptors:
+            arguments = by_name(args, kwargs)
+            return self._intercepted.begin(arguments.pop("request", None), **arguments)
         if self._method is None:
             self._method = self._make()
         with self._identity:
@@ -53,3 +75,25 @@ class _IdentityMethod:
 
 
 _METHODS = of_each_arity(_IdentityMethod)
+
+
+class WithIdentity(Intercepted, grpc.aio.Channel):
+    """A channel whose stubs can carry another identity."""
+
+    @hiding_arguments
+    def with_identity(self, credentials: CredentialsType, *, header: str | None = None) -> IdentityChannel:
+        """Return a view of this channel whose calls carry another identity, as inside of `identity()`.
+
+        The identity goes with the stub instead of the context: into background tasks, executors that call
+        back, and generators that outlive a block.
+
+            `mine = BookstoreStub(channel.with_identity(static_token(callers_token)))`
+
+        Args:
+            credentials: See `identity`.
+            header: See `identity`.
+
+        Raises:
+            ConfigurationError: The credentials or the header cannot be used.
+        """
+        return IdentityChannel(self, identity(credentials, header=header))

@@ -69,7 +69,7 @@ class AuthorizedMethod(NotSynchronous):
         compression: grpc.Compression | None,
     ) -> Any:
         assert self._intercepted is not None
-        return self._intercepted.begin(
+        call = self._intercepted.begin(
             request,
             timeout=timeout,
             metadata=metadata,
@@ -77,6 +77,8 @@ class AuthorizedMethod(NotSynchronous):
             wait_for_ready=wait_for_ready,
             compression=compression,
         )
+        self.open_calls.held.add(ref(call, self.open_calls.let_go))
+        return call
 
 
 class RequestMethod(AuthorizedMethod):

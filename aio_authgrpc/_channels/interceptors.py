@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import grpc.aio
@@ -16,13 +18,13 @@ _KINDS: dict[str, type[grpc.aio.ClientInterceptor]] = {
     "stream_unary": grpc.aio.StreamUnaryClientInterceptor,
     "stream_stream": grpc.aio.StreamStreamClientInterceptor,
 }
+_log = logging.getLogger("aio_authgrpc")
+
 # gRPC looks a name up at a channel's first RPC, and this channel has none.
 _NEVER_CONNECTED = "engine.invalid"
 
 Start = Callable[[Any, Any], Awaitable[Any]]
 """Takes grpc.aio's `ClientCallDetails` and the request, and returns the call."""
-
-_start: ContextVar[Start] = ContextVar("aio_authgrpc start of a call")
 
 
 class OuterInterceptors:
@@ -78,65 +80,70 @@ class Engine:
     def __init__(self) -> None:
         self._channel: grpc.aio.Channel | None = None
 
-    def method(self, arity: str, make: Callable[[grpc.aio.Channel], Any]) -> EngineMethod:
-        """Return the method that `make` asks a channel for."""
+    def begin(
+        self, method: EngineMethod, interceptors: Iterable[Any], start: Start, request: Any, **arguments: Any
+    ) -> Any:
+        """Return a call of a method, whose task runs the interceptors, and then `start`."""
         if self._channel is None:
             self._channel = grpc.aio.insecure_channel(target=_NEVER_CONNECTED)
-        return EngineMethod(make(self._channel), getattr(self._channel, f"_{arity}_interceptors"))
+        last = _Last(start)
+        # A list of the call's own: its task reads it later. In place of the channel's, not appended to it: an
+        # instrumentation gives each new channel an interceptor, and has one on the channel below already.
+        setattr(self._channel, f"_{method.arity}_interceptors", [*interceptors, last])
+        token = _begun.set(last)  # for the call's task, which copies this context
+        try:
+            return method.make(self._channel)(request, **arguments)
+        finally:
+            _begun.reset(token)
 
     async def close(self) -> None:
         """Cancel the calls under way. No call can be begun after it."""
-        if self._channel is not None:
+        if self._channel is None:
+            return
+        try:
             await self._channel.close()
+        except Exception as error:  # noqa: BLE001 - grpc.aio fails on a call that an interceptor answered itself
+            _log.warning("Calls with an interceptor could not be cancelled: %s", type(error).__name__)
 
 
 class EngineMethod:
-    """One RPC method of an `Engine`: its multi-callable, and the list of interceptors that it runs."""
+    """One RPC method as a channel is asked for it: `make` asks for a method of this arity."""
 
-    def __init__(self, multi_callable: Callable[..., Any], running: list[Any]) -> None:
-        self._multi_callable = multi_callable
-        self._running = running
-
-    def begin(self, interceptors: Iterable[Any], start: Start, request: Any, **arguments: Any) -> Any:
-        """Return a call whose task runs the interceptors, and then `start`."""
-        # Replaced, not appended to: an instrumentation gives each new channel an interceptor of its own, and
-        # has one on the channel below already.
-        self._running[:] = [*interceptors, _LAST]
-        token = _start.set(start)  # for the call's task, which copies this context
-        try:
-            return self._multi_callable(request, **arguments)
-        finally:
-            _start.reset(token)
+    def __init__(self, arity: str, make: Callable[[grpc.aio.Channel], Any]) -> None:
+        self.arity = arity
+        self.make = make
 
 
 class InterceptedMethod:
     """One RPC method above the token: its calls go through the interceptors, then to `make_below()`.
 
     Args:
+        engine: Runs the interceptors.
         interceptors: Those of the method's arity.
         path: The RPC method's, `/package.Service/Method`.
-        make_engine_method: Makes the method that runs them, at the first call.
-        make_below: Makes the multi-callable that adds the token.
+        method: The method, as the engine is asked for it.
+        make_below: Makes the multi-callable that adds the token, at the first call.
     """
 
     def __init__(
         self,
+        engine: Engine,
         interceptors: list[Any],
         path: str,
-        make_engine_method: Callable[[], EngineMethod],
+        method: EngineMethod,
         make_below: Callable[[], Any],
     ) -> None:
         self.interceptors = interceptors
+        self._engine = engine
         self._path = path
-        self._make_engine_method = make_engine_method
+        self._method = method
         self._make_below = make_below
-        self._engine_method: EngineMethod | None = None
         self._below: Any = None
 
     def begin(self, request: Any, **arguments: Any) -> Any:
-        if self._engine_method is None:
-            self._engine_method, self._below = self._make_engine_method(), self._make_below()
-        return self._engine_method.begin(self.interceptors, self._start, request, **arguments)
+        if self._below is None:
+            self._below = self._make_below()
+        return self._engine.begin(self._method, self.interceptors, self._start, request, **arguments)
 
     async def _start(self, details: Any, request: Any) -> Any:
         if details.method != self._path.encode():
@@ -165,11 +172,22 @@ class _Last(
     grpc.aio.StreamUnaryClientInterceptor,
     grpc.aio.StreamStreamClientInterceptor,
 ):
-    """The last interceptor of every call."""
+    """The last interceptor of one call: it starts the RPC.
+
+    An interceptor may hand its continuation to a task of its own, such as a queue's. The RPC is started in
+    the context of its caller then, with the caller's identity.
+    """
+
+    def __init__(self, start: Start) -> None:
+        self._start = start
+        self._context = copy_context()
 
     async def _intercept(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         del continuation  # it would send the RPC on the channel that never connects
-        return await _start.get()(client_call_details, request)
+        starting = self._start(client_call_details, request)
+        if _begun.get(None) is self:
+            return await starting
+        return await asyncio.create_task(_awaited(starting), context=self._context)
 
     intercept_unary_unary: Any = _intercept
     intercept_unary_stream: Any = _intercept
@@ -177,4 +195,9 @@ class _Last(
     intercept_stream_stream: Any = _intercept
 
 
-_LAST = _Last()
+async def _awaited(starting: Awaitable[Any]) -> Any:
+    return await starting
+
+
+_begun: ContextVar[_Last | None] = ContextVar("aio_authgrpc call with interceptors", default=None)
+"""The last interceptor of the call in whose task this runs."""

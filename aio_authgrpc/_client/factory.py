@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Unpack
+from urllib.parse import urlsplit
 
 import grpc
 
@@ -42,7 +43,8 @@ class ChannelFactory(NotPickled):
         """Make a channel that opens at its first RPC.
 
         Args:
-            target: See `connect`.
+            target: See `connect`; also an `https://` URL, such as an agent's card has. Its path is not used:
+                that of an RPC is its method's.
             credentials: Those of the client, for a factory that was made without.
             credentials_file: None: a file is passed as `channel_factory(service_account(...))` and its kin.
             scopes: For a google-auth credential of the client's that has none.
@@ -70,7 +72,7 @@ class ChannelFactory(NotPickled):
         if quota_project_id is not None:
             arguments.setdefault("quota_project_id", quota_project_id)
         arguments["options"] = [*(options or ()), *(arguments.get("options") or ())]
-        return LazyChannel(target, **arguments)
+        return LazyChannel(_without_scheme(target), **arguments)
 
     def __repr__(self) -> str:
         return "<ChannelFactory>"
@@ -96,6 +98,12 @@ def channel_factory(
     check_keywords("channel_factory", arguments, ConnectOptions)
     LazyChannel("localhost", credentials=credentials, **arguments)  # refuses an argument where it was written
     return ChannelFactory(credentials, arguments)
+
+
+def _without_scheme(target: str) -> str:
+    """Return host and port of an https URL; another target as it is."""
+    url = urlsplit(target)
+    return url.netloc if url.scheme == "https" and "@" not in url.netloc else target
 
 
 def _scoped(credentials: CredentialsType, scopes: Sequence[str] | None) -> CredentialsType:

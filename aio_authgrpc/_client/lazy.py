@@ -2,47 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Any, Unpack
 from weakref import WeakKeyDictionary, WeakSet
 
 import grpc
-import grpc.aio
 
 from aio_authgrpc._calls.channel import AuthorizedChannel
+from aio_authgrpc._calls.identity_channel import WithIdentity
 from aio_authgrpc._channels.interceptors import (
-    Engine,
-    Intercepted,
     OuterInterceptors,
-    start_call,
 )
 from aio_authgrpc._channels.layer import ArityChannel, by_name, of_each_arity
 from aio_authgrpc._checks.arguments import check_seconds
 from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.arguments import ChannelSettings, ConnectArguments, check_keywords
+from aio_authgrpc._client.loop_channel import LoopChannel, Make
 from aio_authgrpc._client.opening import make_ready, open_channel
 from aio_authgrpc._loop.ownership import running_loop
-from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
 from aio_authgrpc._tokens.across_loops import TokensAcrossLoops
 from aio_authgrpc.errors import (
-    AuthGrpcError,
-    AuthRpcError,
-    ChannelClosedError,
-    ChannelNotOpenedError,
     ConfigurationError,
-    TokenDeadlineExceededError,
 )
 
-Make = Callable[[grpc.aio.Channel], Any]
 
-
-class LazyChannel(Intercepted, ArityChannel, NotPickled):
+class LazyChannel(WithIdentity, ArityChannel, NotPickled):
     """A `grpc.aio.Channel` that opens at its first RPC, once for each event loop and process.
 
     It needs no event loop to be made, so that a stub may stand at module level:
@@ -78,14 +67,14 @@ class LazyChannel(Intercepted, ArityChannel, NotPickled):
         self._source = TokensAcrossLoops(self._settings.source)
         self.outer_interceptors = OuterInterceptors(self._settings.outer_interceptors)
         self._lock = threading.Lock()
-        self._on_loops: list[_OnLoop] = []
-        self._last: _OnLoop | None = None
+        self._on_loops: list[LoopChannel] = []
+        self._last: LoopChannel | None = None
         _all.add(self)
 
     def _multi_callable(self, arity: str, path: str, make: Make) -> Any:
         return _METHODS[arity](self._on_this_loop, arity, make)
 
-    def _on_this_loop(self) -> _OnLoop:
+    def _on_this_loop(self) -> LoopChannel:
         loop = running_loop()
         last = self._last
         if last is not None and last.loop is loop:
@@ -97,13 +86,15 @@ class LazyChannel(Intercepted, ArityChannel, NotPickled):
                     break
             else:
                 opening = partial(open_channel, self._settings, self._source, self.outer_interceptors)
-                known = _OnLoop(loop, opening, self._settings.grace)
+                known = LoopChannel(loop, opening, self._settings.grace)
                 self._on_loops.append(known)
             self._last = known
             return known
 
     def _forget_loops(self) -> None:
+        self._lock = threading.Lock()  # a thread of the parent may have held it
         self._on_loops, self._last = [], None
+        self._source.reset_after_fork()
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """See `grpc.aio.Channel.get_state`; IDLE until the channel is open on this loop."""
@@ -141,6 +132,7 @@ class LazyChannel(Intercepted, ArityChannel, NotPickled):
         on_loop = self._on_this_loop()
         with self._lock:
             self._on_loops.remove(on_loop)
+            self._on_loops = [known for known in self._on_loops if not known.loop.is_closed()]
             self._last = None
         try:
             await on_loop.close(grace)
@@ -155,7 +147,7 @@ class LazyChannel(Intercepted, ArityChannel, NotPickled):
 class _LazyMethod:
     """One RPC method, of the channel of the loop that calls it."""
 
-    def __init__(self, on_this_loop: Callable[[], _OnLoop], arity: str, make: Make) -> None:
+    def __init__(self, on_this_loop: Callable[[], LoopChannel], arity: str, make: Make) -> None:
         self._on_this_loop = on_this_loop
         self._arity = arity
         self._make = make
@@ -175,112 +167,6 @@ class _LazyMethod:
 
 
 _METHODS = of_each_arity(_LazyMethod)
-
-
-class _OnLoop:
-    """The channel of one event loop: to be opened, open, or closed with the loop."""
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        opening: Callable[[], Awaitable[AuthorizedChannel]],
-        grace: float | None,
-    ) -> None:
-        self.loop = loop
-        self.channel: AuthorizedChannel | None = None
-        self._opening = opening
-        self._grace = grace
-        self._flight = SingleFlight(self._open)
-        self._until_loop_ends: AsyncGenerator[AuthorizedChannel] | None = None
-        self._engine = Engine()
-
-    def begin(
-        self,
-        arity: str,
-        make: Make,
-        method: Callable[[AuthorizedChannel], Any],
-        request: Any = None,
-        timeout: float | None = None,
-        **arguments: Any,
-    ) -> Any:
-        """Begin a call of a channel that is not open yet, and its opening."""
-        deadline = None if timeout is None else monotonic() + timeout
-
-        async def start(details: Any, request: Any) -> Any:
-            channel = await self.opened(_remaining(deadline))
-            return start_call(method(channel), details, request, _remaining(deadline))
-
-        self.start()
-        return self._engine.method(arity, make).begin((), start, request, timeout=timeout, **arguments)
-
-    def start(self) -> None:
-        """Open the channel in the background, if it is not open."""
-        if self.channel is None:
-            self._flight.start()
-
-    async def opened(self, seconds: float | None) -> AuthorizedChannel:
-        """Return the channel, waiting `seconds` at most for the opening.
-
-        Raises:
-            ChannelNotOpenedError, TokenDeadlineExceededError, ChannelClosedError: There is none.
-        """
-        if self.channel is not None:
-            return self.channel
-        try:
-            async with asyncio.timeout(seconds):
-                outcome = await self._flight.join()
-        except TimeoutError:
-            raise TokenDeadlineExceededError(
-                "The call's time ran out while its channel was opened.",
-                hint="Reading credentials and certificates took longer than the call's timeout; raise it.",
-            ) from None
-        except FlightCancelledError:
-            raise ChannelClosedError(
-                "The channel was closed while it was opened.", hint="The next call opens it again."
-            ) from None
-        if isinstance(outcome, AuthorizedChannel):
-            return outcome
-        if isinstance(outcome, AuthRpcError):
-            raise outcome.copy()
-        text, hint = type(outcome).__name__, ""
-        if isinstance(outcome, AuthGrpcError):
-            text, hint = str(outcome).removesuffix(f" {outcome.hint}"), outcome.hint
-        raise ChannelNotOpenedError(f"The channel could not be opened: {text}", hint=hint) from outcome
-
-    async def _open(self) -> AuthorizedChannel | Exception:
-        # An asynchronous generator is closed by its loop's shutdown_asyncgens(), which asyncio.run calls.
-        generator = self._channel_until_loop_ends()
-        try:
-            self.channel = await anext(generator)
-        except Exception as error:  # noqa: BLE001 - a user's function for certificates raises anything
-            return error
-        self._until_loop_ends = generator
-        self.channel.get_state(try_to_connect=True)  # beside the token, which the waiting RPC asks for
-        return self.channel
-
-    async def _channel_until_loop_ends(self) -> AsyncGenerator[AuthorizedChannel]:
-        channel = await self._opening()
-        try:
-            yield channel
-        finally:
-            self.channel = None
-            await self._engine.close()
-            await channel.close(self._grace)
-
-    async def close(self, grace: float | None) -> None:
-        opening = self._flight.cancel()
-        if opening is not None:
-            await asyncio.wait({opening})
-        if self.channel is not None:
-            await self.channel.close(grace)
-        if self._until_loop_ends is not None:
-            await self._until_loop_ends.aclose()
-        else:
-            await self._engine.close()
-
-
-def _remaining(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - monotonic())
 
 
 _all: WeakSet[LazyChannel] = WeakSet()

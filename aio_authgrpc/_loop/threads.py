@@ -8,11 +8,14 @@ import errno
 import importlib
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import TypeVar, cast
+from functools import partial
+from typing import ParamSpec, TypeVar, cast
 
 from aio_authgrpc._checks.frames import without_frames
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 Outcome = tuple[object, BaseException | None]
@@ -92,3 +95,29 @@ async def import_off_loop(*modules: str) -> None:
 
     if missing:
         await run_in_thread(run)
+
+
+class DaemonExecutor(ThreadPoolExecutor):
+    """A loop's default executor that runs each function in a daemon thread of its own.
+
+    The threads of its base are joined at the end of the process, and take no work from then on: a name that
+    resolves slowly would hold up that end, and exit functions could not resolve any. asyncio takes no
+    executor with another base.
+    """
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """See `concurrent.futures.Executor.submit`."""
+        future: Future[T] = Future()
+        target = partial(_fulfil, future, partial(fn, *args, **kwargs))
+        threading.Thread(target=target, name="aio_authgrpc", daemon=True).start()
+        return future
+
+
+def _fulfil(future: Future[T], function: Callable[[], T]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(function())
+    except BaseException as error:  # noqa: BLE001 - raised again where the result is awaited
+        future.set_exception(error)
+        del future  # the error's traceback holds this frame: a cycle otherwise

@@ -91,7 +91,8 @@ class CachedToken:
     Its age is the larger of the ages by the two clocks. The monotonic clock stands still while the machine is
     suspended, and the wall clock may be set back.
 
-    With `due` the source had it already and has yet to fetch another: it is stale, and of unknown age.
+    It was fetched `age` seconds ago. With `due` the source had it already and has yet to fetch another: it is
+    stale, and of unknown age.
 
     Attributes:
         fetched_at: Monotonic time; all other instants are wall time.
@@ -100,12 +101,14 @@ class CachedToken:
         stale_was_said, refusal_was_said: Whether `StaleServed`, and `TokenRejected`, were emitted for it.
     """
 
-    def __init__(self, token: Token, *, clock: Clock, jitter: float, due: bool = False) -> None:
+    def __init__(
+        self, token: Token, *, clock: Clock, jitter: float, due: bool = False, age: float = 0.0
+    ) -> None:
         now, monotonic = clock.time(), clock.monotonic()
         self.token = token
-        self.fetched_at = -math.inf if due else monotonic
+        self.fetched_at = -math.inf if due else monotonic - age
         self.lifetime = None if token.expires_at is None else token.expires_at - now
-        self.stale_at, self.expired_at = limits(now=now, expires_at=token.expires_at, jitter=jitter)
+        self.stale_at, self.expired_at = limits(now=now - age, expires_at=token.expires_at, jitter=jitter)
         if due:
             self.stale_at = now
         # By how much the wall clock is ahead; with it, the monotonic clock tells wall time as well.

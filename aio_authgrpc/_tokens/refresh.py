@@ -11,6 +11,7 @@ from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._http.token_errors import token_error
 from aio_authgrpc._loop.clock import Clock
 from aio_authgrpc._loop.tasks import is_cancelled
+from aio_authgrpc._tokens.across_loops import TokensAcrossLoops
 from aio_authgrpc._tokens.events import EventBus, RefreshFailed, RefreshStarted, RefreshSucceeded
 from aio_authgrpc._tokens.freshness import (
     EXPIRED_WINDOW,
@@ -174,7 +175,9 @@ class Refresher:
         return pause if pause <= _LONGEST_PAUSE else None
 
     def _checked(self, token: Token) -> CachedToken:
-        fetched = CachedToken(token, clock=self._clock, jitter=self._jitter)
+        source = self._source
+        age = source.age_of(token, self._clock.time()) if isinstance(source, TokensAcrossLoops) else 0.0
+        fetched = CachedToken(token, clock=self._clock, jitter=self._jitter, age=age)
         if self._clock.time() >= fetched.expired_at:
             raise TokenUnavailableError(
                 "The source returned a token that has expired already.",
@@ -189,7 +192,7 @@ class Refresher:
         self._unwanted = fetched.token
         self.generation += 1
         self._failures, self.last_error = 0, None
-        self._next_attempt_at = self._clock.monotonic() + _SHORTEST_INTERVAL
+        self._next_attempt_at = fetched.fetched_at + _SHORTEST_INTERVAL
         self._warn_of_short_tokens(fetched.lifetime)
         self._events.emit(
             RefreshSucceeded(

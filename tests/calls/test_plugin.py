@@ -41,34 +41,22 @@ from aio_authgrpc.errors import (
 )
 from aio_authgrpc.testing import Authority, EchoServer, EchoStub, ScriptedTokens
 
-METHOD = "/aio_authgrpc.testing.Echo/UnaryUnary"
-SERVICE = "https://host/package.Service"
+from .plugin_calls import (
+    RpcFailedError,
+    bearers,
+    call,
+    call_in_sync,
+    composite,
+    failure_of,
+    in_forked_child,
+    metadata_of,
+)
 
 
 @pytest.fixture
 async def plugin(tokens: Any) -> AsyncIterator[AuthMetadataPlugin]:
     async with AuthMetadataPlugin(tokens) as plugin:
         yield plugin
-
-
-def composite(server: EchoServer, plugin: AuthMetadataPlugin) -> grpc.ChannelCredentials:
-    return grpc.composite_channel_credentials(server.ssl_credentials, grpc.metadata_call_credentials(plugin))
-
-
-async def call(server: EchoServer, plugin: AuthMetadataPlugin, **arguments: Any) -> bytes:
-    """Make one call on a channel of its own that has the plugin's credentials."""
-    async with grpc.aio.secure_channel(server.target, composite(server, plugin), **arguments) as channel:
-        return await EchoStub(channel).UnaryUnary(b"x", timeout=10)
-
-
-def call_in_sync(server: EchoServer, plugin: AuthMetadataPlugin, timeout: float = 10) -> bytes:
-    """Make one call on a synchronous channel; for a thread."""
-    with grpc.secure_channel(server.target, composite(server, plugin)) as channel:
-        return bytes(channel.unary_unary(METHOD)(b"x", timeout=timeout))
-
-
-def bearers(server: EchoServer) -> list[str | bytes]:
-    return [value for call in server.calls for value in call.values("authorization")]
 
 
 async def test_every_arity_of_a_composite_channel_carries_the_token(
@@ -109,7 +97,7 @@ async def test_many_calls_make_one_token_request_and_the_loop_goes_on(
     async with grpc.aio.secure_channel(echo_server.target, composite(echo_server, plugin)) as channel:
         calls = [EchoStub(channel).UnaryUnary(b"x", timeout=10) for _ in range(50)]
         await gate.wait_for(1)
-        while len(plugin._waiting) < 50:  # noqa: ASYNC110 - gRPC's threads tell nobody
+        while len(plugin._loop._tokens._waiting) < 50:  # noqa: ASYNC110 - gRPC's threads tell nobody
             await asyncio.sleep(0)
         gate.release()
         assert await asyncio.gather(*calls) == [b"x"] * 50
@@ -265,7 +253,7 @@ def test_a_loop_that_ends_while_a_call_waits_ends_the_call() -> None:
     threads, plugins = list[threading.Thread](), list[AuthMetadataPlugin]()
     asyncio.run(main())
     threads[0].join(10)
-    plugins[0]._bound.close()  # its loop is gone: there is nothing left to close
+    plugins[0]._loop._tokens.bound.close()  # its loop is gone: there is nothing left to close
     assert "closed while an RPC waited" in str(outcomes[0])
 
 
@@ -303,7 +291,30 @@ def test_a_loop_that_is_closed_while_a_call_waits_ends_the_call(waiting: Any) ->
     loop, plugin, outcomes = waiting
     loop.close()
     assert "event loop was closed while" in str(outcomes.get(timeout=12))
-    plugin._bound.close()  # there is nothing left to close
+    plugin._loop._tokens.bound.close()  # there is nothing left to close
+
+
+def test_a_loop_that_is_closed_before_it_takes_a_call_ends_the_call() -> None:
+    """It drops what it was handed over, and the plugin does not wait for `loop_timeout`."""
+    handed_over = threading.Event()
+
+    class Telling(asyncio.SelectorEventLoop):
+        def call_soon_threadsafe(self, *arguments: Any, **options: Any) -> asyncio.Handle:
+            handle = super().call_soon_threadsafe(*arguments, **options)
+            handed_over.set()
+            return handle
+
+    async def make() -> AuthMetadataPlugin:
+        return AuthMetadataPlugin(static_token("abc"), loop_timeout=1000)
+
+    loop, outcomes = Telling(), queue.Queue[BaseException]()
+    plugin = loop.run_until_complete(make())
+    calling = threading.Thread(target=lambda: outcomes.put(failure_of(plugin)))
+    calling.start()
+    assert handed_over.wait(10)
+    loop.close()
+    assert "event loop of the plugin was closed" in str(outcomes.get(timeout=12))
+    calling.join(10)
 
 
 async def test_a_plugin_is_closed_on_its_own_loop(plugin: AuthMetadataPlugin) -> None:
@@ -439,7 +450,7 @@ async def test_a_plugin_forgets_the_tokens_of_hosts_that_are_not_called() -> Non
 async def test_a_closed_plugin_keeps_no_token(plugin: AuthMetadataPlugin, tokens: ScriptedTokens) -> None:
     """Its user may hold it for long."""
     await asyncio.to_thread(metadata_of, plugin)
-    (given,) = (cache.current() for cache in plugin._caches.values())
+    (given,) = (cache.current() for cache in plugin._loop._tokens._caches.values())
     token = weakref.ref(given)
     del given
     await plugin.aclose()
@@ -468,24 +479,6 @@ async def test_closing_ends_the_waits_for_hosts_that_were_forgotten() -> None:
 # Forks
 
 
-def in_forked_child(function: Callable[[], str]) -> str:
-    """Return the outcome of a function that a forked child runs."""
-    reader, writer = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the process has threads
-        child = os.fork()
-    if child == 0:
-        try:
-            os.write(writer, function().encode())
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
-    text = os.read(reader, 10_000).decode()
-    os.close(reader)
-    os.close(writer)
-    return text
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="has no fork")
 async def test_in_a_forked_child_a_call_fails_at_once(plugin: AuthMetadataPlugin) -> None:
     """The loop is the parent's: the child would wait for `loop_timeout`."""
@@ -507,6 +500,25 @@ async def test_in_a_forked_child_the_plugin_is_not_closed(plugin: AuthMetadataPl
     assert "before this process was forked" in in_forked_child(close)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="has no fork")
+async def test_in_a_forked_child_a_forgotten_plugin_is_the_parents() -> None:
+    """The child cannot close it, so nothing is said there."""
+    forgotten = [AuthMetadataPlugin(static_token("abc"))]
+    thread = threading.Thread(target=metadata_of, args=(forgotten[0],))
+    thread.start()
+    await asyncio.to_thread(thread.join)
+
+    def forget() -> str:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            forgotten.clear()
+            gc.collect()
+        return str([str(warning.message) for warning in caught])
+
+    assert in_forked_child(forget) == "[]"
+    await forgotten[0].aclose()
+
+
 async def test_a_request_that_was_handed_in_stays_open(echo_server: EchoServer, authority: Authority) -> None:
     """Who made it closes it."""
     async with AiohttpRequest() as request:
@@ -523,7 +535,7 @@ async def test_a_forgotten_plugin_speaks_up() -> None:
     thread = threading.Thread(target=metadata_of, args=(forgotten[0],))
     thread.start()
     await asyncio.to_thread(thread.join)
-    cache = next(iter(forgotten[0]._caches.values()))
+    cache = next(iter(forgotten[0]._loop._tokens._caches.values()))
     gc.collect()
     with pytest.warns(ResourceWarning, match="never closed"):
         forgotten.clear()
@@ -551,41 +563,3 @@ def test_a_mistake_is_an_error_at_the_call(make: Callable[[], object], field: st
     with pytest.raises(ConfigurationError) as caught:
         make()
     assert caught.value.field == field
-
-
-class RpcFailedError(Exception):
-    """What gRPC would make of a plugin's failure."""
-
-
-class Context:
-    """What gRPC tells a plugin."""
-
-    method_name = "Method"
-
-    def __init__(self, service_url: str) -> None:
-        self.service_url = service_url
-
-
-def metadata_of(plugin: AuthMetadataPlugin, service_url: str = SERVICE) -> Any:
-    """Call the plugin as gRPC does, in this thread, and wait for its answer."""
-    answered = threading.Event()
-    answers: list[Any] = []
-
-    def callback(metadata: Any, error: Exception | None) -> None:
-        answers.append((metadata, error))
-        answered.set()
-
-    plugin(Context(service_url), callback)  # type: ignore[arg-type]  # as much of both as the plugin uses
-    assert answered.wait(10)
-    ((metadata, error),) = answers
-    if error is not None:
-        raise RpcFailedError(str(error))
-    return metadata
-
-
-def failure_of(
-    plugin: AuthMetadataPlugin, service_url: str = "https://host/package.Service"
-) -> BaseException:
-    with pytest.raises(RpcFailedError) as caught:
-        metadata_of(plugin, service_url)
-    return caught.value

@@ -123,7 +123,10 @@ async def test_a_server_without_http2_is_explained() -> None:
     """Such as a load balancer for HTTP/1: it agrees on no protocol."""
     ca = trustme.CA()
     server = await asyncio.start_server(
-        lambda *_: None, "127.0.0.1", 0, ssl=server_context(ca, "127.0.0.1", protocols=["http/1.1"])
+        lambda _, writer: writer.close(),
+        "127.0.0.1",
+        0,
+        ssl=server_context(ca, "127.0.0.1", protocols=["http/1.1"]),
     )
     target = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     inner = grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(ca.cert_pem.bytes()))

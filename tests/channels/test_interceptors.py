@@ -348,3 +348,143 @@ async def test_it_runs_on_several_connections(echo_server: EchoServer) -> None:
         await stub.UnaryUnary(b"x")
         await stub.UnaryUnary(b"x")
     assert len(spy.seen) == 2
+
+
+class Queued(grpc.aio.UnaryUnaryClientInterceptor):
+    """Hands its calls to a task of its own, as a rate limiter does."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Any] = asyncio.Queue()
+        self.worker = asyncio.create_task(self._work())
+
+    async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        done = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait((done, continuation, details, request))
+        return await done
+
+    async def _work(self) -> None:
+        while True:
+            done, continuation, details, request = await self._queue.get()
+            done.set_result(await continuation(details, request))
+
+
+async def test_a_call_that_another_task_goes_on_with_keeps_its_identity_and_its_channel(
+    echo_server: EchoServer,
+) -> None:
+    """The task was started before the calls, outside of their contexts."""
+    queued = Queued()
+    async with (
+        EchoServer() as other_server,
+        connect(
+            echo_server.target,
+            EchoStub,
+            credentials=TOKEN,
+            ssl_credentials=echo_server.ssl_credentials,
+            outer_interceptors=[queued],
+        ) as echo,
+        connect(
+            other_server.target,
+            EchoStub,
+            credentials=static_token("other"),
+            ssl_credentials=other_server.ssl_credentials,
+            outer_interceptors=[queued],
+        ) as other,
+    ):
+        for name in ("alice", "bob"):
+            with identity(static_token(name)):
+                await echo.UnaryUnary(b"x")
+        await other.UnaryUnary(b"x")
+        assert [call.values("authorization") for call in other_server.calls] == [("Bearer other",)]
+    queued.worker.cancel()
+    assert [call.values("authorization") for call in echo_server.calls] == [
+        ("Bearer alice",),
+        ("Bearer bob",),
+    ]
+
+
+async def test_an_identity_inside_of_an_interceptor_counts(echo_server: EchoServer) -> None:
+    """In the call's own task the innermost identity is the interceptor's."""
+
+    class As(grpc.aio.UnaryUnaryClientInterceptor):
+        async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+            with identity(static_token("inner")):
+                return await continuation(details, request)
+
+    async with connect(
+        echo_server.target,
+        EchoStub,
+        credentials=TOKEN,
+        ssl_credentials=echo_server.ssl_credentials,
+        outer_interceptors=[As()],
+    ) as stub:
+        await stub.UnaryUnary(b"x")
+    assert echo_server.calls[0].values("authorization") == ("Bearer inner",)
+
+
+async def test_what_is_appended_to_a_view_is_the_views(
+    echo_server: EchoServer, channel: AuthorizedChannel, arity: Any
+) -> None:
+    """A client for one user appends to the channel that it is given."""
+    of_channel, of_view = Spy("channel"), Spy("view")
+    view = channel.with_identity(static_token("mine"))
+    for interceptors in lists_of(channel):
+        interceptors.append(of_channel)
+    for interceptors in lists_of(view):
+        interceptors.append(of_view)
+    assert await arity.finish(arity.begin(EchoStub(view))) == arity.responses
+    assert await arity.finish(arity.begin(EchoStub(channel))) == arity.responses
+    await view.close()
+    assert [call.values("x-trace") for call in echo_server.calls] == [("view", "channel"), ("channel",)]
+    assert [call.values("authorization") for call in echo_server.calls] == [
+        ("Bearer mine",),
+        ("Bearer token-1",),
+    ]
+
+
+async def test_a_grace_counts_calls_that_an_interceptor_holds(echo_server: EchoServer) -> None:
+    """The interceptor has the answer, and is not done with it."""
+    answered, released = asyncio.Event(), asyncio.Event()
+
+    class Slow(grpc.aio.UnaryUnaryClientInterceptor):
+        async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+            call = await continuation(details, request)
+            await call
+            answered.set()
+            await released.wait()
+            return call
+
+    connection = connect(
+        echo_server.target,
+        EchoStub,
+        credentials=TOKEN,
+        ssl_credentials=echo_server.ssl_credentials,
+        outer_interceptors=[Slow()],
+    )
+    async with connection as stub:
+        call = stub.UnaryUnary(b"x")
+        await answered.wait()
+        asyncio.get_running_loop().call_soon(released.set)
+        await connection.channel.close(30)
+        assert await call == b"x"
+
+
+async def test_a_call_that_an_interceptor_answered_itself_does_not_disturb_the_end(
+    echo_server: EchoServer,
+) -> None:
+    """grpc.aio cannot cancel a stream that never became an RPC."""
+
+    class Cached(grpc.aio.UnaryStreamClientInterceptor):
+        async def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
+            async def answers() -> Any:
+                yield b"cached"
+
+            return answers()
+
+    async with connect(
+        echo_server.target,
+        EchoStub,
+        credentials=TOKEN,
+        ssl_credentials=echo_server.ssl_credentials,
+        outer_interceptors=[Cached()],
+    ) as stub:
+        assert [message async for message in stub.UnaryStream(b"x")] == [b"cached"]

@@ -16,11 +16,16 @@ from typing import Any
 import pytest
 
 import aio_authgrpc
+from aio_authgrpc.cli.app import COMMANDS
 from aio_authgrpc.cli.demo.checks import CHECKS
 from aio_authgrpc.cli.demo.report import sentence
 from aio_authgrpc.cli.demo.result import CheckResult
 
+from .command import unusable
+
 # Whole processes with servers: the 20 s of a unit test are too few on a busy machine.
+ROOT = Path(__file__).parents[2]
+
 pytestmark = pytest.mark.timeout(90)
 
 # -P: the installed package, not the directory that pytest was started in.
@@ -223,6 +228,51 @@ def test_help_names_the_commands() -> None:
     assert "Show on this machine" in process.stdout
 
 
+@pytest.mark.parametrize(
+    "command", ["call", "doctor", "token", "explain", "jwt", "bookstore", "serve", "demo"]
+)
+def test_help_of_each_command_has_examples(command: str) -> None:
+    """Plain text in a pipe, without markup or colours."""
+    process = run(command, "--help")
+    assert process.returncode == 0
+    assert "Examples:" in process.stdout
+    assert f"aio-authgrpc {command}" in process.stdout
+    assert "\x1b" not in process.stdout
+
+
+def test_each_example_and_each_line_of_the_page_can_be_typed() -> None:
+    """The command and its options exist."""
+    page = (ROOT / "docs" / "how-to" / "command-line.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    lines += [f"aio-authgrpc {example}" for examples in COMMANDS.values() for example in examples]
+    lines = [line.partition(" < ")[0] for line in lines if line.startswith("aio-authgrpc ")]
+    assert len(lines) > 30
+    assert [problem for line in lines if (problem := unusable(line))] == []
+
+
+def test_a_line_that_cannot_be_typed_is_seen() -> None:
+    """The check above can fail."""
+    assert unusable("aio-authgrpc call host --nonsense") != ""
+    assert unusable("aio-authgrpc nonsense") != ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_shown_for_each_shell(shell: str) -> None:
+    """The script that a shell reads names the command."""
+    script = Path(sys.executable).with_name("aio-authgrpc")
+    process = run(
+        "--show-completion", shell, command=(str(script),), _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1"
+    )
+    assert process.returncode == 0, process.stderr
+    assert "aio-authgrpc" in process.stdout
+
+
+def test_unknown_option_exits_with_2() -> None:
+    """As for every command line."""
+    assert run("call", "localhost:1", "--nonsense").returncode == 2
+
+
 def test_no_argument_shows_the_help() -> None:
     """Without a command the help lists the commands."""
     process = run()
@@ -235,10 +285,20 @@ def test_script_of_the_package_is_the_command() -> None:
     assert run("--version", command=(str(script),)).stdout == run("--version").stdout
 
 
-@pytest.mark.parametrize("module", ["typer", "rich", "jwt", "trustme"])
-def test_missing_extra_is_told_in_one_line(module: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("typer", ["demo"]),
+        ("rich", ["demo"]),
+        ("jwt", ["demo"]),
+        ("trustme", ["demo"]),
+        ("grpc_reflection", ["call", "localhost:1"]),
+        ("google.rpc", ["doctor", "localhost:1"]),
+    ],
+)
+def test_missing_extra_is_told_in_one_line(module: str, arguments: list[str]) -> None:
     """Without a module of the extra the command says what to install, and exits with 2."""
-    process = run("demo", command=without(module))
+    process = run(*arguments, command=without(module))
     assert (process.returncode, process.stdout, process.stderr) == (2, "", NEEDS_EXTRA)
 
 

@@ -75,3 +75,23 @@ def test_a_credentials_file_is_refused() -> None:
     """The function for its type reads it."""
     with pytest.raises(ConfigurationError, match="credentials_file"):
         channel_factory(TOKEN)("localhost:1", credentials_file="key.json")
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("https://agent.example.com", "agent.example.com:443"),
+        ("https://agent.example.com:8443/a2a", "agent.example.com:8443"),
+    ],
+)
+def test_an_https_url_is_a_target(url: str, address: str) -> None:
+    """An agent's card has one; gRPC's path is that of the method."""
+    assert repr(channel_factory(TOKEN)(url)) == f"<LazyChannel to {address}>"
+
+
+@pytest.mark.parametrize("url", ["http://agent.example.com", "https://user:secret@agent.example.com"])
+def test_another_url_is_refused(url: str) -> None:
+    """In the clear, or with a password, which the error does not show."""
+    with pytest.raises(ConfigurationError) as caught:
+        channel_factory(TOKEN)(url)
+    assert "secret" not in str(caught.value)

@@ -32,7 +32,7 @@ from aio_authgrpc.errors import (
     TokenRefusedError,
     WrongEventLoopError,
 )
-from aio_authgrpc.testing import Authority, EchoServer, EchoStub, ScriptedTokens
+from aio_authgrpc.testing import Authority, EchoServer, EchoStub, FakeClock, ScriptedTokens
 
 TOKEN = static_token("abc")
 
@@ -143,6 +143,27 @@ async def test_it_is_closed_while_it_opens(echo_server: EchoServer) -> None:
     await lazy.close()
     with pytest.raises((asyncio.CancelledError, grpc.aio.AioRpcError)):
         await call
+
+
+async def test_a_call_that_is_still_beginning_does_not_open_what_is_closed(echo_server: EchoServer) -> None:
+    """It has not taken its first step when the channel is closed."""
+    opened = 0
+
+    async def certificate() -> tuple[bytes, bytes]:
+        nonlocal opened
+        opened += 1
+        raise AssertionError
+
+    lazy = LazyChannel(
+        echo_server.target,
+        credentials=TOKEN,
+        ssl_credentials=SslCredentials(client_certificate=certificate),
+    )
+    call = EchoStub(lazy).UnaryUnary(b"x")
+    await lazy.close()
+    with pytest.raises((asyncio.CancelledError, grpc.aio.AioRpcError)):
+        await call
+    assert opened <= 1
 
 
 async def test_the_opening_counts_against_the_timeout(echo_server: EchoServer) -> None:
@@ -265,6 +286,65 @@ print((answer, len(fetches)), os.read(reading, 100).decode())
     assert printed == "(b'x', 1) (b'x', 1)"
 
 
+async def test_a_loop_that_stands_still_does_not_keep_the_token_from_others(
+    plaintext_server: EchoServer,
+) -> None:
+    """It has begun to fetch, and does not go on."""
+    program = """
+started = []
+
+class Slow:
+    async def fetch(self, request):
+        fetches.append(request.audience)
+        if len(fetches) == 1:
+            started.append(True)
+            await asyncio.Event().wait()
+        return Token("abc", expires_at=request.time + 3600)
+
+channel = LazyChannel(TARGET, credentials=Slow(), plaintext=True)
+stub = EchoStub(channel)
+standing = asyncio.new_event_loop()
+call = standing.create_task(main())
+
+async def until_started():
+    while not started:
+        await asyncio.sleep(0)
+
+standing.run_until_complete(until_started())
+print(asyncio.run(main()), len(fetches))
+call.cancel()
+standing.run_until_complete(asyncio.gather(call, return_exceptions=True))
+standing.run_until_complete(standing.shutdown_asyncgens())
+standing.close()
+""".replace("TARGET", repr(plaintext_server.target))
+    printed = await asyncio.to_thread(run_in_process, plaintext_server.target, program)
+    assert printed == "b'x' 2"
+
+
+async def test_a_revoked_token_is_replaced_on_a_new_loop(
+    plaintext_server: EchoServer, fake_clock: FakeClock
+) -> None:
+    """Its age counts from when another loop fetched it."""
+    lazy = LazyChannel(
+        plaintext_server.target, credentials=ScriptedTokens(), plaintext=True, clock=fake_clock
+    )
+    stub = EchoStub(lazy)
+    await stub.UnaryUnary(b"x")
+    fake_clock.advance(60)
+    plaintext_server.refuse()
+
+    async def job() -> bytes:
+        return await stub.UnaryUnary(b"x")
+
+    assert await asyncio.to_thread(asyncio.run, job()) == b"x"
+    await lazy.close()
+    assert [call.values("authorization") for call in plaintext_server.calls] == [
+        ("Bearer token-1",),
+        ("Bearer token-1",),
+        ("Bearer token-2",),
+    ]
+
+
 async def test_a_forgotten_one_is_closed_by_its_loop(plaintext_server: EchoServer) -> None:
     """Nobody closes it, and nothing warns of that: asyncio.run closes what belongs to its loop."""
     program = """
@@ -290,6 +370,19 @@ def test_what_belongs_to_one_loop_is_refused(field: str, value: Any) -> None:
     arguments: Any = {field: value}
     with pytest.raises(ConfigurationError, match=field):
         LazyChannel("localhost:1", credentials=TOKEN, **arguments)
+
+
+async def test_a_view_of_it_carries_another_identity(lazy: LazyChannel, echo_server: EchoServer) -> None:
+    """Before it is open, and after."""
+    mine = EchoStub(lazy.with_identity(static_token("mine")))
+    await mine.UnaryUnary(b"x")
+    await mine.UnaryUnary(b"x")
+    await EchoStub(lazy).UnaryUnary(b"x")
+    assert [call.values("authorization") for call in echo_server.calls] == [
+        ("Bearer mine",),
+        ("Bearer mine",),
+        ("Bearer token-1",),
+    ]
 
 
 async def test_check_returns_where_all_is_there(lazy: LazyChannel) -> None:

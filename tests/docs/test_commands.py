@@ -11,11 +11,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 
 HOW_TOS = sorted((ROOT / "docs" / "how-to").glob("*.md"))
-# All but the page about tests.
+# All but the pages about tests and about the command.
 PRODUCTION = [
     ROOT / "README.md",
     ROOT / "docs" / "index.md",
-    *(page for page in HOW_TOS if page.stem != "testing"),
+    *(page for page in HOW_TOS if page.stem not in ("testing", "command-line")),
 ]
 
 DEMO = "python3 -m venv .venv && .venv/bin/pip install --quiet '.[cli]' && .venv/bin/aio-authgrpc demo"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import Future
 
 import pytest
 
-from aio_authgrpc._loop.threads import import_off_loop, run_in_thread
+from aio_authgrpc._loop.threads import DaemonExecutor, _fulfil, import_off_loop, run_in_thread
 
 
 async def test_cancelling_abandons_the_blocking_thread() -> None:
@@ -56,3 +57,20 @@ async def test_an_import_leaves_no_thread(threads_before: int) -> None:
     for thread in ours:
         await asyncio.to_thread(thread.join, 5)
     assert not [thread for thread in ours if thread.is_alive()]
+
+
+async def test_a_daemon_executor_returns_and_raises_what_the_function_does() -> None:
+    """As the loop's default executor, in a thread that holds no end of the process."""
+    asyncio.get_running_loop().set_default_executor(DaemonExecutor())
+    assert await asyncio.to_thread(lambda: threading.current_thread().daemon)
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.to_thread(lambda: 1 / 0)
+
+
+def test_a_daemon_executor_runs_no_function_that_was_cancelled() -> None:
+    """Before its thread had begun: there is no other moment to cancel it."""
+    ran: list[object] = []
+    future: Future[None] = Future()
+    future.cancel()
+    _fulfil(future, lambda: ran.append(1))
+    assert ran == []

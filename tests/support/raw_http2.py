@@ -27,13 +27,17 @@ class RawHttp2Server:
     def __init__(self, *answers: Sequence[Headers | bytes]) -> None:
         self.requests = 0
         self._answers = answers
+        self._connections: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._begin, "127.0.0.1", 0)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        for connection in self._connections:
+            connection.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
         await self._server.wait_closed()
 
     @property
@@ -41,6 +45,12 @@ class RawHttp2Server:
         """The address, as gRPC takes it."""
         host, port = self._server.sockets[0].getsockname()
         return f"{host}:{port}"
+
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task of our own: asyncio's complains of one that is cancelled, and gRPC keeps its connection.
+        connection = asyncio.create_task(self._serve(reader, writer))
+        self._connections.add(connection)
+        connection.add_done_callback(self._connections.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

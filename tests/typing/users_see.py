@@ -140,6 +140,7 @@ async def googles_own_request_is_taken(credentials: google.oauth2.credentials.Cr
         assert_type(plugin, aio_authgrpc.AuthMetadataPlugin)
         assert_type(plugin.last_error, aio_authgrpc.AuthGrpcError | None)
         grpc.metadata_call_credentials(plugin)
+    assert_type(aio_authgrpc.AuthMetadataPlugin(credentials, own_loop=True).close(), None)
 
 
 def an_authorized_channel_is_a_channel(channel: aio_authgrpc.AuthorizedChannel) -> grpc.aio.Channel:

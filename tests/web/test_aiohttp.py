@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from aio_authgrpc import AiohttpRequest, ConfigurationError, service_account, static_token
 from aio_authgrpc.aiohttp import Grpc, grpc_errors
 from aio_authgrpc.errors import ChannelClosedError
-from aio_authgrpc.testing import Authority, EchoServer, EchoStub
+from aio_authgrpc.testing import Authority, EchoServer, EchoStub, ScriptedTokens
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 Client = TestClient[web.Request, web.Application]
@@ -135,3 +135,40 @@ async def test_a_test_puts_its_own_stub(echo_server: EchoServer) -> None:
     app[service.key] = fake
     async with TestClient(TestServer(app)) as client:
         assert await (await client.get("/echo")).read() == b"fake"
+
+
+async def test_without_the_cleanup_context_the_error_says_so(echo_server: EchoServer) -> None:
+    """In place of a KeyError."""
+    app, service = application(echo_server)
+
+    async def errors(request: web.Request) -> web.Response:
+        for ask in (service.of, service.on_behalf_of_caller):
+            with pytest.raises(ConfigurationError, match=r"cleanup_ctx\.append"):
+                ask(request)
+        return web.Response()
+
+    app.router.add_get("/errors", errors)
+    async with TestClient(TestServer(app)) as client:
+        assert (await client.get("/errors", headers={"Authorization": "Bearer x"})).status == 200
+
+
+async def test_a_readiness_probe_is_a_handler(echo_server: EchoServer) -> None:
+    """200 with token and connection, 503 without."""
+    tokens = ScriptedTokens()
+    tokens.fail(RuntimeError("down"))
+    app, service = application(echo_server, credentials=tokens)
+    app.cleanup_ctx.append(service)
+    app.router.add_get("/ready", service.ready)
+    async with TestClient(TestServer(app)) as client:
+        response = await client.get("/ready")
+        assert response.status == 503
+        assert "down" not in await response.text()
+    async with TestClient(TestServer(application_that_is_ready(echo_server))) as client:
+        assert (await client.get("/ready")).status == 200
+
+
+def application_that_is_ready(echo_server: EchoServer) -> web.Application:
+    app, service = application(echo_server)
+    app.cleanup_ctx.append(service)
+    app.router.add_get("/ready", service.ready)
+    return app

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import grpc
 import httpx
 import pytest
-from fastapi import BackgroundTasks, Depends, FastAPI
+from fastapi import BackgroundTasks, Depends, FastAPI, Request
 
 from aio_authgrpc import ConfigurationError, static_token
 from aio_authgrpc.errors import ChannelClosedError
@@ -180,6 +180,38 @@ async def test_a_failure_of_the_service_is_logged_not_told(
     assert response.status_code == 500
     assert "vault" not in response.text
     assert "vault" in caplog.text
+
+
+@pytest.mark.parametrize(("path", "status"), [("/echo", 500), ("/mine", 401)])
+async def test_a_refused_token_is_the_fault_of_its_owner(
+    application: Application,
+    echo_server: EchoServer,
+    caplog: pytest.LogCaptureFixture,
+    path: str,
+    status: int,
+) -> None:
+    """The application's is logged, and the caller's is told."""
+    echo_server.refuse(grpc.StatusCode.UNAUTHENTICATED, "Jwt is expired", times=None)
+    async with application.client() as client:
+        response = await client.get(path, headers={"Authorization": "Bearer x"})
+    assert response.status_code == status
+    assert ("Jwt is expired" in response.text) == (status == 401)
+    assert ("Jwt is expired" in caplog.text) == (status == 500)
+
+
+async def test_under_an_override_the_probe_passes_and_the_callers_stub_is_asked_for(
+    application: Application,
+) -> None:
+    """`on_behalf_of_caller` is a dependency of its own, with an override of its own."""
+    application.app.dependency_overrides[application.echo] = object
+    async with application.client() as client:
+        assert (await client.get("/ready")).status_code == 200
+        with pytest.raises(ConfigurationError, match="on_behalf_of_caller"):
+            await application.echo.on_behalf_of_caller(_request(application.app))
+
+
+def _request(app: FastAPI) -> Request:
+    return Request({"type": "http", "app": app, "headers": [(b"authorization", b"Bearer x")]})
 
 
 async def test_ready_tells_whether_token_and_connection_are_there(echo_server: EchoServer) -> None:

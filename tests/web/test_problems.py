@@ -49,7 +49,7 @@ def test_each_code_has_its_documented_status(code: grpc.StatusCode) -> None:
 @pytest.mark.parametrize("code", sorted(set(grpc.StatusCode) - {grpc.StatusCode.OK}, key=str), ids=str)
 def test_the_details_are_told_for_the_callers_mistakes_alone(code: grpc.StatusCode) -> None:
     """A 5xx status speaks of the service's inside."""
-    problem = problem_of(rpc_error(code))
+    problem = problem_of(rpc_error(code), on_behalf_of_caller=True)
     assert ("detail" in problem.body) == (problem.status < 500)
     assert problem.body["code"] == code.name
     assert problem.body["status"] == problem.status
@@ -57,16 +57,28 @@ def test_the_details_are_told_for_the_callers_mistakes_alone(code: grpc.StatusCo
 
 def test_a_secret_in_the_details_is_cut_out() -> None:
     """A server may quote the token that it refuses."""
-    problem = problem_of(
-        rpc_error(grpc.StatusCode.UNAUTHENTICATED, "bad token eyJhbGciOiJSUzI1NiJ9.eyJh.c2ln")
-    )
+    error = rpc_error(grpc.StatusCode.UNAUTHENTICATED, "bad token eyJhbGciOiJSUzI1NiJ9.eyJh.c2ln")
+    problem = problem_of(error, on_behalf_of_caller=True)
     assert "eyJ" not in problem.text
     assert problem.body["detail"] == "bad token [redacted]"
 
 
 def test_a_refused_caller_is_asked_for_a_bearer() -> None:
     """RFC 9110, section 15.5.2: a 401 names the scheme."""
-    assert problem_of(rpc_error(grpc.StatusCode.UNAUTHENTICATED)).headers == {"WWW-Authenticate": "Bearer"}
+    problem = problem_of(rpc_error(grpc.StatusCode.UNAUTHENTICATED), on_behalf_of_caller=True)
+    assert problem.status == 401
+    assert problem.headers == {"WWW-Authenticate": "Bearer"}
+
+
+def test_a_refused_application_is_not_the_callers_fault() -> None:
+    """Its own token was refused: the caller can do nothing, and is not told why."""
+    problem = problem_of(rpc_error(grpc.StatusCode.UNAUTHENTICATED, "Jwt is expired"))
+    assert problem.status == 500
+    assert problem.headers == {}
+    assert "detail" not in problem.body
+    denied = problem_of(rpc_error(grpc.StatusCode.PERMISSION_DENIED, "Audiences in Jwt are not allowed"))
+    assert denied.status == 403
+    assert "detail" not in denied.body
 
 
 @pytest.mark.parametrize(

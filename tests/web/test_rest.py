@@ -12,7 +12,7 @@ import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
-from aio_authgrpc import ConfigurationError
+from aio_authgrpc import ConfigurationError, api_key
 from aio_authgrpc.aiohttp import token_middleware
 from aio_authgrpc.errors import TokenRefusedError
 from aio_authgrpc.httpx import TokenAuth
@@ -27,12 +27,14 @@ class Service:
 
     def __init__(self) -> None:
         self.seen: list[str | None] = []
-        self.refused: set[str] = set()
+        self.keys: list[str | None] = []
+        self.refused: set[str | None] = set()
         self.redirects_to = ""
 
     async def answer(self, request: web.Request) -> web.Response:
         given = request.headers.get("Authorization")
         self.seen.append(given)
+        self.keys.append(request.headers.get("X-API-Key"))
         if self.redirects_to and request.path == "/redirect":
             raise web.HTTPFound(self.redirects_to)
         if given in self.refused:
@@ -118,6 +120,12 @@ async def test_another_origin_gets_no_token(get: Get, service: Service, origin: 
     assert service.seen == ["Bearer token-1"]
 
 
+async def test_a_fragment_is_no_other_origin(get: Get, service: Service, origin: str) -> None:
+    """It is not sent, and the token is."""
+    assert await get(f"{origin}/a#part") == 200
+    assert service.seen == ["Bearer token-1"]
+
+
 async def test_a_body_arrives(get: Get, service: Service, origin: str) -> None:
     """A request with content is authenticated, too."""
     assert await get(f"{origin}/", content=b"x") == 200
@@ -134,11 +142,47 @@ async def test_without_a_token_nothing_is_sent(
     assert service.seen == []
 
 
+async def test_anothers_refusal_does_not_cost_the_token(
+    get: Get, service: Service, origin: str, cache: TokenCache, fake_clock: FakeClock, tokens: ScriptedTokens
+) -> None:
+    """It says nothing of a token that it never saw."""
+    other = Service()
+    other.refused = {None}
+    await cache.get()
+    fake_clock.advance(60)
+    async with serving(other) as elsewhere:
+        service.redirects_to = f"{elsewhere}/redirected"
+        assert await get(f"{origin}/redirect") == 401
+    assert other.seen == [None]
+    assert service.seen == ["Bearer token-1"]
+    assert tokens.fetches == 1
+
+
+async def test_a_source_with_a_header_of_its_own_keeps_it(service: Service, origin: str) -> None:
+    """An API key is no bearer."""
+    async with TokenCache(api_key("the-key")) as cache:
+        async with ClientSession(middlewares=[token_middleware(cache, origin)]) as session:
+            await (await session.get(origin)).read()
+        auth = TokenAuth(cache, origin)
+        async with httpx.AsyncClient(auth=auth) as client:
+            with pytest.raises(ConfigurationError, match="x-api-key"):
+                await client.get(origin)
+    assert service.seen == [None]
+    assert service.keys == ["the-key"]
+
+
 @pytest.mark.parametrize("make", [TokenAuth, token_middleware], ids=["httpx", "aiohttp"])
 async def test_an_origin_in_the_clear_is_refused(make: Any, cache: TokenCache) -> None:
     """The token would cross the network; this machine is excepted."""
     with pytest.raises(ConfigurationError, match="in the clear"):
         make(cache, "http://bookstore.example.com")
+
+
+@pytest.mark.parametrize("make", [TokenAuth, token_middleware], ids=["httpx", "aiohttp"])
+async def test_an_origin_without_a_scheme_is_refused(make: Any, cache: TokenCache) -> None:
+    """The error writes it with one."""
+    with pytest.raises(ConfigurationError, match="https://"):
+        make(cache, "bookstore.example.com")
 
 
 async def test_a_synchronous_client_is_refused(cache: TokenCache, origin: str) -> None:
