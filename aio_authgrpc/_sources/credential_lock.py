@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 # Seconds. Without requests, which are cut off, google-auth's threads end within a back-off's sleep.
 _PATIENCE = 10.0
-# Seconds. Nothing tells a waiter that the holder's loop has stopped.
+# Seconds. Nothing tells a waiter that the holder's caller has left, or its loop has stopped.
 _LONGEST_WAIT = 1.0
 # Inside one credential's refresh(). One thread may hang for a reason that is over; four in a row do not.
 _MOST_THREADS = 4
@@ -121,20 +121,16 @@ class CredentialLock:
                 self._hanging -= 1
             elif self._holder is holder:
                 self._holder = None
-                self._wake()
+                waiting, self._waiting = self._waiting, set()
+                for woken in waiting:
+                    with suppress(RuntimeError):  # its loop was closed
+                        woken.get_loop().call_soon_threadsafe(woken.set_result, None)
 
     def _abandon(self, holder: _Holder) -> None:
         """Note that the holder's caller has left, if it still holds the lock."""
         with self._guard:
             if self._holder is holder:
                 holder.leave(self._patience)
-                self._wake()
-
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, set()
-        for woken in waiting:
-            with suppress(RuntimeError):  # its loop was closed
-                woken.get_loop().call_soon_threadsafe(_set, woken)
 
 
 class _Holder:
@@ -147,8 +143,3 @@ class _Holder:
 
     def leave(self, patience: float) -> None:
         self.awaited_until = min(self.awaited_until, monotonic() + patience)
-
-
-def _set(woken: asyncio.Future[None]) -> None:
-    if not woken.done():
-        woken.set_result(None)

@@ -120,7 +120,7 @@ class Refresher:
         # Without a back-off a fetch returns a token that is far from its end, at once.
         is_near_its_end = held.lifetime is not None and held.lifetime < STALE_WINDOW
         is_wanted = is_near_its_end or (self.last_error is not None and self.next_attempt_in() > 0)
-        return held if is_wanted and self._clock.time() < held.expired_at else None
+        return held if is_wanted else None
 
     async def fetch(self) -> CachedToken | AuthRpcError:
         """Return a token, or the failure as the error that callers get. Neither is recorded yet."""

@@ -63,6 +63,7 @@ async def test_a_run_without_waiters_goes_on() -> None:
         task.cancel()
     await asyncio.wait(tasks)
     assert flight.running
+    assert not flight.awaited
     late = asyncio.create_task(flight.join())
     run.outcome.set_result("token")
     assert await late == "token"

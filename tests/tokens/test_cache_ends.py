@@ -115,6 +115,24 @@ async def test_closing_ends_a_pause_between_attempts_at_once(source: GatedSource
     assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], ChannelClosedError)
 
 
+async def test_closing_after_a_pause_waits_for_the_next_attempt(
+    source: GatedSource, clock: FakeClock
+) -> None:
+    """It was sent, as the first one was."""
+    cache = TokenCache(source, clock=clock)
+    waiting = asyncio.create_task(cache.get())
+    await source.asked()
+    source.fail(OSError("down"))
+    await clock.wait_for_sleepers()
+    clock.advance(1)
+    await source.asked()
+    closing = asyncio.create_task(cache.aclose())
+    await settle()
+    source.answer("late")
+    await asyncio.wait({closing, waiting})
+    assert source.answered == ["late"]
+
+
 async def test_closing_in_a_task_that_is_cancelled_waits_for_nothing(
     source: GatedSource, clock: FakeClock
 ) -> None:

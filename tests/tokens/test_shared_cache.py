@@ -27,7 +27,7 @@ from aio_authgrpc._tokens import shared
 from aio_authgrpc._tokens.shared import CacheLease, lease_cache
 from aio_authgrpc.bookstore import BookstoreStub
 from aio_authgrpc.testing import Authority, EchoServer, EchoStub, MetadataServer, ScriptedTokens
-from aio_authgrpc.tokens import shared_cache
+from aio_authgrpc.tokens import TokenCache, shared_cache
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 
@@ -431,4 +431,34 @@ def test_a_loop_in_another_thread_may_lease_at_the_same_time() -> None:
     loop.run_until_complete(main())
     loop.close()
     assert len(leases) == 3
+    assert shared._open == {}
+
+
+async def test_each_loop_has_a_cache_of_its_own() -> None:
+    """A cache belongs to one; so does its transport."""
+    source, caches = ScriptedTokens(), list[TokenCache]()
+
+    async def lease() -> None:
+        leased = await lease_cache(source, audience="a")
+        caches.append(leased.cache)
+        if len(caches) == 1:
+            await asyncio.to_thread(asyncio.run, lease())
+        await leased.give_back()
+
+    await lease()
+    assert caches[0] is not caches[1]
+    assert [cache.closed for cache in caches] == [True, True]
+
+
+async def test_a_lease_of_a_forgotten_cache_leaves_the_next_one_to_its_channels() -> None:
+    """A forked child forgets those of its parent, and may have a copy of their loop."""
+    source = ScriptedTokens()
+    old = await lease_cache(source, audience="a")
+    shared._open.clear()
+    new = await lease_cache(source, audience="a")
+    await old.give_back()
+    again = await lease_cache(source, audience="a")
+    assert again.cache is new.cache
+    await new.give_back()
+    await again.give_back()
     assert shared._open == {}
