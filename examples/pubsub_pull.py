@@ -1,7 +1,7 @@
 """Pull Pub/Sub messages on a stream with asyncio, and open another stream whenever it ends.
 
-The server and its tokens are here, on the loopback interface. To pull from Google's, pass the name of your
-subscription, and leave out all arguments of `client` but the class. It needs `google-cloud-pubsub`.
+Server and tokens are here, on the loopback interface. To pull from Google's, pass the name of a subscription,
+and leave out all arguments of `client` but the class. It needs `google-cloud-pubsub`.
 """
 
 import asyncio
