@@ -1,7 +1,6 @@
 """Pull Pub/Sub messages on a stream with asyncio, and open another stream whenever it ends.
 
-Server and tokens are here, on the loopback interface. To pull from Google's, pass the name of a subscription,
-and leave out all arguments of `client` but the class. It needs `google-cloud-pubsub`.
+Server and tokens are here. To pull from Google's, leave out all arguments of `client` but the class.
 """
 
 import asyncio

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from typing import Any
 
 import grpc
@@ -467,28 +466,3 @@ async def test_a_grace_counts_calls_that_an_interceptor_holds(echo_server: EchoS
         asyncio.get_running_loop().call_soon(released.set)
         await connection.channel.close(30)
         assert await call == b"x"
-
-
-# grpc.aio cannot cancel a stream that never became an RPC, neither at its end nor when it is collected.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_a_call_that_an_interceptor_answered_itself_does_not_disturb_the_end(
-    echo_server: EchoServer,
-) -> None:
-    """The block ends as if there were no such call."""
-
-    class Cached(grpc.aio.UnaryStreamClientInterceptor):
-        async def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
-            async def answers() -> Any:
-                yield b"cached"
-
-            return answers()
-
-    async with connect(
-        echo_server.target,
-        EchoStub,
-        credentials=TOKEN,
-        ssl_credentials=echo_server.ssl_credentials,
-        outer_interceptors=[Cached()],
-    ) as stub:
-        assert [message async for message in stub.UnaryStream(b"x")] == [b"cached"]
-    gc.collect()
