@@ -130,7 +130,7 @@ class AuthorizedCall(grpc.aio.Call):
         self._authorization = authorization
         metadata = self._metadata + authorization.metadata if self._metadata else authorization.metadata
         request, wait_for_ready, compression = self._arguments
-        # A replay is sent in the context of whoever reads the call.
+        # A replay is sent in its reader's context.
         token = None if self.observed is None else current_call.set(self.observed)
         try:
             self._call = call = self._method.inner(

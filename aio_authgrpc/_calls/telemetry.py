@@ -150,8 +150,9 @@ class _ObservedMethod:
         observed = self._telemetry.begin_call(self._method)
         arguments = by_name(args, kwargs)
         request = arguments.pop("request", None)
-        if observed.metadata:
-            arguments["metadata"] = (*(arguments.get("metadata") or ()), *observed.metadata)
+        metadata = observed.metadata
+        if metadata:
+            arguments["metadata"] = (*(arguments.get("metadata") or ()), *metadata)
         token = current_call.set(observed)
         try:
             begun = self._multi_callable(request, **arguments)

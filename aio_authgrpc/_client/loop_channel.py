@@ -115,20 +115,25 @@ class LoopChannel:
             yield channel
         finally:
             self.channel = None
-            await self._engine.close()
-            await channel.close(self._grace)
+            try:
+                await self._engine.close()
+            finally:
+                await channel.close(self._grace)
 
     async def close(self, grace: float | None) -> None:
+        """Close the channel, or stop its opening; cancelling it ends the grace, and closes all the same."""
         self._closed = True
         opening = self._flight.cancel()
-        if opening is not None:
-            await asyncio.wait({opening})
-        if self.channel is not None:
-            await self.channel.close(grace)
-        if self._until_loop_ends is not None:
-            await self._until_loop_ends.aclose()
-        else:
-            await self._engine.close()
+        try:
+            if opening is not None:
+                await asyncio.wait({opening})
+            if self.channel is not None:
+                await self.channel.close(grace)
+        finally:
+            if self._until_loop_ends is not None:
+                await self._until_loop_ends.aclose()
+            else:
+                await self._engine.close()
 
 
 def _remaining(deadline: float | None) -> float | None:

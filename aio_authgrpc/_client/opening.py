@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
@@ -58,9 +59,11 @@ async def open_channel(
             stop_events()
         await lease.give_back()
 
-    try:
+    async with AsyncExitStack() as opened:
+        opened.push_async_callback(close)
         below = await _channel_below(settings)
-        return AuthorizedChannel(
+        opened.push_async_callback(below.close)
+        channel = AuthorizedChannel(
             below,
             lease.cache,
             header=settings.header,
@@ -78,9 +81,8 @@ async def open_channel(
             ),
             telemetry=_telemetry(settings, lease.cache, below),
         )
-    except BaseException:
-        await close()
-        raise
+        opened.pop_all()  # the channel closes them
+    return channel
 
 
 def _tell_with_target(listener: EventCallback, target: str, event: TokenEvent) -> None:

@@ -87,7 +87,7 @@ def _given(reason: str, source: TokenSource) -> ChosenIdentity:
 
 
 def _kind_for(host: Target, credential: CredentialOptions) -> tuple[IdentityKind, str]:
-    """Return the kind of token that a host takes. A stranger gets no token of whoever asks for his name."""
+    """Return the kind of token that a host takes. An unknown host gets no token."""
     name = host.audience.removeprefix("https://").partition(":")[0]
     if name.endswith(".run.app"):
         return IdentityKind.ID, "Cloud Run takes ID tokens"

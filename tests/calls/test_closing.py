@@ -164,6 +164,29 @@ async def test_a_block_that_is_cancelled_at_a_step_of_its_end_closes_all(
         await one.assert_ended()
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["once", "again"])
+@pytest.mark.parametrize("grace", [None, 10])
+async def test_a_lazy_channel_whose_closing_is_cancelled_at_a_step_closes_all(
+    echo_server: EchoServer, grace: float | None, again: bool
+) -> None:
+    """It has forgotten what it closes, so that a second close finds nothing."""
+    for steps in STEPS:
+        source = HangingSource()
+        lazy = LazyChannel(
+            echo_server.target, credentials=source, ssl_credentials=echo_server.ssl_credentials
+        )
+        calls = [EchoStub(lazy).UnaryUnary(b"x"), EchoStub(lazy).UnaryUnary(b"y")]
+        await source.begun.wait()
+        on_loop = lazy._on_this_loop()
+        await cancel_after(steps, lazy.close(grace), again=again)
+        await settle()
+        assert on_loop.channel is None
+        assert source.ended.is_set()
+        assert source.session.closed
+        assert all(call.done() for call in calls)
+        await asyncio.gather(*calls, return_exceptions=True)
+
+
 async def test_a_block_that_is_cancelled_at_any_step_leaves_nothing(busy: Callable[[], Busy]) -> None:
     """While it opens, calls or closes; the fixtures look at tasks and sessions."""
 

@@ -528,6 +528,27 @@ async def test_what_cannot_change_has_no_timer(
         assert "aio_authgrpc certificates" not in {task.get_name() for task in asyncio.all_tasks()}
 
 
+async def test_a_late_failure_of_an_opening_leaves_no_timer(
+    client_files: Any, mutual_server: EchoServer
+) -> None:
+    """The connections were made by then: they are closed."""
+
+    class Failing:
+        def channel(self, target: str, auth: TokenCache, *, traced: bool) -> Any:
+            assert "aio_authgrpc certificates" in {task.get_name() for task in asyncio.all_tasks()}
+            raise RuntimeError("the application's telemetry")
+
+    files = client_certificate_files(client_files.cert, client_files.key)
+    tls = SslCredentials(root_certificates=mutual_server.ca_pem, client_certificate=files)
+    with pytest.raises(RuntimeError, match="the application's telemetry") as caught:
+        async with connect(
+            "localhost:1", EchoStub, credentials=TOKEN, ssl_credentials=tls, telemetry=Failing()
+        ):
+            pytest.fail("it was opened")
+    assert "aio_authgrpc certificates" not in {task.get_name() for task in asyncio.all_tasks()}
+    del caught  # its frames held the channel until here
+
+
 async def test_channels_of_one_object_share_a_reading(client_files: Any, mutual_server: EchoServer) -> None:
     """Two that open at once ask for the certificate once; each follows the next one."""
     asked: list[str] = []
