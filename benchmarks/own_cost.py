@@ -42,6 +42,11 @@ class NoCall:
         """Return False."""
         return False
 
+    done = cancelled
+
+    async def wait_for_connection(self) -> None:
+        """Wait for nothing."""
+
 
 class NoChannel(ChannelLayer):
     """A channel whose calls do nothing."""
@@ -66,8 +71,7 @@ async def measure(rounds: int, calls: int) -> dict[str, Spread]:
         for context in cases.values():
             with context:
                 call = method(b"")
-            if hasattr(call, "waiting_task"):
-                await call.waiting_task  # its token is at hand from now on
+                await call.wait_for_connection()  # its token is at hand from now on
         for _ in range(rounds):
             for name in random.sample(list(cases), len(cases)):
                 figures[name].append(_one_case(method, cases[name], calls) * 1e6)

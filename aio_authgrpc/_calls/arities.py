@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.call import AuthorizedCall
-from aio_authgrpc._calls.call_status import final_code
+from aio_authgrpc._calls.call_status import final_code, is_over
 from aio_authgrpc._calls.mistakes import NotIterable
 from aio_authgrpc._calls.questions import AnsweringCall
 from aio_authgrpc._channels.connection_hints import explained
@@ -37,7 +37,14 @@ class ResponseCall(AnsweringCall):
 
 
 class UnaryResponseCall(ResponseCall):
-    """A call that is awaited for its one response."""
+    """A call that is awaited for its one response. What awaits it knows its end, and need not ask for it."""
+
+    _is_awaited = False
+
+    def on_done(self, call: Any) -> bool:
+        if not self._is_awaited:
+            self._settle(call)
+        return not self._is_awaited
 
     def __await__(self) -> Generator[Any, None, Any]:
         """Return the response. As with a real call, cancelling the task that awaits it cancels the RPC."""
@@ -45,15 +52,27 @@ class UnaryResponseCall(ResponseCall):
             call = self._call
             if call is None:
                 call = yield from self._real_call_or_cancel().__await__()
+            self._is_awaited = True
             try:
-                return (yield from call.__await__())  # pyright: ignore[reportUnknownVariableType]  # any message
+                response = yield from call.__await__()  # pyright: ignore[reportUnknownVariableType]  # any message
             except grpc.aio.AioRpcError as error:
-                self._settle(call)
+                self._is_awaited = False
+                self._method.on_done(call)
                 if self._call is call:
                     raise self._explained(error)  # noqa: B904 - mostly the error itself, else it has its cause
-            except asyncio.CancelledError:
-                self._cancel_with(call)
+            except BaseException as error:  # a cancellation, an interceptor's own, or the end of the loop
+                self._is_awaited = False
+                if isinstance(error, asyncio.CancelledError):
+                    self._cancel_with(call)
+                if is_over(call):
+                    self._method.on_done(call)
                 raise
+            else:
+                self._is_awaited = False
+                if not self._finished:
+                    self._finish()
+                self._method.open_calls.end(call)
+                return response
 
 
 class StreamResponseCall(NotIterable, ResponseCall):
@@ -68,10 +87,12 @@ class StreamResponseCall(NotIterable, ResponseCall):
     _reading = False
     _refusal: grpc.aio.AioRpcError | None = None  # that led to a second real call
 
-    def _on_done(self, call: Any) -> None:
+    def on_done(self, call: Any) -> bool:
         undecided = self._reading and self._may_replay
-        if not (undecided and final_code(call) is grpc.StatusCode.UNAUTHENTICATED):
-            self._settle(call)
+        if undecided and final_code(call) is grpc.StatusCode.UNAUTHENTICATED:
+            return False  # the reader will
+        self._settle(call)
+        return True
 
     @contextmanager
     def _reading_from(self, call: Any) -> Generator[None]:
@@ -93,7 +114,7 @@ class StreamResponseCall(NotIterable, ResponseCall):
     def _end_reading(self, call: Any) -> None:
         self._reading = False
         if call.done():
-            self._settle(call)
+            self._method.on_done(call)
 
     def _use(self, style: str) -> None:
         """Hold to one of iterating and reading, as a real call does, from before it is started."""
@@ -147,7 +168,7 @@ class StreamRequestCall(AuthorizedCall):
         return self._call is not None and bool(self._call._done_writing_flag)
 
     def _check_style(self) -> None:
-        if self._arguments[0] is not None:
+        if self._request is not None:
             raise grpc.aio.UsageError("The iterator and read/write APIs may not be mixed on a single RPC.")
 
     async def write(self, request: Any) -> None:

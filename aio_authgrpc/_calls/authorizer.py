@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import grpc
 import grpc.aio
 
+from aio_authgrpc._calls.call_status import challenge_of, final_code
+from aio_authgrpc._tokens.cache import TokenWaiter
 from aio_authgrpc._tokens.metadata import Metadata
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError, TokenRefusedError
@@ -22,7 +25,9 @@ class Tokens(Protocol):
 
     def current(self) -> Token | None: ...
 
-    async def get(self, *, timeout: float | None = None) -> Token: ...
+    def wait(self, waiter: TokenWaiter, /) -> None: ...
+
+    def leave(self, waiter: TokenWaiter, /) -> None: ...
 
     def reject(self, token: Token, *, challenge: str = "") -> bool: ...
 
@@ -32,11 +37,18 @@ class Tokens(Protocol):
 class Authorization:
     """A token and what it adds to an RPC on one channel."""
 
-    __slots__ = ("metadata", "token")
+    __slots__ = ("_authorizer", "metadata", "token")
 
-    def __init__(self, token: Token, metadata: Metadata) -> None:
+    def __init__(self, authorizer: Authorizer, token: Token, metadata: Metadata) -> None:
+        self._authorizer = authorizer
         self.token = token
         self.metadata = metadata
+
+    def on_done(self, call: grpc.aio.Call) -> bool:
+        """Take the token of a call that ended with UNAUTHENTICATED back; the call itself stays as it is."""
+        if final_code(call) is grpc.StatusCode.UNAUTHENTICATED:
+            self._authorizer.reject(self.token, challenge=challenge_of(call))
+        return True
 
 
 class Authorizer:
@@ -68,23 +80,31 @@ class Authorizer:
             token, last = self._tokens.current(), self._last
             if last is not None and last.token is token:
                 return last
-            return None if token is None else self._of(token)
+            return None if token is None else self.authorization(token)
         except TokenRefusedError:
-            # Such a token cannot be sent: `get` raises the same, so that each call fails when it is awaited.
+            # Such a token cannot be sent, as the call that waits for it is told when it comes.
             return None
 
-    async def get(self, timeout: float | None) -> Authorization:
-        """Return what to send, waiting `timeout` seconds at most; see `TokenCache.get`."""
-        return self._of(await self._tokens.get(timeout=timeout))
+    def wait(self, waiter: TokenWaiter) -> None:
+        """Tell `waiter` the next token; see `TokenCache.wait`."""
+        self._tokens.wait(waiter)
 
-    def _of(self, token: Token) -> Authorization:
+    def leave(self, waiter: TokenWaiter) -> None:
+        self._tokens.leave(waiter)
+
+    def authorization(self, token: Token) -> Authorization:
+        """Return what to send with a token.
+
+        Raises:
+            TokenRefusedError: It cannot be sent.
+        """
         last = self._last
         if last is not None and last.token is token:
             return last
         # The channel's fixed metadata overrides what the credential brings along.
         fixed = {key for key, _ in self.metadata}
         brought = (entry for entry in token.as_metadata(self.header) if entry[0] not in fixed)
-        self._last = Authorization(token, (*self.metadata, *brought))
+        self._last = Authorization(self, token, (*self.metadata, *brought))
         return self._last
 
     def forget(self) -> None:

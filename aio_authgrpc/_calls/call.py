@@ -5,15 +5,16 @@
        └─no token, cancel─┴────────────▶ finished
 
 With a token at hand the real call is started at once: no task, no thread, no await. Without one, the
-call is handed out all the same; a task of its own starts the real call when the token has come. What
-a caller does meanwhile (write, read, cancel, add a callback, ask for the code) means what it means on
-a real call. The wait counts against the call's timeout.
+call is handed out all the same, and the refresh that brings the token starts the real call. What a
+caller does meanwhile (write, read, cancel, add a callback, ask for the code) means what it means on a
+real call. The wait counts against the call's timeout.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from time import monotonic
 from typing import Any, Protocol
 
@@ -21,19 +22,20 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.authorizer import Authorization, Authorizer, CallerMetadata
-from aio_authgrpc._calls.call_status import challenge_of, final_code, has_headers, raise_end
+from aio_authgrpc._calls.call_status import answer_of, challenge_of, has_headers, raise_end
 from aio_authgrpc._calls.open_calls import OpenCalls
+from aio_authgrpc._calls.sent_metadata import SentMetadata, new_metadata
 from aio_authgrpc._calls.telemetry import CallTelemetry, current_call
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._checks.frames import without_frames
+from aio_authgrpc._tokens.refresh_tasks import too_late
+from aio_authgrpc._tokens.token import Token
+from aio_authgrpc.errors import TokenDeadlineExceededError
 
 DoneCallback = Callable[[Any], None]
 """Is called with the call when it is done."""
 
 _UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
-
-CallArguments = tuple[Any, bool | None, grpc.Compression | None]
-"""The request or the iterator of requests, wait_for_ready and compression."""
 
 
 class Method(Protocol):
@@ -43,6 +45,8 @@ class Method(Protocol):
     """The grpc.aio multi-callable that starts a real call."""
     open_calls: OpenCalls
     """The calls of the channel."""
+    on_done: Callable[[Any], None]
+    """Tells `open_calls` the end of a real call: one object for all of them."""
 
     def connection_to_wait_for(self) -> RotatingChannel[Any] | None: ...
 
@@ -54,11 +58,16 @@ class AuthorizedCall(grpc.aio.Call):
     """
 
     # Class-level defaults: most calls never set these, and each instance attribute costs about 30 ns a call.
+    _wait_for_ready: bool | None = None
+    _compression: grpc.Compression | None = None
     _call: Any = None  # the real call, of the arity's own type
     _end: BaseException | None = None  # why there will never be a real call
     _refused: Any = None  # the real call whose refusal led to a second one
     _finished = False
-    _decision: asyncio.Future[None] | None = None  # made by questions that wait for `_settle`
+    _awaited: Authorizer | RotatingChannel[Any] | None = None  # what it waits for
+    _waiting_since = 0.0
+    _context: Context  # the caller's, from when it began to wait
+    _changes: set[asyncio.Future[None]] | None = None  # of those who wait until it is another state
     _callbacks: tuple[DoneCallback, ...] = ()
     _may_replay = True  # whether the request can be sent a second time
     observed: CallTelemetry | None = None
@@ -69,15 +78,22 @@ class AuthorizedCall(grpc.aio.Call):
         self,
         method: Method,
         authorizer: Authorizer,
-        arguments: CallArguments,
+        request: Any,
         timeout: float | None,
         metadata: CallerMetadata,
-        connection: RotatingChannel[Any] | None = None,
+        wait_for_ready: bool | None,
+        compression: grpc.Compression | None,
+        connection: RotatingChannel[Any] | None,
     ) -> None:
         self._method = method
         self._authorizer = authorizer
-        self._arguments = arguments
+        self._request = request
         self._metadata = metadata
+        # Not as a tuple: while a thousand calls are under way, each object costs the garbage collector time.
+        if wait_for_ready is not None:
+            self._wait_for_ready = wait_for_ready
+        if compression is not None:
+            self._compression = compression
         if timeout is not None:
             self._deadline = monotonic() + timeout
         authorization = None if connection is not None else authorizer.current()
@@ -89,56 +105,80 @@ class AuthorizedCall(grpc.aio.Call):
     # From waiting to started
 
     def _wait(self, connection: RotatingChannel[Any] | None) -> None:
-        self._method.open_calls.waiting.add(self)
-        starting = self._start_when_ready(connection)
-        self.waiting_task = asyncio.create_task(starting, name="aio_authgrpc waiting call")
-        # Not a `finally` in the coroutine: a task cancelled before its first step never enters it.
-        self.waiting_task.add_done_callback(self._stop_waiting)
+        self._context = copy_context()
+        self._wait_for(self._authorizer if connection is None else connection)
+        self._method.open_calls.add_waiting(self, self._deadline)
 
-    def _stop_waiting(self, task: asyncio.Task[None]) -> None:
-        self._method.open_calls.waiting.discard(self)
-        # Also what is no `Exception`, such as pytest.fail() in a fake: without an end, the call never would.
-        end = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if end is not None:
-            self._end_without_call(end)
+    def _wait_for(self, awaited: Authorizer | RotatingChannel[Any]) -> None:
+        self._awaited, self._waiting_since = awaited, monotonic()
+        awaited.wait(self)
 
-    async def _start_when_ready(self, connection: RotatingChannel[Any] | None) -> None:
+    def landed(self, outcome: Token | Exception | None) -> None:
+        """Go on with what came: the connection, which is None, then the token, or why there is none."""
+        if self._awaited is None:
+            return  # it has ended meanwhile
+        if outcome is None:
+            self._wait_for(self._authorizer)
+        elif isinstance(outcome, Exception):
+            self.abandon(outcome)
+        else:
+            self._context.run(self._start_with, outcome)
+            del self._context  # a stream may be open for days
+
+    def _start_with(self, token: Token) -> None:
+        self._stop_waiting()
         try:
-            if connection is not None:
-                await connection.wait_until_ready(self.time_remaining())
-            authorization = await self._authorization_in_time()
-            if self._end is not None:
-                return
+            authorization = self._authorizer.authorization(token)
             if self._refused is not None and authorization.metadata == self._authorization.metadata:
                 self._call = self._refused  # the source has no other token: the refusal stands
                 self._finish()
             else:
                 self._start_real_call(authorization, self.time_remaining())
-        except Exception as error:  # noqa: BLE001 - also what a real call raises when it is made
-            self._end_without_call(error)
+                self._tell_change()
+        except BaseException as error:  # also what is no `Exception`: without an end, the call never would
+            self.abandon(error)
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                raise
 
-    async def _authorization_in_time(self) -> Authorization:
-        observed, began = self.observed or current_call.get(), monotonic()
-        try:
-            return await self._authorizer.get(self.time_remaining())
-        finally:
-            if observed is not None:
-                self.observed = observed
-                observed.waited_for_token(monotonic() - began)
+    def _stop_waiting(self) -> None:
+        awaited, self._awaited = self._awaited, None
+        if awaited is None:
+            return
+        awaited.leave(self)
+        self._method.open_calls.stop_waiting(self)
+        observed = self.observed or self._context.get(current_call)
+        if observed is not None and awaited is self._authorizer:
+            self.observed = observed
+            observed.waited_for_token(monotonic() - self._waiting_since)
+
+    def run_out_of_time(self) -> None:
+        """End a call that waits, at its deadline."""
+        seconds = (self._deadline or 0.0) - self._waiting_since
+        if self._awaited is self._authorizer:
+            self.abandon(too_late(seconds))
+            return
+        self.abandon(
+            TokenDeadlineExceededError(
+                f"The call's time ran out: for {max(0.0, seconds):.3g} s it waited for its connection.",
+                hint="A call without wait_for_ready, or connect(ready_timeout=...), says what is in the way.",
+            )
+        )
 
     def _start_real_call(self, authorization: Authorization, timeout: float | None) -> None:
         self._authorization = authorization
-        metadata = self._metadata + authorization.metadata if self._metadata else authorization.metadata
-        request, wait_for_ready, compression = self._arguments
+        metadata = new_metadata(SentMetadata)
+        own = self._metadata
+        metadata.pairs = own + authorization.metadata if own else authorization.metadata
+        method = self._method
         # A replay is sent in its reader's context.
         token = None if self.observed is None else current_call.set(self.observed)
         try:
-            self._call = call = self._method.inner(
-                request,
+            self._call = call = method.inner(
+                self._request,
                 timeout=timeout,
                 metadata=metadata,
-                wait_for_ready=wait_for_ready,
-                compression=compression,
+                wait_for_ready=self._wait_for_ready,
+                compression=self._compression,
             )
         except Exception as error:
             without_frames(error)  # gRPC's hold the token, as this one does
@@ -146,7 +186,8 @@ class AuthorizedCall(grpc.aio.Call):
         finally:
             if token is not None:
                 current_call.reset(token)
-        call.add_done_callback(self._on_done)
+        method.open_calls.started[call] = self
+        call.add_done_callback(method.on_done)
 
     async def _started(self) -> Any:
         """Return the real call once it is started, or None where there will be none.
@@ -154,8 +195,26 @@ class AuthorizedCall(grpc.aio.Call):
         Cancelling this wait leaves the call alone, as it does with a real one's metadata or code.
         """
         while self._call is None and self._end is None:
-            await asyncio.wait({self.waiting_task})
+            await self._next_change()
         return self._call
+
+    async def _next_change(self) -> None:
+        """Wait until the call is in another state; cancelling this leaves the call alone."""
+        change = asyncio.get_running_loop().create_future()
+        if self._changes is None:
+            self._changes = set()
+        self._changes.add(change)
+        try:
+            await change
+        finally:
+            if self._changes is not None:
+                self._changes.discard(change)
+
+    def _tell_change(self) -> None:
+        changes, self._changes = self._changes, None
+        for change in changes or ():
+            if not change.done():
+                change.set_result(None)
 
     async def _real_call(self) -> Any:
         """Return the real call once it is started, or raise why there is none."""
@@ -182,28 +241,36 @@ class AuthorizedCall(grpc.aio.Call):
         # Check and set without an await between them.
         if call is not self._call or self._finished:
             return
-        if final_code(call) is _UNAUTHENTICATED:
+        if answer_of(call.code()) is _UNAUTHENTICATED:
             worth_it = self._authorizer.reject(self._authorization.token, challenge=challenge_of(call))
             may_replay = self._may_replay and self._authorizer.replay and not has_headers(call)
             if worth_it and may_replay and not self._method.open_calls.closed:
                 self._may_replay = False
                 self._refused, self._call = call, None
-                self._wait(self._method.connection_to_wait_for() if self._arguments[1] else None)
-                self._tell_decision()
+                self._wait(self._method.connection_to_wait_for() if self._wait_for_ready else None)
+                self._tell_change()
                 self._authorizer.say_replayed()  # last: a listener may cancel the call
                 return
         self._finish()
 
-    _on_done = _settle
+    def on_done(self, call: Any) -> bool:
+        """See `CallOwner`."""
+        self._settle(call)
+        return True
 
-    def _end_without_call(self, error: BaseException) -> None:
+    def abandon(self, error: BaseException) -> None:
+        """End a call that has no real one, with this error."""
+        self._stop_waiting()
         if self._end is None and self._call is None:
             self._end = error
             self._finish()
+            self._method.open_calls.note_end()
 
     def _finish(self) -> None:
         self._finished = True
-        self._tell_decision()
+        if self._changes is None and not self._callbacks:
+            return
+        self._tell_change()
         callbacks, self._callbacks = self._callbacks, ()
         for callback in callbacks:
             try:
@@ -213,16 +280,6 @@ class AuthorizedCall(grpc.aio.Call):
             except BaseException as error:  # noqa: BLE001 - users' code, which must not keep others from their end
                 context = {"message": f"A done callback of {self!r} raised", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(context)
-
-    def _tell_decision(self) -> None:
-        if self._decision is not None:
-            self._decision.set_result(None)
-            self._decision = None
-
-    def abandon(self, error: BaseException) -> None:
-        """End a call that waits, with this error."""
-        self.waiting_task.cancel()
-        self._end_without_call(error)
 
     # grpc.aio.Call
 

@@ -29,17 +29,17 @@ def final_code(call: grpc.aio.Call) -> grpc.StatusCode | None:
 
     `code()` is a coroutine method, but on a call that is done it finishes at its first step.
     """
-    return _answer_of(call.code())
+    return answer_of(call.code())
 
 
 def details_of(call: grpc.aio.Call) -> str:
     """Return the details of a call that is done, without waiting."""
-    return _answer_of(call.details()) or ""
+    return answer_of(call.details()) or ""
 
 
 def challenge_of(call: grpc.aio.Call) -> str:
     """Return the `www-authenticate` of a call that is done, or "" without one (RFC 6750, 3)."""
-    trailing: grpc.aio.Metadata | None = _answer_of(call.trailing_metadata())
+    trailing: grpc.aio.Metadata | None = answer_of(call.trailing_metadata())
     value = None if trailing is None else trailing.get("www-authenticate")
     return value if isinstance(value, str) else ""
 
@@ -50,10 +50,10 @@ def has_headers(call: grpc.aio.Call) -> bool:
     They commit the RPC (gRFC A6): the server's method has begun to answer. grpc.aio shows headers without
     metadata as it shows none, and an HTTP error's.
     """
-    return bool(_answer_of(call.initial_metadata()))
+    return bool(answer_of(call.initial_metadata()))
 
 
-def _answer_of(coroutine: Coroutine[Any, Any, T]) -> T | None:
+def answer_of(coroutine: Coroutine[Any, Any, T]) -> T | None:
     """Return what a coroutine answers at its first step, or None if it would wait or raises."""
     try:
         coroutine.send(None)

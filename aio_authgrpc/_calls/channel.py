@@ -126,7 +126,9 @@ class AuthorizedChannel(WithIdentity, ChannelLayer):
             in_the_clear=in_the_clear or None,
             max_identities=max_identities,
         )
-        self._open_calls = OpenCalls(plaintext=plaintext)
+        self._open_calls = OpenCalls(
+            connect=partial(channel.get_state, try_to_connect=True), plaintext=plaintext
+        )
         self.outer_interceptors = OuterInterceptors() if outer_interceptors is None else outer_interceptors
         self._engine = Engine()
         self._telemetry = None if telemetry is None else GuardedTelemetry(telemetry)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping, Sequence
-from operator import is_
+from collections.abc import Iterable, Mapping
 from weakref import WeakValueDictionary
 
 from aio_authgrpc._calls.authorizer import Authorizer, Tokens
 from aio_authgrpc._calls.identity import WITHOUT_REPLAY, Identity
+from aio_authgrpc._calls.several_tokens import SeveralTokens
 from aio_authgrpc._checks.arguments import check_count
-from aio_authgrpc._sources.credentials import all_of, combined
 from aio_authgrpc._sources.static import AnonymousTokenSource
 from aio_authgrpc._tokens.cache import TokenCache, close_all
 from aio_authgrpc._tokens.source import CacheKey, TokenSource
-from aio_authgrpc._tokens.token import Token
 
 # A service that makes a source for each of its callers should not keep all of their tokens, at 6 kB each.
 MAX_IDENTITIES = 128
@@ -23,8 +21,6 @@ MAX_IDENTITIES = 128
 _PLACES_FOR_ONE_NEWCOMER = 8
 # In multiples of all places. That many newcomers may pass before an unused identity makes room for one.
 _IDLE_AFTER = 4
-# What is left of a token whose own header is another's; an empty token goes to no header.
-_NO_HEADER = ""
 
 
 class IdentityAuthorizers:
@@ -201,75 +197,3 @@ class _Used:
     def __init__(self, cache: TokenCache) -> None:
         self.cache = cache
         self.users = 0
-
-
-class CombinedToken(Token):
-    """One token that carries others as its metadata; `parts` are in the order of their caches."""
-
-    parts: tuple[Token, ...] = ()
-
-    def __init__(self, one: Token, parts: tuple[Token, ...]) -> None:
-        super().__init__(one.value, expires_at=one.expires_at, scheme=one.scheme, metadata=one.metadata)
-        vars(self)["parts"] = parts
-
-
-class SeveralTokens:
-    """What an authorizer asks in place of a `TokenCache`.
-
-    Args:
-        caches: By header; without `own` the first is the one that the token itself goes to.
-        own: The channel's header and cache, whose tokens these stand beside, or over.
-    """
-
-    def __init__(
-        self, caches: Mapping[str, TokenCache], *, own: tuple[str, TokenCache] | None = None
-    ) -> None:
-        named = list(caches.items()) if own is None else [own, *caches.items()]
-        self._headers = [header for header, _ in named]
-        self._caches = [cache for _, cache in named]
-        self.forget()
-
-    def forget(self) -> None:
-        """Keep no token any more."""
-        self._last = CombinedToken(Token(""), ())
-
-    def current(self) -> Token | None:
-        # A loop, not a comprehension: most calls find what the last one found, and pay for no more.
-        for cache, part in zip(self._caches, self._last.parts, strict=False):
-            if cache.current() is not part:
-                break
-        else:
-            if self._last.parts:
-                return self._last
-        parts = [cache.current() for cache in self._caches]
-        there = [token for token in parts if token is not None]
-        return self._as_one(there) if len(there) == len(parts) else None
-
-    async def get(self, *, timeout: float | None = None) -> Token:
-        return self._as_one(await all_of([cache.get(timeout=timeout) for cache in self._caches]))
-
-    def reject(self, token: Token, *, challenge: str = "") -> bool:
-        """Take back all parts: which one was refused is not known."""
-        parts = token.parts if isinstance(token, CombinedToken) else ()
-        rejected = [
-            cache.reject(part, challenge=challenge) for cache, part in zip(self._caches, parts, strict=True)
-        ]
-        return any(rejected)
-
-    def say_replayed(self) -> None:
-        """See `TokenCache.say_replayed`; the first cache speaks for all."""
-        self._caches[0].say_replayed()
-
-    def _as_one(self, parts: Sequence[Token]) -> Token:
-        last = self._last
-        if len(last.parts) == len(parts) and all(map(is_, last.parts, parts)):
-            return last
-        (header, first), *others = zip(self._headers, parts, strict=True)
-        over = dict(others)
-        if header in over:  # of the channel's own token only its metadata is left
-            own = Token("", expires_at=first.expires_at, metadata=first.metadata)
-            one = combined({header: over.pop(header), **over, _NO_HEADER: own})
-        else:
-            one = combined({header: first, **over})
-        self._last = CombinedToken(one, tuple(parts))
-        return self._last

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from asyncio import _get_running_loop  # pyright: ignore[reportPrivateUsage]  # documented; None without a loop
 from collections.abc import AsyncIterator, Callable, Iterator
-from functools import partial
 from typing import Any, ClassVar, NoReturn, TypeVar
 from weakref import ref
 
@@ -13,15 +13,14 @@ import grpc.aio
 from aio_authgrpc._calls.arities import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
 from aio_authgrpc._calls.authorizer import Authorizer, CallMetadata
 from aio_authgrpc._calls.call import AuthorizedCall
-from aio_authgrpc._calls.call_status import challenge_of, final_code
 from aio_authgrpc._calls.identity import current_identities
 from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
 from aio_authgrpc._calls.mistakes import NotSynchronous
 from aio_authgrpc._calls.open_calls import OpenCalls
+from aio_authgrpc._calls.sent_metadata import SentMetadata, new_metadata
 from aio_authgrpc._channels.interceptors import InterceptedMethod
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._checks.frames import without_frames
-from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError
 
 Request = TypeVar("Request")
@@ -47,6 +46,7 @@ class AuthorizedMethod(NotSynchronous):
     ) -> None:
         self.inner = inner
         self.open_calls = open_calls
+        self.on_done = open_calls.on_done
         self._authorizer = authorizer
         self._identities = identities
         self._connection = connection
@@ -77,7 +77,7 @@ class AuthorizedMethod(NotSynchronous):
             wait_for_ready=wait_for_ready,
             compression=compression,
         )
-        self.open_calls.held.add(ref(call, self.open_calls.let_go))
+        self.open_calls.intercepted.add(ref(call, self.open_calls.let_go))
         return call
 
 
@@ -102,7 +102,8 @@ class RequestMethod(AuthorizedMethod):
             ChannelClosedError, WrongEventLoopError: The channel cannot be used here.
         """
         open_calls = self.open_calls
-        open_calls.check()
+        if open_calls.open_on is not _get_running_loop():
+            open_calls.check()
         if self._interceptors:
             return self._above_token(request, timeout, metadata, credentials, wait_for_ready, compression)
         others = current_identities.get()
@@ -111,10 +112,9 @@ class RequestMethod(AuthorizedMethod):
             _refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
         connection = self.connection_to_wait_for() if wait_for_ready else None
-        arguments = (request, wait_for_ready, compression)
-        call = self.call_class(self, authorizer, arguments, timeout, own, connection)
-        open_calls.held.add(ref(call, open_calls.let_go))
-        return call
+        return self.call_class(
+            self, authorizer, request, timeout, own, wait_for_ready, compression, connection
+        )
 
 
 class RequestStreamMethod(AuthorizedMethod):
@@ -134,7 +134,8 @@ class RequestStreamMethod(AuthorizedMethod):
         With a token at hand this returns the real call: a stream of requests cannot be sent again.
         """
         open_calls = self.open_calls
-        open_calls.check()
+        if open_calls.open_on is not _get_running_loop():
+            open_calls.check()
         if self._interceptors:
             request = request_iterator
             return self._above_token(request, timeout, metadata, credentials, wait_for_ready, compression)
@@ -146,22 +147,24 @@ class RequestStreamMethod(AuthorizedMethod):
         connection = self.connection_to_wait_for() if wait_for_ready else None
         authorization = authorizer.current() if connection is None else None
         if authorization is None:
-            arguments = (request_iterator, wait_for_ready, compression)
-            call: Any = self.call_class(self, authorizer, arguments, timeout, own, connection)
-        else:
-            try:
-                call = self.inner(
-                    request_iterator,
-                    timeout=timeout,
-                    metadata=own + authorization.metadata,
-                    wait_for_ready=wait_for_ready,
-                    compression=compression,
-                )
-            except Exception as error:
-                without_frames(error)  # gRPC's hold the token
-                raise
-            call.add_done_callback(partial(_reject_if_refused, authorizer, authorization.token))
-        open_calls.held.add(ref(call, open_calls.let_go))
+            return self.call_class(
+                self, authorizer, request_iterator, timeout, own, wait_for_ready, compression, connection
+            )
+        try:
+            metadata = new_metadata(SentMetadata)
+            metadata.pairs = own + authorization.metadata
+            call = self.inner(
+                request_iterator,
+                timeout=timeout,
+                metadata=metadata,
+                wait_for_ready=wait_for_ready,
+                compression=compression,
+            )
+        except Exception as error:
+            without_frames(error)  # gRPC's hold the token
+            raise
+        open_calls.started[call] = authorization
+        call.add_done_callback(self.on_done)
         return call
 
 
@@ -195,9 +198,3 @@ def _refuse_call_credentials() -> NoReturn:
         field="credentials",
         hint="Leave them out, or use a plain grpc.aio channel for this call.",
     )
-
-
-def _reject_if_refused(authorizer: Authorizer, token: Token, call: grpc.aio.Call) -> None:
-    """Take the token of a call that ended with UNAUTHENTICATED back; the call itself stays as it is."""
-    if final_code(call) is grpc.StatusCode.UNAUTHENTICATED:
-        authorizer.reject(token, challenge=challenge_of(call))

@@ -3,51 +3,88 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import ref
 
 import grpc.aio
 
 from aio_authgrpc._calls.call_status import is_over
+from aio_authgrpc._calls.waiting_calls import WaitingCall, WaitingCalls
 from aio_authgrpc._loop.ownership import LoopBound
 from aio_authgrpc.errors import ChannelClosedError
 
 
-class WaitingCall(Protocol):
-    """A call without its token or connection, as the channel sees it when it closes."""
+class CallOwner(Protocol):
+    """What is told the end of a real call."""
 
-    waiting_task: asyncio.Task[None]
-
-    def abandon(self, error: BaseException) -> None: ...
+    def on_done(self, call: Any, /) -> bool:
+        """Return whether that is settled; if not, `OpenCalls.on_done` is called again by who settles it."""
+        ...
 
 
 class OpenCalls(LoopBound):
     """The calls of a channel, on the event loop that it belongs to. Once it is closed, no call may begin.
 
     Attributes:
-        waiting: The calls without their token or connection.
-        held: Every call that user code holds. A call that is done stays in it until it is let go.
+        started: The real calls that are under way, or whose end is undecided, and what is told their end.
+        intercepted: Every call above the token that user code holds, until it is let go.
         let_go: Takes such a reference out.
         plaintext: Whether the channel is a plaintext one, for what errors say; None if it is not known.
     """
 
-    def __init__(self, *, plaintext: bool | None = None) -> None:
+    def __init__(self, *, connect: Callable[[], object], plaintext: bool | None = None) -> None:
         super().__init__("channel")
         self.check()
-        self.waiting: set[WaitingCall] = set()
-        self.held: set[ref[grpc.aio.Call]] = set()
-        self.let_go = self.held.discard  # one bound method for all calls
+        self._connect = connect
+        self._waiting = WaitingCalls()
+        self._none_left: asyncio.Future[None] | None = None
+        self.started: dict[grpc.aio.Call, CallOwner] = {}
+        self.intercepted: set[ref[grpc.aio.Call]] = set()
+        self.let_go = self.intercepted.discard
         self.plaintext = plaintext
+
+    def add_waiting(self, call: WaitingCall, deadline: float | None) -> None:
+        """Keep a call that waits, until `deadline`. The first one has the channel connect meanwhile."""
+        if not self._waiting:
+            with suppress(Exception):  # of a channel that is closed, as the RPC will tell
+                self._connect()
+        self._waiting.add(call, deadline)
+
+    def stop_waiting(self, call: WaitingCall) -> None:
+        self._waiting.discard(call)
+
+    def on_done(self, call: Any) -> None:
+        """Tell the owner of a real call its end, until that is settled."""
+        owner = self.started.get(call)
+        if owner is not None and owner.on_done(call):
+            self.end(call)
+
+    def end(self, call: Any) -> None:
+        """Let go of a real call whose end is settled."""
+        self.started.pop(call, None)
+        if self._none_left is not None:
+            self.note_end()
+
+    def note_end(self) -> None:
+        """Wake `finish` where no call is left."""
+        if self._none_left is not None and not (self.started or self._waiting or self._none_left.done()):
+            self._none_left.set_result(None)
 
     async def finish(self, grace: float) -> None:
         """Wait, `grace` seconds at most, until all calls are done. Cancelling it leaves them alone."""
         if grace <= 0:
             return  # no call is asked: what an interceptor made of it may raise
         ends_at = monotonic() + grace
-        if self.waiting:
-            await asyncio.wait({call.waiting_task for call in self.waiting}, timeout=grace)
-        calls = [call for known in tuple(self.held) if (call := known()) is not None and not is_over(call)]
+        if self.started or self._waiting:
+            if self._none_left is None or self._none_left.done():
+                self._none_left = asyncio.get_running_loop().create_future()
+            await asyncio.wait({self._none_left}, timeout=grace)
+        calls = [
+            call for known in tuple(self.intercepted) if (call := known()) is not None and not is_over(call)
+        ]
         seconds = ends_at - monotonic()
         if seconds <= 0 or not calls:
             return
@@ -61,7 +98,7 @@ class OpenCalls(LoopBound):
 
     def abandon_waiting(self) -> None:
         """End the calls that still wait, with `ChannelClosedError`."""
-        for call in tuple(self.waiting):
+        for call in self._waiting:
             call.abandon(
                 ChannelClosedError(
                     "The channel was closed while the call waited for its token, or its connection.",

@@ -67,7 +67,5 @@ class AnsweringCall(AuthorizedCall):
     async def _stands(self, call: Any) -> bool:
         """Wait until it is decided whether a real call's end is this call's; return whether it is."""
         while self._call is call and call.done() and not self._finished:
-            if self._decision is None:
-                self._decision = asyncio.get_running_loop().create_future()
-            await asyncio.wait({self._decision})
+            await self._next_change()
         return self._call is call

@@ -16,8 +16,8 @@ import grpc.aio
 from aio_authgrpc._channels.layer import ChannelLayer, first_change
 from aio_authgrpc._channels.pool import close_all
 from aio_authgrpc._loop.clock import Clock, SystemClock
-from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
-from aio_authgrpc.errors import AuthGrpcError, TokenDeadlineExceededError
+from aio_authgrpc._loop.single_flight import SingleFlight, Waiter
+from aio_authgrpc.errors import AuthGrpcError
 
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ class RotatingChannel(ChannelLayer, Generic[T]):
         super().__init__(self._current.channel)
         self._replaced: set[_Inner] = set()
         self._closing: set[asyncio.Task[None]] = set()
-        self._connecting = SingleFlight(self.channel_ready)
+        self._connecting = SingleFlight(self.channel_ready, lambda: None)
         self._closed = False
         self._failing = False
         # A weak reference and a finalizer: the timer must not keep an unclosed channel alive. In an empty
@@ -114,25 +114,15 @@ class RotatingChannel(ChannelLayer, Generic[T]):
         while (state := self.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
             await self._change_of_current(state)
 
-    async def wait_until_ready(self, seconds: float | None) -> None:
-        """Wait as `channel_ready()` does; any number of callers share one watcher.
+    def wait(self, waiter: Waiter[None]) -> None:
+        """Tell `waiter` when the channel is ready, or closed; any number of them share one watcher."""
+        self._connecting.add(waiter)
 
-        Raises:
-            TokenDeadlineExceededError: `seconds` were over first.
-        """
-        try:
-            # A closed channel raises: then the waiting RPC is sent, and gets the error.
-            with suppress(FlightCancelledError, asyncio.InvalidStateError, grpc.aio.UsageError):
-                async with asyncio.timeout(seconds):
-                    await self._connecting.join()
-        except TimeoutError:
-            raise TokenDeadlineExceededError(
-                f"The call's time ran out: for {seconds:.3g} s it waited for its connection.",
-                hint="A call without wait_for_ready, or connect(ready_timeout=...), says what is in the way.",
-            ) from None
-        finally:
-            if not self._connecting.awaited:
-                self._connecting.cancel()
+    def leave(self, waiter: Waiter[None]) -> None:
+        """Let a waiter go; nothing watches the connection after the last of them."""
+        self._connecting.discard(waiter)
+        if not self._connecting.awaited:
+            self._connecting.cancel()
 
     async def close(self, grace: float | None = None) -> None:
         """Close the current channel and the replaced ones at the same time."""

@@ -11,7 +11,7 @@ import grpc.aio
 
 from aio_authgrpc._calls.channel import AuthorizedChannel
 from aio_authgrpc._channels.interceptors import Engine, EngineMethod, start_call
-from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
+from aio_authgrpc._loop.single_flight import SingleFlight
 from aio_authgrpc.errors import (
     AuthGrpcError,
     AuthRpcError,
@@ -37,7 +37,7 @@ class LoopChannel:
         self.channel: AuthorizedChannel | None = None
         self._opening = opening
         self._grace = grace
-        self._flight = SingleFlight(self._open)
+        self._flight = SingleFlight(self._open, _closed_meanwhile)
         self._until_loop_ends: AsyncGenerator[AuthorizedChannel] | None = None
         self._engine = Engine()
         self._closed = False
@@ -76,18 +76,12 @@ class LoopChannel:
         if self.channel is not None:
             return self.channel
         try:
-            if self._closed:
-                raise FlightCancelledError
             async with asyncio.timeout(seconds):
-                outcome = await self._flight.join()
+                outcome = _closed_meanwhile() if self._closed else await self._flight.join()
         except TimeoutError:
             raise TokenDeadlineExceededError(
                 "The call's time ran out while its channel was opened.",
                 hint="Reading credentials and certificates took longer than the call's timeout; raise it.",
-            ) from None
-        except FlightCancelledError:
-            raise ChannelClosedError(
-                "The channel was closed while it was opened.", hint="The next call opens it again."
             ) from None
         if isinstance(outcome, AuthorizedChannel):
             return outcome
@@ -106,7 +100,6 @@ class LoopChannel:
         except Exception as error:  # noqa: BLE001 - a user's function for certificates raises anything
             return error
         self._until_loop_ends = generator
-        self.channel.get_state(try_to_connect=True)  # beside the token, which the waiting RPC asks for
         return self.channel
 
     async def _channel_until_loop_ends(self) -> AsyncGenerator[AuthorizedChannel]:
@@ -134,6 +127,12 @@ class LoopChannel:
                 await self._until_loop_ends.aclose()
             else:
                 await self._engine.close()
+
+
+def _closed_meanwhile() -> ChannelClosedError:
+    return ChannelClosedError(
+        "The channel was closed while it was opened.", hint="The next call opens it again."
+    )
 
 
 def _remaining(deadline: float | None) -> float | None:

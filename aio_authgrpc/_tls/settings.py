@@ -16,7 +16,7 @@ from google.auth.exceptions import ClientCertError
 
 from aio_authgrpc._checks.frames import without_frames
 from aio_authgrpc._checks.values import FrozenValue, NotPickled
-from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
+from aio_authgrpc._loop.single_flight import SingleFlight
 from aio_authgrpc._loop.threads import run_in_thread
 from aio_authgrpc._tls.certificates import (
     CertificatePair,
@@ -97,12 +97,9 @@ class TlsSource:
 
     async def read(self) -> TlsSettings:
         """Return what is there now, and keep it as `last`."""
-        flight = self._flights.setdefault(asyncio.get_running_loop(), SingleFlight(self._run))
+        flight = self._flights.setdefault(asyncio.get_running_loop(), SingleFlight(self._run, _not_read))
         try:
             outcome = await flight.join()
-        except FlightCancelledError:
-            text = "the reading was cancelled from outside."
-            raise ClientCertificateError(text, field="client certificate") from None
         finally:
             run = None if flight.awaited else flight.cancel()
             if run is not None:
@@ -182,3 +179,7 @@ async def _returned(given: ClientCertificate) -> CertificatePair:
     if not isinstance(chain, bytes) or not isinstance(key, bytes):
         raise ClientCertError("the function must return the certificate chain and the key as PEM bytes.")
     return chain, key
+
+
+def _not_read() -> ConfigurationError:
+    return ClientCertificateError("the reading was cancelled from outside.", field="client certificate")

@@ -15,6 +15,7 @@ from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._http.sent import remembering_what_is_sent
 from aio_authgrpc._loop.clock import Clock, SystemClock
 from aio_authgrpc._loop.ownership import LoopBound
+from aio_authgrpc._loop.single_flight import Waiter
 from aio_authgrpc._tokens.events import (
     CallReplayed,
     EventBus,
@@ -29,6 +30,9 @@ from aio_authgrpc._tokens.refresh_tasks import RefreshTasks
 from aio_authgrpc._tokens.source import LoadableTokenSource, TokenSource, check_source
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import AuthRpcError, TokenUnavailableError
+
+TokenWaiter = Waiter[Token | Exception]
+"""What waits for a token without a task: it is told the token, or why there is none."""
 
 
 async def close_all(caches: Sequence[TokenCache]) -> None:
@@ -102,7 +106,9 @@ class TokenCache:
         self._refresher = Refresher(
             source, audience=audience, http=self._http, events=self._events, rng=rng, **common
         )
-        self._tasks = RefreshTasks(self._refresh, clock=self._clock, close_timeout=close_timeout)
+        self._tasks = RefreshTasks(
+            self._refresh, self._without_refresh, clock=self._clock, close_timeout=close_timeout
+        )
         self._entry: CachedToken | None = None
         self._loop = LoopBound("channel")
 
@@ -178,19 +184,41 @@ class TokenCache:
             TokenDeadlineExceededError: `timeout` ran out first.
             ChannelClosedError, WrongEventLoopError: See `check_usable`.
         """
+        token = self._at_hand()
+        return await self._tasks.join(timeout) if token is None else token
+
+    def wait(self, waiter: TokenWaiter) -> None:
+        """Tell `waiter` what `get()` returns or raises, in a later step of the loop."""
+        try:
+            outcome: Token | Exception | None = self._at_hand()
+        except Exception as error:  # noqa: BLE001 - the waiter's to raise, whatever it is
+            outcome = error
+        if outcome is None:
+            self._tasks.flight.add(waiter)
+        else:
+            asyncio.get_running_loop().call_soon(waiter.landed, outcome)
+
+    def leave(self, waiter: TokenWaiter) -> None:
+        """Let a waiter go; an outcome that is on the way still reaches it."""
+        self._tasks.flight.discard(waiter)
+
+    def _at_hand(self) -> Token | None:
+        """Return the token that is served without a refresh; raise what `get()` raises without one."""
         self.start()
         token = self.current()
         if token is None and not self._tasks.flight.running:
             self._entry = self._refresher.held() or self._entry
             token = self.current()
-        if token is not None:
-            return token
-        self._refresher.check_backoff()
+        if token is None:
+            self._refresher.check_backoff()
+        return token
+
+    def _without_refresh(self) -> AuthRpcError:
         try:
-            return await self._tasks.join(timeout)
-        except AuthRpcError:
-            self._loop.check()  # closing is why the refresh was cancelled
-            raise
+            self._loop.check()
+        except AuthRpcError as error:
+            return error  # closing is why the refresh was cancelled
+        return TokenUnavailableError("The token refresh was cancelled from outside.")
 
     async def _refresh(self) -> Token | AuthRpcError:
         with remembering_what_is_sent():

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from contextvars import Context
 from typing import Any
 
 from aio_authgrpc._checks.arguments import check_seconds
 from aio_authgrpc._loop.clock import Clock
-from aio_authgrpc._loop.single_flight import FlightCancelledError, SingleFlight
+from aio_authgrpc._loop.single_flight import SingleFlight
 from aio_authgrpc._loop.tasks import is_cancelled, start_task
 from aio_authgrpc._tokens.token import Token
-from aio_authgrpc.errors import AuthRpcError, TokenDeadlineExceededError, TokenUnavailableError
+from aio_authgrpc.errors import AuthRpcError, TokenDeadlineExceededError
 
 # Seconds. The timer looks at the clock this often at least: a machine that was suspended notices in a minute.
 _LONGEST_SLEEP = 60.0
@@ -22,18 +21,20 @@ _LONGEST_SLEEP = 60.0
 class RefreshTasks:
     """One refresh at a time for all waiting callers, and the timer of `keep_warm`.
 
-    `refresh` returns its failure rather than raising it.
+    `refresh` returns its failure rather than raising it; `without_refresh` makes that of a refresh that was
+    left or cancelled.
     """
 
     def __init__(
         self,
         refresh: Callable[[], Coroutine[None, None, Token | AuthRpcError]],
+        without_refresh: Callable[[], AuthRpcError],
         *,
         clock: Clock,
         close_timeout: float,
     ) -> None:
         check_seconds("close_timeout", close_timeout)
-        self.flight = SingleFlight(refresh)
+        self.flight: SingleFlight[Token | AuthRpcError] = SingleFlight(refresh, without_refresh)
         self._clock = clock
         self._close_timeout = close_timeout
         self._timer: asyncio.Task[None] | None = None
@@ -53,8 +54,7 @@ class RefreshTasks:
             if seconds > 0:
                 await self._clock.sleep(min(seconds, _LONGEST_SLEEP))
                 continue
-            with suppress(FlightCancelledError):
-                await self.flight.join()
+            await self.flight.join()
 
     async def join(self, timeout: float | None) -> Token:
         """Wait for the refresh under way, or a new one; see `TokenCache.get`."""
@@ -62,9 +62,7 @@ class RefreshTasks:
             async with asyncio.timeout(timeout):
                 outcome = await self.flight.join()
         except TimeoutError:  # of this scope: a refresh returns its failures
-            raise _too_late(timeout or 0.0) from None
-        except FlightCancelledError:
-            raise TokenUnavailableError("The token refresh was cancelled from outside.") from None
+            raise too_late(timeout or 0.0) from None
         if isinstance(outcome, AuthRpcError):
             raise outcome.copy()
         return outcome
@@ -100,7 +98,8 @@ def _cancel_once(task: asyncio.Task[Any]) -> None:
         task.cancel()
 
 
-def _too_late(timeout: float) -> TokenDeadlineExceededError:
+def too_late(timeout: float) -> TokenDeadlineExceededError:
+    """Return the error of a caller that waited `timeout` seconds for a token."""
     if timeout <= 0:
         return TokenDeadlineExceededError(
             "The call's time was over when it waited for an access token.",

@@ -16,7 +16,7 @@ from aio_authgrpc.errors import (
     TokenRefusedError,
     TokenUnavailableError,
 )
-from aio_authgrpc.events import CallReplayed, RefreshSucceeded, StaleServed, TokenEvent, TokenRejected
+from aio_authgrpc.events import CallReplayed, RefreshSucceeded, TokenEvent, TokenRejected
 from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock
 from aio_authgrpc.tokens import TokenCache
 
@@ -258,21 +258,6 @@ async def test_asyncio_timeout_around_a_waiting_call_is_a_timeout_error(
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
             await arity.finish(arity.begin(stub))
-    gate.release()
-
-
-async def test_a_waiting_task_cancelled_from_outside_ends_the_call(
-    arity: Any, stub: EchoStub, tokens: Any
-) -> None:
-    """asyncio.run() cancels all tasks at its end: whoever awaits the call must not hang."""
-    gate = tokens.hold()
-    call = arity.begin(stub)
-    for task in asyncio.all_tasks():
-        if task.get_name() == "aio_authgrpc waiting call":
-            task.cancel()  # before its first step
-    with pytest.raises(asyncio.CancelledError):
-        await arity.finish(call)
-    assert await call.code() is grpc.StatusCode.CANCELLED
     gate.release()
 
 
@@ -681,26 +666,23 @@ async def test_a_call_says_in_what_state_it_is(arity: Any, stub: EchoStub, token
     assert (" of <" in repr(call)) == (outcome == "ok")
 
 
-async def test_a_call_that_is_given_up_as_its_token_is_taken_is_not_sent(
-    stub: EchoStub, cache: TokenCache, fake_clock: FakeClock, echo_server: EchoServer, tokens: Any
+async def test_a_call_that_is_given_up_as_its_token_comes_is_not_sent(
+    stub: EchoStub, cache: TokenCache, echo_server: EchoServer, tokens: Any
 ) -> None:
-    """A listener may cancel it in that moment, which comes before any wait."""
+    """A listener may cancel it in that moment, before it is told."""
     gate, given_up = tokens.hold(), []
-    first = stub.UnaryUnary(b"1")
+    first, second = stub.UnaryUnary(b"1"), stub.UnaryUnary(b"2")
     await gate.arrived.wait()
 
-    def give_up_with_a_stale_token(event: TokenEvent) -> None:
-        if isinstance(event, RefreshSucceeded) and not given_up:
-            fake_clock.advance(3500)  # of the token's hour
-        if isinstance(event, StaleServed):
-            given_up.append(call.cancel())
+    def give_up(event: TokenEvent) -> None:
+        if isinstance(event, RefreshSucceeded):
+            given_up.append(second.cancel())
 
-    cache.subscribe(give_up_with_a_stale_token)
+    cache.subscribe(give_up)
     gate.release()
-    call = stub.UnaryUnary(b"2")
     assert await first == b"1"
     assert given_up == [True]
-    assert call.cancelled()
+    assert second.cancelled()
     await stub.UnaryUnary(b"3")
     assert len(echo_server.calls) == 2
 

@@ -33,7 +33,7 @@ from aio_authgrpc import (
     token_source,
 )
 from aio_authgrpc._calls.identity import Identity
-from aio_authgrpc._calls.identity_authorizers import CombinedToken
+from aio_authgrpc._calls.several_tokens import CombinedToken
 from aio_authgrpc._sources.credentials import as_token_source
 from aio_authgrpc.errors import TokenRefusedError
 from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock, ScriptedTokens
