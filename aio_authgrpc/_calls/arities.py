@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
-from aio_authgrpc._calls.call import AuthorizedCall
+from aio_authgrpc._calls.call import MAY_BE_SENT_AGAIN, AuthorizedCall
 from aio_authgrpc._calls.call_status import final_code
 from aio_authgrpc._calls.mistakes import NotIterable
 from aio_authgrpc._calls.questions import AnsweringCall
@@ -70,7 +70,7 @@ class StreamResponseCall(NotIterable, ResponseCall):
 
     def _on_done(self, call: Any) -> None:
         undecided = self._reading and self._may_replay
-        if not (undecided and final_code(call) is grpc.StatusCode.UNAUTHENTICATED):
+        if not (undecided and final_code(call) in MAY_BE_SENT_AGAIN):
             self._settle(call)
 
     @contextmanager

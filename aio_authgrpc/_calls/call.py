@@ -2,6 +2,7 @@
 
     waiting ──token──▶ started ──status──▶ finished
        │                  │ UNAUTHENTICATED, and it may be sent again: back to waiting, once
+       │                  │ the stream was refused: back to waiting, see `refused_streams`
        └─no token, cancel─┴────────────▶ finished
 
 With a token at hand the real call is started at once: no task, no thread, no await. Without one, the
@@ -23,6 +24,7 @@ import grpc.aio
 from aio_authgrpc._calls.authorizer import Authorization, Authorizer, CallerMetadata
 from aio_authgrpc._calls.call_status import challenge_of, final_code, has_headers, raise_end
 from aio_authgrpc._calls.open_calls import OpenCalls
+from aio_authgrpc._calls.refused_streams import pause_before_resending, was_refused
 from aio_authgrpc._calls.telemetry import CallTelemetry, current_call
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._checks.frames import without_frames
@@ -31,6 +33,8 @@ DoneCallback = Callable[[Any], None]
 """Is called with the call when it is done."""
 
 _UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
+_UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+MAY_BE_SENT_AGAIN = frozenset((_UNAUTHENTICATED, _UNAVAILABLE))
 
 CallArguments = tuple[Any, bool | None, grpc.Compression | None]
 """The request or the iterator of requests, wait_for_ready and compression."""
@@ -56,11 +60,13 @@ class AuthorizedCall(grpc.aio.Call):
     # Class-level defaults: most calls never set these, and each instance attribute costs about 30 ns a call.
     _call: Any = None  # the real call, of the arity's own type
     _end: BaseException | None = None  # why there will never be a real call
-    _refused: Any = None  # the real call whose refusal led to a second one
+    _refused: Any = None  # the real call whose token was refused, which led to the next one
+    _replayed = False  # whether it was sent with a second token
+    _resends = 0  # how often its stream was refused, and sent again
     _finished = False
     _decision: asyncio.Future[None] | None = None  # made by questions that wait for `_settle`
     _callbacks: tuple[DoneCallback, ...] = ()
-    _may_replay = True  # whether the request can be sent a second time
+    _may_replay = True  # whether the request can be sent again
     observed: CallTelemetry | None = None
     # Kept here, because an intercepted call of grpc.aio does not know its own.
     _deadline: float | None = None
@@ -88,9 +94,9 @@ class AuthorizedCall(grpc.aio.Call):
 
     # From waiting to started
 
-    def _wait(self, connection: RotatingChannel[Any] | None) -> None:
+    def _wait(self, connection: RotatingChannel[Any] | None, pause: float = 0.0) -> None:
         self._method.open_calls.waiting.add(self)
-        starting = self._start_when_ready(connection)
+        starting = self._start_when_ready(connection, pause)
         self.waiting_task = asyncio.create_task(starting, name="aio_authgrpc waiting call")
         # Not a `finally` in the coroutine: a task cancelled before its first step never enters it.
         self.waiting_task.add_done_callback(self._stop_waiting)
@@ -102,8 +108,10 @@ class AuthorizedCall(grpc.aio.Call):
         if end is not None:
             self._end_without_call(end)
 
-    async def _start_when_ready(self, connection: RotatingChannel[Any] | None) -> None:
+    async def _start_when_ready(self, connection: RotatingChannel[Any] | None, pause: float) -> None:
         try:
+            if pause:
+                await asyncio.sleep(pause)
             if connection is not None:
                 await connection.wait_until_ready(self.time_remaining())
             authorization = await self._authorization_in_time()
@@ -177,22 +185,34 @@ class AuthorizedCall(grpc.aio.Call):
     def _settle(self, call: Any) -> None:
         """Decide what the end of a real call means, once, and act: the call finishes, or is sent again.
 
-        The only place that sends a call again. Called with a real call that is done.
+        The only place that decides to send a call again. Called with a real call that is done.
         """
         # Check and set without an await between them.
         if call is not self._call or self._finished:
             return
-        if final_code(call) is _UNAUTHENTICATED:
+        code = final_code(call)
+        if code is _UNAUTHENTICATED:
             worth_it = self._authorizer.reject(self._authorization.token, challenge=challenge_of(call))
-            may_replay = self._may_replay and self._authorizer.replay and not has_headers(call)
-            if worth_it and may_replay and not self._method.open_calls.closed:
-                self._may_replay = False
-                self._refused, self._call = call, None
-                self._wait(self._method.connection_to_wait_for() if self._arguments[1] else None)
-                self._tell_decision()
+            if worth_it and not self._replayed and self._can_be_sent_again() and not has_headers(call):
+                self._replayed = True
+                self._send_again(refused=call)
                 self._authorizer.say_replayed()  # last: a listener may cancel the call
                 return
+        elif code is _UNAVAILABLE and self._can_be_sent_again() and was_refused(call):
+            pause = pause_before_resending(self._resends, self.time_remaining())
+            if pause is not None:
+                self._resends += 1
+                self._send_again(refused=None, pause=pause)
+                return
         self._finish()
+
+    def _can_be_sent_again(self) -> bool:
+        return self._may_replay and self._authorizer.replay and not self._method.open_calls.closed
+
+    def _send_again(self, *, refused: Any, pause: float = 0.0) -> None:
+        self._refused, self._call = refused, None
+        self._wait(self._method.connection_to_wait_for() if self._arguments[1] else None, pause)
+        self._tell_decision()
 
     _on_done = _settle
 

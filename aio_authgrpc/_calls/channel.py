@@ -75,6 +75,9 @@ class AuthorizedChannel(WithIdentity, ChannelLayer):
         outer_interceptors: The interceptors that run above the token; none yet if None.
         telemetry: Is told of the calls.
 
+    Attributes:
+        paths: The methods that stubs have asked for, `/package.Service/Method`.
+
     Raises:
         ConfigurationError: `header` or `metadata` cannot be sent, or another argument cannot be used.
         ChannelClosedError, WrongEventLoopError: `auth` was closed, or belongs to another loop.
@@ -128,6 +131,7 @@ class AuthorizedChannel(WithIdentity, ChannelLayer):
         )
         self._open_calls = OpenCalls(plaintext=plaintext)
         self.outer_interceptors = OuterInterceptors() if outer_interceptors is None else outer_interceptors
+        self.paths: set[str] = set()
         self._engine = Engine()
         self._telemetry = None if telemetry is None else GuardedTelemetry(telemetry)
         # A rotating channel alone can be another one by the time that it is ready.
@@ -146,6 +150,7 @@ class AuthorizedChannel(WithIdentity, ChannelLayer):
 
     def _multi_callable(self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
         below = make(self._channel)
+        self.paths.add(path)
         telemetry = self._telemetry
         method = partial(
             _METHODS[arity],
