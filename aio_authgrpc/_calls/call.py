@@ -199,7 +199,7 @@ class AuthorizedCall(grpc.aio.Call):
                 self._authorizer.say_replayed()  # last: a listener may cancel the call
                 return
         elif code is _UNAVAILABLE and self._can_be_sent_again() and was_refused(call):
-            pause = pause_before_resending(self._resends, self.time_remaining())
+            pause = pause_before_resending(self._resends, self.time_remaining(), self._method.open_calls.rng)
             if pause is not None:
                 self._resends += 1
                 self._send_again(refused=None, pause=pause)

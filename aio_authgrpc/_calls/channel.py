@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -74,6 +75,7 @@ class AuthorizedChannel(WithIdentity, ChannelLayer):
         replay: Whether a call that is refused as unauthenticated is sent once more; see `connect`.
         outer_interceptors: The interceptors that run above the token; none yet if None.
         telemetry: Is told of the calls.
+        rng: The randomness of pauses before a call whose stream was refused is sent again; for tests.
 
     Attributes:
         paths: The methods that stubs have asked for, `/package.Service/Method`.
@@ -99,6 +101,7 @@ class AuthorizedChannel(WithIdentity, ChannelLayer):
         replay: bool = True,
         outer_interceptors: OuterInterceptors | None = None,
         telemetry: ChannelTelemetry | None = None,
+        rng: random.Random | None = None,
     ) -> None:
         self._closed = True  # until it is complete, so that __del__ has nothing to say
         self._all_closed = False
@@ -129,7 +132,7 @@ class AuthorizedChannel(WithIdentity, ChannelLayer):
             in_the_clear=in_the_clear or None,
             max_identities=max_identities,
         )
-        self._open_calls = OpenCalls(plaintext=plaintext)
+        self._open_calls = OpenCalls(plaintext=plaintext, rng=rng)
         self.outer_interceptors = OuterInterceptors() if outer_interceptors is None else outer_interceptors
         self.paths: set[str] = set()
         self._engine = Engine()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from time import monotonic
 from typing import Protocol
 from weakref import ref
@@ -30,15 +31,17 @@ class OpenCalls(LoopBound):
         held: Every call that user code holds. A call that is done stays in it until it is let go.
         let_go: Takes such a reference out.
         plaintext: Whether the channel is a plaintext one, for what errors say; None if it is not known.
+        rng: The randomness of pauses before a call is sent again.
     """
 
-    def __init__(self, *, plaintext: bool | None = None) -> None:
+    def __init__(self, *, plaintext: bool | None = None, rng: random.Random | None = None) -> None:
         super().__init__("channel")
         self.check()
         self.waiting: set[WaitingCall] = set()
         self.held: set[ref[grpc.aio.Call]] = set()
         self.let_go = self.held.discard  # one bound method for all calls
         self.plaintext = plaintext
+        self.rng = random.Random() if rng is None else rng  # noqa: S311 - spreads load, guards nothing
 
     async def finish(self, grace: float) -> None:
         """Wait, `grace` seconds at most, until all calls are done. Cancelling it leaves them alone."""

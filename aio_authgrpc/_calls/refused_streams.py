@@ -8,7 +8,6 @@ once.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 import grpc
 import grpc.aio
@@ -23,17 +22,13 @@ MAX_RESENDS = 10
 _FIRST_PAUSE = 0.05  # seconds; 0.025 to 0.1 make no difference, 0.2 costs a quarter of the throughput
 _LONGEST_PAUSE = 1.0
 
-_random = random.Random()  # noqa: S311 - spreads load, guards nothing
-
 
 def was_refused(call: grpc.aio.Call) -> bool:
     """Return whether the server refused the stream of a call that is done with UNAVAILABLE."""
     return details_of(call) == _REFUSED and not has_headers(call)
 
 
-def pause_before_resending(
-    resends: int, seconds_left: float | None, jitter: Callable[[], float] = _random.random
-) -> float | None:
+def pause_before_resending(resends: int, seconds_left: float | None, rng: random.Random) -> float | None:
     """Return the seconds to wait before a refused call is sent again; None where it is not.
 
     The longest pause doubles with each time, and the pause is any part of it, so that calls that were refused
@@ -42,9 +37,9 @@ def pause_before_resending(
     Args:
         resends: How often it has been sent again so far.
         seconds_left: The time until its deadline; None without one.
-        jitter: Returns the part, from 0 to 1.
+        rng: Chooses the part.
     """
     if resends >= MAX_RESENDS:
         return None
-    pause = jitter() * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**resends)
+    pause = rng.random() * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**resends)
     return None if seconds_left is not None and pause >= seconds_left else pause
