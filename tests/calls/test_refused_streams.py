@@ -125,19 +125,25 @@ async def test_a_refused_call_with_many_requests_is_not_sent_again(
 
 async def test_a_stream_whose_message_came_is_not_sent_again(fake_clock: FakeClock) -> None:
     """A server that answers and then claims to have processed nothing."""
-    async with RawHttp2Server([OK, bytes(5), Reset(7)]) as server:
+    was_read = asyncio.Event()
+    async with RawHttp2Server([OK, bytes(5), was_read, Reset(7)]) as server:
         async with connected(server, fake_clock) as (stub, _):
             call = stub.UnaryStream(b"x")
             assert await call.read() == b""
+            was_read.set()
             await failure(call.read())
             assert server.requests == 1
 
 
 async def test_a_call_whose_response_headers_came_is_not_sent_again(fake_clock: FakeClock) -> None:
     """They commit it."""
-    async with RawHttp2Server([(*OK, ("x-begun", "1")), Reset(7)]) as server:
+    came = asyncio.Event()
+    async with RawHttp2Server([(*OK, ("x-begun", "1")), came, Reset(7)]) as server:
         async with connected(server, fake_clock) as (stub, _):
-            await failure(stub.UnaryUnary(b"x"))
+            call = stub.UnaryUnary(b"x")
+            assert ("x-begun", "1") in tuple(await call.initial_metadata())
+            came.set()
+            await failure(call)
             assert server.requests == 1
 
 
