@@ -13,7 +13,7 @@ import grpc.aio
 import pytest
 
 from aio_authgrpc import AuthorizedChannel, connect, static_token
-from aio_authgrpc._calls.refused_streams import MAX_RESENDS, pause_before_resending
+from aio_authgrpc._calls.refused_streams import MAX_RESENDS, pause_before_resending, was_refused
 from aio_authgrpc.credentials import without_replay
 from aio_authgrpc.errors import ChannelClosedError
 from aio_authgrpc.testing import EchoStub, FakeClock, ScriptedTokens
@@ -135,16 +135,18 @@ async def test_a_stream_whose_message_came_is_not_sent_again(fake_clock: FakeClo
             assert server.requests == 1
 
 
-async def test_a_call_whose_response_headers_came_is_not_sent_again(fake_clock: FakeClock) -> None:
+async def test_a_call_whose_response_headers_came_was_not_refused() -> None:
     """They commit it."""
     came = asyncio.Event()
-    async with RawHttp2Server([(*OK, ("x-begun", "1")), came, Reset(7)]) as server:
-        async with connected(server, fake_clock) as (stub, _):
-            call = stub.UnaryUnary(b"x")
-            assert ("x-begun", "1") in tuple(await call.initial_metadata())
-            came.set()
-            await failure(call)
-            assert server.requests == 1
+    async with (
+        RawHttp2Server([(*OK, ("x-begun", "1")), came, Reset(7)]) as server,
+        grpc.aio.insecure_channel(server.target) as plain,
+    ):
+        call = EchoStub(plain).UnaryStream(b"x")
+        assert ("x-begun", "1") in tuple(await call.initial_metadata())
+        came.set()
+        assert await call.details() == TEXT
+        assert not was_refused(call)
 
 
 async def test_a_channel_without_replay_sends_no_refused_call_again(fake_clock: FakeClock) -> None:
