@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
-from aio_authgrpc._calls.call import AuthorizedCall
+from aio_authgrpc._calls.call import MAY_BE_SENT_AGAIN, AuthorizedCall
 from aio_authgrpc._calls.call_status import final_code, is_over
 from aio_authgrpc._calls.mistakes import NotIterable
 from aio_authgrpc._calls.questions import AnsweringCall
@@ -89,7 +89,7 @@ class StreamResponseCall(NotIterable, ResponseCall):
 
     def on_done(self, call: Any) -> bool:
         undecided = self._reading and self._may_replay
-        if undecided and final_code(call) is grpc.StatusCode.UNAUTHENTICATED:
+        if undecided and final_code(call) in MAY_BE_SENT_AGAIN:
             return False  # the reader will
         self._settle(call)
         return True

@@ -2,6 +2,7 @@
 
     waiting ──token──▶ started ──status──▶ finished
        │                  │ UNAUTHENTICATED, and it may be sent again: back to waiting, once
+       │                  │ the stream was refused: back to waiting, see `refused_streams`
        └─no token, cancel─┴────────────▶ finished
 
 With a token at hand the real call is started at once: no task, no thread, no await. Without one, the
@@ -24,6 +25,7 @@ import grpc.aio
 from aio_authgrpc._calls.authorizer import Authorization, Authorizer, CallerMetadata
 from aio_authgrpc._calls.call_status import answer_of, challenge_of, has_headers, raise_end
 from aio_authgrpc._calls.open_calls import OpenCalls
+from aio_authgrpc._calls.refused_streams import Pause, pause_before_resending, was_refused
 from aio_authgrpc._calls.sent_metadata import SentMetadata, new_metadata
 from aio_authgrpc._calls.telemetry import CallTelemetry, current_call
 from aio_authgrpc._channels.rotating import RotatingChannel
@@ -34,8 +36,12 @@ from aio_authgrpc.errors import TokenDeadlineExceededError
 
 DoneCallback = Callable[[Any], None]
 """Is called with the call when it is done."""
+Awaited = Pause | RotatingChannel[Any] | Authorizer
+"""What a call waits for, in this order."""
 
 _UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
+_UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+MAY_BE_SENT_AGAIN = frozenset((_UNAUTHENTICATED, _UNAVAILABLE))
 
 
 class Method(Protocol):
@@ -62,14 +68,16 @@ class AuthorizedCall(grpc.aio.Call):
     _compression: grpc.Compression | None = None
     _call: Any = None  # the real call, of the arity's own type
     _end: BaseException | None = None  # why there will never be a real call
-    _refused: Any = None  # the real call whose refusal led to a second one
+    _refused: Any = None  # the real call whose token was refused, which led to the next one
+    _replayed = False  # whether it was sent with a second token
+    _resends = 0  # how often its stream was refused, and sent again
     _finished = False
-    _awaited: Authorizer | RotatingChannel[Any] | None = None  # what it waits for
+    _awaited: Awaited | None = None  # what it waits for
     _waiting_since = 0.0
     _context: Context  # the caller's, from when it began to wait
     _changes: set[asyncio.Future[None]] | None = None  # of those who wait until it is another state
     _callbacks: tuple[DoneCallback, ...] = ()
-    _may_replay = True  # whether the request can be sent a second time
+    _may_replay = True  # whether the request can be sent again
     observed: CallTelemetry | None = None
     # Kept here, because an intercepted call of grpc.aio does not know its own.
     _deadline: float | None = None
@@ -83,7 +91,6 @@ class AuthorizedCall(grpc.aio.Call):
         metadata: CallerMetadata,
         wait_for_ready: bool | None,
         compression: grpc.Compression | None,
-        connection: RotatingChannel[Any] | None,
     ) -> None:
         self._method = method
         self._authorizer = authorizer
@@ -96,29 +103,35 @@ class AuthorizedCall(grpc.aio.Call):
             self._compression = compression
         if timeout is not None:
             self._deadline = monotonic() + timeout
-        authorization = None if connection is not None else authorizer.current()
+        waits = wait_for_ready and method.connection_to_wait_for() is not None
+        authorization = None if waits else authorizer.current()
         if authorization is None:
-            self._wait(connection)
+            self._wait()
         else:
             self._start_real_call(authorization, timeout)
 
     # From waiting to started
 
-    def _wait(self, connection: RotatingChannel[Any] | None) -> None:
+    def _wait(self, pause: Pause | None = None) -> None:
         self._context = copy_context()
-        self._wait_for(self._authorizer if connection is None else connection)
+        self._wait_for(self._connection_or_token() if pause is None else pause)
         self._method.open_calls.add_waiting(self, self._deadline)
 
-    def _wait_for(self, awaited: Authorizer | RotatingChannel[Any]) -> None:
+    def _connection_or_token(self) -> Authorizer | RotatingChannel[Any]:
+        connection = self._method.connection_to_wait_for() if self._wait_for_ready else None
+        return self._authorizer if connection is None else connection
+
+    def _wait_for(self, awaited: Awaited) -> None:
         self._awaited, self._waiting_since = awaited, monotonic()
         awaited.wait(self)
 
     def landed(self, outcome: Token | Exception | None) -> None:
-        """Go on with what came: the connection, which is None, then the token, or why there is none."""
+        """Go on with what came: a pause's end or the connection, both None, then the token or an error."""
         if self._awaited is None:
             return  # it has ended meanwhile
         if outcome is None:
-            self._wait_for(self._authorizer)
+            paused = isinstance(self._awaited, Pause)
+            self._wait_for(self._connection_or_token() if paused else self._authorizer)
         elif isinstance(outcome, Exception):
             self.abandon(outcome)
         else:
@@ -157,12 +170,12 @@ class AuthorizedCall(grpc.aio.Call):
         if self._awaited is self._authorizer:
             self.abandon(too_late(seconds))
             return
-        self.abandon(
-            TokenDeadlineExceededError(
-                f"The call's time ran out: for {max(0.0, seconds):.3g} s it waited for its connection.",
-                hint="A call without wait_for_ready, or connect(ready_timeout=...), says what is in the way.",
-            )
-        )
+        text = f"The call's time ran out: for {max(0.0, seconds):.3g} s it waited for its connection."
+        hint = "A call without wait_for_ready, or connect(ready_timeout=...), says what is in the way."
+        if isinstance(self._awaited, Pause):
+            text = "The call's time ran out before it was sent again: the server had refused its stream."
+            hint = "The server is asked for more streams at once than it allows."
+        self.abandon(TokenDeadlineExceededError(text, hint=hint))
 
     def _start_real_call(self, authorization: Authorization, timeout: float | None) -> None:
         self._authorization = authorization
@@ -236,20 +249,25 @@ class AuthorizedCall(grpc.aio.Call):
     def _settle(self, call: Any) -> None:
         """Decide what the end of a real call means, once, and act: the call finishes, or is sent again.
 
-        The only place that sends a call again. Called with a real call that is done.
+        The only place that decides to send a call again. Called with a real call that is done.
         """
         # Check and set without an await between them.
         if call is not self._call or self._finished:
             return
-        if answer_of(call.code()) is _UNAUTHENTICATED:
+        code = answer_of(call.code())
+        if code is _UNAUTHENTICATED:
             worth_it = self._authorizer.reject(self._authorization.token, challenge=challenge_of(call))
-            may_replay = self._may_replay and self._authorizer.replay and not has_headers(call)
-            if worth_it and may_replay and not self._method.open_calls.closed:
-                self._may_replay = False
-                self._refused, self._call = call, None
-                self._wait(self._method.connection_to_wait_for() if self._wait_for_ready else None)
-                self._tell_change()
+            if worth_it and not self._replayed and self._can_be_sent_again() and not has_headers(call):
+                self._replayed = True
+                self._send_again(refused=call)
                 self._authorizer.say_replayed()  # last: a listener may cancel the call
+                return
+        elif code is _UNAVAILABLE and self._can_be_sent_again() and was_refused(call):
+            random = self._method.open_calls.random
+            seconds = pause_before_resending(self._resends, self.time_remaining(), random)
+            if seconds is not None:
+                self._resends += 1
+                self._send_again(refused=None, pause=Pause(seconds))
                 return
         self._finish()
 
@@ -257,6 +275,14 @@ class AuthorizedCall(grpc.aio.Call):
         """See `CallOwner`."""
         self._settle(call)
         return True
+
+    def _can_be_sent_again(self) -> bool:
+        return self._may_replay and self._authorizer.replay and not self._method.open_calls.closed
+
+    def _send_again(self, *, refused: Any, pause: Pause | None = None) -> None:
+        self._refused, self._call = refused, None
+        self._wait(pause)
+        self._tell_change()
 
     def abandon(self, error: BaseException) -> None:
         """End a call that has no real one, with this error."""

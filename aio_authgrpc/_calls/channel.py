@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -74,6 +75,10 @@ class AuthorizedChannel(WithIdentity, ChannelLayer):
         replay: Whether a call that is refused as unauthenticated is sent once more; see `connect`.
         outer_interceptors: The interceptors that run above the token; none yet if None.
         telemetry: Is told of the calls.
+        rng: The randomness of pauses before a call whose stream was refused is sent again; for tests.
+
+    Attributes:
+        paths: The methods that stubs have asked for, `/package.Service/Method`.
 
     Raises:
         ConfigurationError: `header` or `metadata` cannot be sent, or another argument cannot be used.
@@ -96,6 +101,7 @@ class AuthorizedChannel(WithIdentity, ChannelLayer):
         replay: bool = True,
         outer_interceptors: OuterInterceptors | None = None,
         telemetry: ChannelTelemetry | None = None,
+        rng: random.Random | None = None,
     ) -> None:
         self._closed = True  # until it is complete, so that __del__ has nothing to say
         self._all_closed = False
@@ -127,9 +133,10 @@ class AuthorizedChannel(WithIdentity, ChannelLayer):
             max_identities=max_identities,
         )
         self._open_calls = OpenCalls(
-            connect=partial(channel.get_state, try_to_connect=True), plaintext=plaintext
+            connect=partial(channel.get_state, try_to_connect=True), plaintext=plaintext, rng=rng
         )
         self.outer_interceptors = OuterInterceptors() if outer_interceptors is None else outer_interceptors
+        self.paths: set[str] = set()
         self._engine = Engine()
         self._telemetry = None if telemetry is None else GuardedTelemetry(telemetry)
         # A rotating channel alone can be another one by the time that it is ready.
@@ -148,6 +155,7 @@ class AuthorizedChannel(WithIdentity, ChannelLayer):
 
     def _multi_callable(self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
         below = make(self._channel)
+        self.paths.add(path)
         telemetry = self._telemetry
         method = partial(
             _METHODS[arity],

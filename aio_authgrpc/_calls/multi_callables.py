@@ -111,10 +111,7 @@ class RequestMethod(AuthorizedMethod):
         if credentials is not None:
             _refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
-        connection = self.connection_to_wait_for() if wait_for_ready else None
-        return self.call_class(
-            self, authorizer, request, timeout, own, wait_for_ready, compression, connection
-        )
+        return self.call_class(self, authorizer, request, timeout, own, wait_for_ready, compression)
 
 
 class RequestStreamMethod(AuthorizedMethod):
@@ -144,11 +141,11 @@ class RequestStreamMethod(AuthorizedMethod):
         if credentials is not None:
             _refuse_call_credentials()
         own = () if metadata is None else authorizer.checked(metadata)
-        connection = self.connection_to_wait_for() if wait_for_ready else None
-        authorization = authorizer.current() if connection is None else None
+        waits = wait_for_ready and self.connection_to_wait_for() is not None
+        authorization = None if waits else authorizer.current()
         if authorization is None:
             return self.call_class(
-                self, authorizer, request_iterator, timeout, own, wait_for_ready, compression, connection
+                self, authorizer, request_iterator, timeout, own, wait_for_ready, compression
             )
         try:
             metadata = new_metadata(SentMetadata)

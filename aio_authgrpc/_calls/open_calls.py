@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
@@ -33,9 +34,16 @@ class OpenCalls(LoopBound):
         intercepted: Every call above the token that user code holds, until it is let go.
         let_go: Takes such a reference out.
         plaintext: Whether the channel is a plaintext one, for what errors say; None if it is not known.
+        random: The randomness of pauses before a call is sent again.
     """
 
-    def __init__(self, *, connect: Callable[[], object], plaintext: bool | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        connect: Callable[[], object],
+        plaintext: bool | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
         super().__init__("channel")
         self.check()
         self._connect = connect
@@ -45,6 +53,8 @@ class OpenCalls(LoopBound):
         self.intercepted: set[ref[grpc.aio.Call]] = set()
         self.let_go = self.intercepted.discard
         self.plaintext = plaintext
+        # The module's generator: a generator of its own would take 2.5 kB of each channel.
+        self.random = random.random if rng is None else rng.random
 
     def add_waiting(self, call: WaitingCall, deadline: float | None) -> None:
         """Keep a call that waits, until `deadline`. The first one has the channel connect meanwhile."""

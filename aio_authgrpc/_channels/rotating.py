@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from contextvars import Context
 from typing import Any, Generic, TypeVar
@@ -14,7 +14,6 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc._channels.layer import ChannelLayer, first_change
-from aio_authgrpc._channels.pool import close_all
 from aio_authgrpc._loop.clock import Clock, SystemClock
 from aio_authgrpc._loop.single_flight import SingleFlight, Waiter
 from aio_authgrpc.errors import AuthGrpcError
@@ -131,7 +130,7 @@ class RotatingChannel(ChannelLayer, Generic[T]):
         connecting = self._connecting.cancel()
         channels = [inner.channel for inner in (self._current, *self._replaced)]
         self._replaced.clear()
-        await close_all(channels, grace)
+        await _close_all(channels, grace)
         if connecting is not None:
             self._closing.add(connecting)
         await asyncio.wait({self._timer, *self._closing}, timeout=_CLOSE_TIMEOUT)
@@ -190,6 +189,19 @@ class RotatingChannel(ChannelLayer, Generic[T]):
         )
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
+
+
+async def _close_all(channels: Iterable[grpc.aio.Channel], grace: float | None) -> None:
+    """Close channels, with a grace all at the same time.
+
+    Without one they are closed in turn: `close()` of grpc.aio does not wait then, so that a cancelled
+    caller leaves none of them open.
+    """
+    if grace:
+        await asyncio.gather(*(channel.close(grace) for channel in channels))
+        return
+    for channel in channels:
+        await channel.close()
 
 
 def _cancel(timer: asyncio.Task[None], loop: asyncio.AbstractEventLoop) -> None:

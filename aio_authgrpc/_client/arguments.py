@@ -23,6 +23,7 @@ from aio_authgrpc._checks.arguments import (
 )
 from aio_authgrpc._checks.secrets import shown
 from aio_authgrpc._checks.values import NotPickled
+from aio_authgrpc._client.service_config import Options, ServiceConfig, copied, with_service_config
 from aio_authgrpc._client.target import Target, parse_target
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._loop.clock import Clock
@@ -35,9 +36,6 @@ from aio_authgrpc._tokens.source import TokenSource, header_of, other_headers_of
 from aio_authgrpc.errors import ConfigurationError, TlsArgumentsError
 
 T = TypeVar("T")
-
-Options = Sequence[tuple[str, object]]
-"""gRPC channel arguments (https://grpc.github.io/grpc/core/group__grpc__arg__keys.html)."""
 
 
 class ChannelArguments(TypedDict, total=False):
@@ -61,7 +59,8 @@ class ConnectOptions(ChannelArguments, total=False):
     header: str | None
     outer_interceptors: Sequence[grpc.aio.ClientInterceptor] | None
     request: AiohttpRequest | None
-    pool_size: int
+    max_connections: int | None
+    service_config: ServiceConfig | None
     max_identities: int
     ready_timeout: float | None
     keep_warm: bool
@@ -162,8 +161,10 @@ class ChannelSettings(NotPickled):
         self.compression = _of("compression", given.get("compression"), grpc.Compression, type(None))
         self.interceptors = _interceptors("interceptors", given.get("interceptors"))
         self.outer_interceptors = _interceptors("outer_interceptors", given.get("outer_interceptors"))
-        self.pool_size = given.get("pool_size", 1)
-        check_count("pool_size", self.pool_size)
+        config = given.get("service_config")
+        check_type("service_config", config, Mapping, type(None), hint='For example {"methodConfig": [...]}.')
+        self.service_config = None if config is None else copied(config)
+        self.options = with_service_config(self.options, self.service_config, given.get("max_connections"))
 
 
 def check_keywords(function: str, given: Mapping[str, object], allowed: type) -> None:

@@ -16,6 +16,7 @@ from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.arguments import ChannelSettings, ConnectArguments, check_keywords
 from aio_authgrpc._client.opening import make_ready, open_channel
+from aio_authgrpc._client.service_config import check_names
 from aio_authgrpc._loop.ownership import running_loop
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc.errors import ConfigurationError
@@ -86,7 +87,7 @@ class Connection(NotPickled, Generic[T]):
                 ready_timeout = self._settings.ready_timeout
                 if ready_timeout is not None:
                     await make_ready(channel, self._settings, ready_timeout)
-                made = tuple(stub(channel) for stub in self._stubs)
+                made = self._make_stubs(channel)
             except BaseException:
                 await channel.close()
                 raise
@@ -96,6 +97,17 @@ class Connection(NotPickled, Generic[T]):
         if not made:
             return cast("T", channel)
         return cast("T", made[0] if len(made) == 1 else made)
+
+    def _make_stubs(self, channel: AuthorizedChannel) -> tuple[object, ...]:
+        made: list[object] = []
+        all_asked = True  # many stubs ask for their methods when these are used
+        for stub in self._stubs:
+            before = len(channel.paths)
+            made.append(stub(channel))
+            all_asked = all_asked and len(channel.paths) > before
+        if self._settings.service_config is not None and made:
+            check_names(self._settings.service_config, channel.paths, all_known=all_asked)
+        return tuple(made)
 
     async def __aexit__(self, *_: object) -> None:
         channel, self._channel = self._channel, None
@@ -208,7 +220,11 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
             wait for a token and the outcome, and no secret. What libraries append to the channel's
             `_unary_unary_interceptors` and its sisters runs there, too.
         request: The HTTP transport for tokens; it stays the caller's. None makes one.
-        pool_size: The number of connections, used in turn. More than one helps above some 100 RPCs at once.
+        max_connections: How many connections gRPC may open to each address of the target; 8 if None. It opens
+            another one when more calls are under way than the server allows on those that are there, often
+            100 on each (gRFC A105).
+        service_config: gRPC's service config as a mapping: retries, timeouts, the balancing of load. What
+            gRPC would ignore in it is an error; one among the `options` is not checked.
         max_identities: How many identities of `identity()` the channel keeps the tokens of; 128 if left
             out. More of them in turn cost more token requests.
         ready_timeout: Seconds to fetch the token and to connect, both at the same time, before the
@@ -222,6 +238,8 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
         replay: False sends no call a second time. True sends a call that is refused as unauthenticated once
             more, with a new token, unless its requests are a stream or its response headers came. A method
             that works before it refuses then works twice; `credentials.without_replay()` is for some calls.
+            A call whose stream the server refuses before it is processed (REFUSED_STREAM) is sent again up to
+            ten times, after pauses and within its deadline.
         on_event: Called with each `TokenEvent`, such as `RefreshFailed`; on the loop, so it must not
             block. `auth.events()` yields the same events.
 

@@ -10,8 +10,9 @@ import grpc
 
 from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._checks.values import NotPickled
-from aio_authgrpc._client.arguments import ConnectArguments, ConnectOptions, Options, check_keywords
+from aio_authgrpc._client.arguments import ConnectArguments, ConnectOptions, check_keywords
 from aio_authgrpc._client.lazy import LazyChannel
+from aio_authgrpc._client.service_config import Options
 from aio_authgrpc._sources.credentials import CredentialsType
 from aio_authgrpc.errors import ConfigurationError
 

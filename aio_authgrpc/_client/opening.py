@@ -15,10 +15,9 @@ from aio_authgrpc._calls.channel import AuthorizedChannel
 from aio_authgrpc._calls.telemetry import ChannelTelemetry
 from aio_authgrpc._channels.connection_hints import connection_hint
 from aio_authgrpc._channels.interceptors import OuterInterceptors
-from aio_authgrpc._channels.pool import ChannelPool
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._checks.secrets import redacted
-from aio_authgrpc._client.arguments import ChannelSettings, Options
+from aio_authgrpc._client.arguments import ChannelSettings
 from aio_authgrpc._loop.ownership import running_loop
 from aio_authgrpc._tls.credentials import SslCredentials, tls_source
 from aio_authgrpc._tls.settings import TlsSettings
@@ -103,14 +102,14 @@ async def _channel_below(settings: ChannelSettings) -> grpc.aio.Channel:
     """Make the channel that carries the RPCs, replaced when its certificates have changed."""
     given = settings.ssl_credentials
     if settings.plaintext:
-        return _connections(settings, None)
+        return _connection(settings, None)
     if isinstance(given, grpc.ChannelCredentials):
-        return _connections(settings, given)
+        return _connection(settings, given)
     source = tls_source(SslCredentials() if given is None else given)
     tls = await source.on_opening()
 
     def make(tls: TlsSettings) -> grpc.aio.Channel:
-        return _connections(settings, tls.channel_credentials())
+        return _connection(settings, tls.channel_credentials())
 
     interval = source.refresh_interval
     if interval is None:
@@ -118,17 +117,7 @@ async def _channel_below(settings: ChannelSettings) -> grpc.aio.Channel:
     return RotatingChannel(make, tls, source.read, interval=interval, clock=settings.clock)
 
 
-def _connections(settings: ChannelSettings, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
-    if settings.pool_size == 1:
-        return _connection(settings, credentials, settings.options)
-    # Plaintext channels with equal arguments would share one connection.
-    options = (*settings.options, ("grpc.use_local_subchannel_pool", 1))
-    return ChannelPool([_connection(settings, credentials, options) for _ in range(settings.pool_size)])
-
-
-def _connection(
-    settings: ChannelSettings, credentials: grpc.ChannelCredentials | None, options: Options
-) -> grpc.aio.Channel:
+def _connection(settings: ChannelSettings, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
     # Through the module at run time, and by keyword: instrumentations replace these functions and add
     # keywords of their own.
     make: Callable[..., grpc.aio.Channel] = grpc.aio.insecure_channel
@@ -136,7 +125,7 @@ def _connection(
         make = partial(grpc.aio.secure_channel, credentials=credentials)
     return make(
         target=settings.target.address,
-        options=options,
+        options=settings.options,
         compression=settings.compression,
         interceptors=settings.interceptors or None,
     )

@@ -5,26 +5,35 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Self
 
-_DATA, _HEADERS, _SETTINGS, _PING = 0, 1, 4, 6
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING = 0, 1, 3, 4, 6
 _ACK = _END_STREAM = 1
 _END_HEADERS = 4
 
 Headers = Sequence[tuple[str, str]]
 
 
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """RST_STREAM with this error code (RFC 9113, 7)."""
+
+    code: int
+
+
 class RawHttp2Server:
     """Answers each request on 127.0.0.1 with `answers` in turn, the last of them again and again.
 
     Args:
-        answers: The frames of each: headers, bytes and trailers, all sent at once. The last ends the stream.
+        answers: The frames of each: headers, bytes, trailers and resets, all sent at once, unless an event
+            among them is to be waited for. The last ends the stream.
 
     Attributes:
         requests: How many requests came.
     """
 
-    def __init__(self, *answers: Sequence[Headers | bytes]) -> None:
+    def __init__(self, *answers: Sequence[Headers | bytes | Reset | asyncio.Event]) -> None:
         self.requests = 0
         self._answers = answers
         self._connections: set[asyncio.Task[None]] = set()
@@ -63,21 +72,27 @@ class RawHttp2Server:
                 if kind in (_SETTINGS, _PING) and not flags & _ACK:
                     writer.write(_frame(kind, _ACK, 0, payload if kind == _PING else b""))
                 if kind == _DATA and flags & _END_STREAM:
-                    self._answer(writer, stream)
+                    await self._answer(writer, stream)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client has closed
         finally:
             writer.close()
 
-    def _answer(self, writer: asyncio.StreamWriter, stream: int) -> None:
+    async def _answer(self, writer: asyncio.StreamWriter, stream: int) -> None:
         *frames, last = self._answers[min(self.requests, len(self._answers) - 1)]
         self.requests += 1
         for frame in frames:
-            writer.write(_content(frame, stream, 0))
+            if isinstance(frame, asyncio.Event):
+                await frame.wait()
+            else:
+                writer.write(_content(frame, stream, 0))
+        assert not isinstance(last, asyncio.Event)
         writer.write(_content(last, stream, _END_STREAM))
 
 
-def _content(content: Headers | bytes, stream: int, flags: int) -> bytes:
+def _content(content: Headers | bytes | Reset, stream: int, flags: int) -> bytes:
+    if isinstance(content, Reset):
+        return _frame(_RST_STREAM, 0, stream, struct.pack(">I", content.code))
     if isinstance(content, bytes):
         return _frame(_DATA, flags, stream, content)
     # Literal header fields without indexing and without Huffman coding (RFC 7541, 6.2.2).
