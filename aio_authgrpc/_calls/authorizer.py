@@ -58,6 +58,8 @@ class Authorizer:
     `replay`, a call that is refused may be sent again.
     """
 
+    __slots__ = ("_last", "_tokens", "header", "metadata", "replay", "reserved")
+
     def __init__(
         self,
         tokens: Tokens,

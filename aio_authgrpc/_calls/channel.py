@@ -6,7 +6,7 @@ import random
 import warnings
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import grpc
@@ -18,6 +18,7 @@ from aio_authgrpc._calls.identity_channel import WithIdentity
 from aio_authgrpc._calls.mistakes import check_cache, check_channel
 from aio_authgrpc._calls.multi_callables import (
     AuthorizedMethod,
+    MethodContext,
     StreamStreamMethod,
     StreamUnaryMethod,
     UnaryStreamMethod,
@@ -78,7 +79,7 @@ class AuthorizedChannel(WithIdentity, ChannelLayer):
         rng: The randomness of pauses before a call whose stream was refused is sent again; for tests.
 
     Attributes:
-        paths: The methods that stubs have asked for, `/package.Service/Method`.
+        paths: Where it is a set, the methods that stubs ask for, `/package.Service/Method`, are added to it.
 
     Raises:
         ConfigurationError: `header` or `metadata` cannot be sent, or another argument cannot be used.
@@ -120,10 +121,8 @@ class AuthorizedChannel(WithIdentity, ChannelLayer):
         self._auth = auth
         self._close_auth = close_auth
         # What a caller may not send beside it: the tokens' headers, and that of an API key.
-        reserved = {header, *other_headers, *(_API_KEY_HEADERS & {key for key, _ in fixed})}
-        self._authorizer = Authorizer(
-            auth, header=header, metadata=fixed, reserved=frozenset(reserved), replay=replay
-        )
+        reserved = _one_for_all({header, *other_headers, *(_API_KEY_HEADERS & {key for key, _ in fixed})})
+        self._authorizer = Authorizer(auth, header=header, metadata=fixed, reserved=reserved, replay=replay)
         self._identities = IdentityAuthorizers(
             self._authorizer,
             auth,
@@ -136,12 +135,18 @@ class AuthorizedChannel(WithIdentity, ChannelLayer):
             connect=partial(channel.get_state, try_to_connect=True), plaintext=plaintext, rng=rng
         )
         self.outer_interceptors = OuterInterceptors() if outer_interceptors is None else outer_interceptors
-        self.paths: set[str] = set()
+        self.paths: set[str] | None = None
         self._engine = Engine()
         self._telemetry = None if telemetry is None else GuardedTelemetry(telemetry)
-        # A rotating channel alone can be another one by the time that it is ready.
         untyped: Any = channel
-        self._connection = untyped if isinstance(channel, RotatingChannel) else None
+        self._methods = MethodContext(
+            self._open_calls,
+            self._authorizer,
+            self._identities,
+            # It alone can be another channel by the time that it is ready.
+            connection=untyped if isinstance(channel, RotatingChannel) else None,
+            mark=None if telemetry is None else marked,
+        )
         self._closed = False
 
     @property
@@ -155,23 +160,15 @@ class AuthorizedChannel(WithIdentity, ChannelLayer):
 
     def _multi_callable(self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
         below = make(self._channel)
-        self.paths.add(path)
+        if self.paths is not None:
+            self.paths.add(path)
+        interceptors = self.outer_interceptors.of(arity)
+        intercepted = InterceptedMethod(self._engine, interceptors, path, EngineMethod(arity, make))
         telemetry = self._telemetry
-        method = partial(
-            _METHODS[arity],
-            below if telemetry is None else observed_attempts(below),
-            self._open_calls,
-            self._authorizer,
-            self._identities,
-            self._connection,
-        )
-        make_method: Callable[..., Any] = method
-        if telemetry is not None:
-            make_method = partial(_made_and_marked, method)
-        interceptors = self.outer_interceptors.lists[arity]
-        asked = EngineMethod(arity, make)
-        made: Any = make_method(InterceptedMethod(self._engine, interceptors, path, asked, make_method))
-        return made if telemetry is None else observed_method(arity, made, telemetry, path)
+        if telemetry is None:
+            return _METHODS[arity](below, self._methods, intercepted)
+        method: Any = _METHODS[arity](observed_attempts(below), self._methods, intercepted)
+        return observed_method(arity, marked(method), telemetry, path)
 
     async def connection_failure(self) -> grpc.aio.AioRpcError | None:
         """Return why gRPC has failed to connect, in its own words; None where it has not, or still tries.
@@ -232,5 +229,11 @@ class AuthorizedChannel(WithIdentity, ChannelLayer):
             )
 
 
-def _made_and_marked(make: Callable[..., Any], *above: InterceptedMethod) -> Callable[..., Any]:
-    return marked(make(*above))
+@lru_cache(maxsize=64)
+def _one_of(keys: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(keys)
+
+
+def _one_for_all(keys: set[str]) -> frozenset[str]:
+    """Return the same object for the same keys: a service may have thousands of channels."""
+    return _one_of(tuple(sorted(keys)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from weakref import WeakValueDictionary
 
@@ -30,6 +29,24 @@ class IdentityAuthorizers:
     `audience`, `in_the_clear` and `max_identities` see `AuthorizedChannel`.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_audience",
+        "_cache",
+        "_caches",
+        "_ending",
+        "_in_the_clear",
+        "_leaving",
+        "_made",
+        "_most",
+        "_newcomers",
+        "_newest",
+        "_on_trial",
+        "_other_headers",
+        "_own",
+        "_usual_header",
+    )
+
     def __init__(
         self,
         own: Authorizer,
@@ -47,15 +64,16 @@ class IdentityAuthorizers:
         self._in_the_clear = in_the_clear
         # An identity without a header takes the service's own, where the channel has IAP's outside.
         self._usual_header = "authorization" if "authorization" in other_headers else own.header
-        self._own_headers = {own.header, *other_headers}
+        self._other_headers = other_headers
         self._most = max_identities
-        self._made: OrderedDict[tuple[Identity, ...], _Made] = OrderedDict()
+        # What is empty here is small: most channels have no other identity.
+        self._made: dict[tuple[Identity, ...], _Made] = {}  # the least recently used one first
         self._newest: _Made | None = None  # the last of them: it need not be moved
-        self._on_trial: deque[tuple[Identity, ...]] = deque()
+        self._on_trial: list[tuple[Identity, ...]] = []
         self._newcomers = 0  # so far
         self._caches: dict[CacheKey, _Used] = {}
         # Kept by the calls that wait on them and by the `Identity` objects in use, not by the channel.
-        self._leaving: WeakValueDictionary[CacheKey, TokenCache] = WeakValueDictionary()
+        self._leaving: WeakValueDictionary[CacheKey, TokenCache] | None = None
         self._ending: list[TokenCache] = []  # until they are closed, which may take a second attempt
 
     def of(self, identities: tuple[Identity, ...]) -> Authorizer:
@@ -66,7 +84,7 @@ class IdentityAuthorizers:
         known = self._made.get(identities)
         if known is not None:
             if known is not self._newest:
-                self._made.move_to_end(identities)
+                self._made[identities] = self._made.pop(identities)
                 known.used_at, known.used_again = self._newcomers, True
                 self._newest = known
             return known.authorizer
@@ -99,7 +117,7 @@ class IdentityAuthorizers:
         caches = {header: self._cache_of(source, keys[header]) for header, source in sources.items()}
         own = self._own
         tokens: Tokens = self._cache
-        if caches.keys() >= self._own_headers:
+        if caches.keys() >= {own.header, *self._other_headers}:
             # The channel's own token is not needed; the token still goes to the channel's header first.
             caches = {own.header: caches.pop(own.header), **caches}
             tokens = caches[own.header] if len(caches) == 1 else SeveralTokens(caches)
@@ -118,7 +136,7 @@ class IdentityAuthorizers:
     def _cache_of(self, source: TokenSource, key: CacheKey) -> TokenCache:
         """Return a source's cache, which is made if there is none, and count the user."""
         if key not in self._caches:
-            leaving = self._leaving.pop(key, None)
+            leaving = None if self._leaving is None else self._leaving.pop(key, None)
             self._caches[key] = _Used(leaving or self._cache.of_another(source, audience=self._audience))
         self._caches[key].users += 1
         return self._caches[key].cache
@@ -135,7 +153,7 @@ class IdentityAuthorizers:
         self._made[identities] = self._newest = made
         self._on_trial.append(identities)
         is_over = len(self._on_trial) > max(1, self._most // _PLACES_FOR_ONE_NEWCOMER)
-        tried = self._on_trial.popleft() if is_over else None
+        tried = self._on_trial.pop(0) if is_over else None
         while max(len(self._made), len(self._caches)) > self._most and len(self._made) > 1:
             self._forget(self._made.pop(self._next_to_go(tried)))
             tried = None
@@ -153,11 +171,14 @@ class IdentityAuthorizers:
             used = self._caches[key]
             used.users -= 1
             if not used.users:
+                if self._leaving is None:
+                    self._leaving = WeakValueDictionary()
                 self._leaving[key] = self._caches.pop(key).cache
 
     async def aclose(self) -> None:
         """Close the caches of other identities; the channel's own belongs to the channel's opener."""
-        for cache in (*(used.cache for used in self._caches.values()), *self._leaving.values()):
+        leaving = () if self._leaving is None else self._leaving.values()
+        for cache in (*(used.cache for used in self._caches.values()), *leaving):
             cache.end()
             self._ending.append(cache)
         self._own.forget()
@@ -167,7 +188,7 @@ class IdentityAuthorizers:
         self._on_trial.clear()
         self._newest = None
         self._caches.clear()
-        self._leaving.clear()
+        self._leaving = None
         await close_all(self._ending)
         self._ending.clear()
 

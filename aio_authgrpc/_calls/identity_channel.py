@@ -36,12 +36,12 @@ class IdentityChannel(Intercepted, ChannelLayer):
 
     def _multi_callable(self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
         below = _METHODS[arity](partial(make, self._channel), self._identity)
-        interceptors = self.outer_interceptors.lists[arity]
+        interceptors = self.outer_interceptors.of(arity)
         asked = EngineMethod(arity, make)
         return _METHODS[arity](
             lambda: below,
             self._identity,
-            InterceptedMethod(self._engine, interceptors, path, asked, lambda: below),
+            InterceptedMethod(self._engine, interceptors, path, asked),
         )
 
     async def close(self, grace: float | None = None) -> None:
@@ -67,7 +67,7 @@ class _IdentityMethod:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._intercepted is not None and self._intercepted.interceptors:
             arguments = by_name(args, kwargs)
-            return self._intercepted.begin(arguments.pop("request", None), **arguments)
+            return self._intercepted.begin(self._make, arguments.pop("request", None), **arguments)
         if self._method is None:
             self._method = self._make()
         with self._identity:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from asyncio import _get_running_loop  # pyright: ignore[reportPrivateUsage]  # documented; None without a loop
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, ClassVar, NoReturn, TypeVar
-from weakref import ref
 
 import grpc
 import grpc.aio
@@ -27,8 +26,32 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 
+class MethodContext:
+    """What all methods of a channel have in common.
+
+    `wait_for_ready` waits for `connection`. `mark` is applied to a method below interceptors.
+    """
+
+    __slots__ = ("authorizer", "connection", "identities", "mark", "on_done", "open_calls")
+
+    def __init__(
+        self,
+        open_calls: OpenCalls,
+        authorizer: Authorizer,
+        identities: IdentityAuthorizers,
+        connection: RotatingChannel[Any] | None,
+        mark: Callable[[Callable[..., Any]], Callable[..., Any]] | None,
+    ) -> None:
+        self.open_calls = open_calls
+        self.on_done = open_calls.on_done  # one bound method for all calls
+        self.authorizer = authorizer
+        self.identities = identities
+        self.connection = connection
+        self.mark = mark
+
+
 class AuthorizedMethod(NotSynchronous):
-    """One RPC method of a channel: `inner` starts its real calls, `wait_for_ready` waits for `connection`.
+    """One RPC method of a channel: `inner` starts its real calls.
 
     With `intercepted`, and interceptors there, calls go to it; they come back to a method without it.
     """
@@ -38,23 +61,21 @@ class AuthorizedMethod(NotSynchronous):
     def __init__(
         self,
         inner: Callable[..., Any],
-        open_calls: OpenCalls,
-        authorizer: Authorizer,
-        identities: IdentityAuthorizers,
-        connection: RotatingChannel[Any] | None,
+        context: MethodContext,
         intercepted: InterceptedMethod | None = None,
     ) -> None:
         self.inner = inner
-        self.open_calls = open_calls
-        self.on_done = open_calls.on_done
-        self._authorizer = authorizer
-        self._identities = identities
-        self._connection = connection
+        self._context = context
+        # What each call looks at, once more.
+        self.open_calls = context.open_calls
+        self.on_done = context.on_done
+        self._authorizer = context.authorizer
+        self._identities = context.identities
         self._intercepted = intercepted
         self._interceptors: list[Any] = [] if intercepted is None else intercepted.interceptors
 
     def connection_to_wait_for(self) -> RotatingChannel[Any] | None:
-        connection = self._connection
+        connection = self._context.connection
         if connection is None or connection.get_state() is grpc.ChannelConnectivity.READY:
             return None
         return connection
@@ -70,6 +91,7 @@ class AuthorizedMethod(NotSynchronous):
     ) -> Any:
         assert self._intercepted is not None
         call = self._intercepted.begin(
+            self._below_interceptors,
             request,
             timeout=timeout,
             metadata=metadata,
@@ -77,8 +99,12 @@ class AuthorizedMethod(NotSynchronous):
             wait_for_ready=wait_for_ready,
             compression=compression,
         )
-        self.open_calls.intercepted.add(ref(call, self.open_calls.let_go))
+        self.open_calls.add_intercepted(call)
         return call
+
+    def _below_interceptors(self) -> Any:
+        made: Any = type(self)(self.inner, self._context)
+        return made if self._context.mark is None else self._context.mark(made)
 
 
 class RequestMethod(AuthorizedMethod):

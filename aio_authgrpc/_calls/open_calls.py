@@ -32,10 +32,11 @@ class OpenCalls(LoopBound):
     Attributes:
         started: The real calls that are under way, or whose end is undecided, and what is told their end.
         intercepted: Every call above the token that user code holds, until it is let go.
-        let_go: Takes such a reference out.
         plaintext: Whether the channel is a plaintext one, for what errors say; None if it is not known.
         random: The randomness of pauses before a call is sent again.
     """
+
+    __slots__ = ("_connect", "_none_left", "_waiting", "intercepted", "plaintext", "random", "started")
 
     def __init__(
         self,
@@ -50,8 +51,7 @@ class OpenCalls(LoopBound):
         self._waiting = WaitingCalls()
         self._none_left: asyncio.Future[None] | None = None
         self.started: dict[grpc.aio.Call, CallOwner] = {}
-        self.intercepted: set[ref[grpc.aio.Call]] = set()
-        self.let_go = self.intercepted.discard
+        self.intercepted: dict[ref[grpc.aio.Call], None] = {}
         self.plaintext = plaintext
         # The module's generator: a generator of its own would take 2.5 kB of each channel.
         self.random = random.random if rng is None else rng.random
@@ -62,6 +62,13 @@ class OpenCalls(LoopBound):
             with suppress(Exception):  # of a channel that is closed, as the RPC will tell
                 self._connect()
         self._waiting.add(call, deadline)
+
+    def add_intercepted(self, call: grpc.aio.Call) -> None:
+        """Know a call above the token until user code lets it go."""
+        self.intercepted[ref(call, self._let_go)] = None
+
+    def _let_go(self, known: ref[grpc.aio.Call]) -> None:
+        self.intercepted.pop(known, None)
 
     def stop_waiting(self, call: WaitingCall) -> None:
         self._waiting.discard(call)

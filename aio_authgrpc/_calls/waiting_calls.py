@@ -29,8 +29,10 @@ class WaitingCall(Protocol):
 class WaitingCalls:
     """The calls that wait. One timer serves all deadlines; leaving costs the same however many calls stay."""
 
+    __slots__ = ("_calls", "_deadlines", "_number", "_timer")
+
     def __init__(self) -> None:
-        self._calls: set[WaitingCall] = set()
+        self._calls: dict[WaitingCall, None] = {}  # smaller than a set while it is empty
         # The next one first; the number decides between equal ones. Those of calls that left stay a while.
         self._deadlines: list[tuple[float, int, WaitingCall]] = []
         self._number = count()
@@ -44,14 +46,14 @@ class WaitingCalls:
 
     def add(self, call: WaitingCall, deadline: float | None) -> None:
         """Keep a call until it leaves, and end it at its deadline, an instant of `time.monotonic()`."""
-        self._calls.add(call)
+        self._calls[call] = None
         if deadline is not None:
             heappush(self._deadlines, (deadline, next(self._number), call))
             if self._deadlines[0][2] is call:
                 self._set_timer()
 
     def discard(self, call: WaitingCall) -> None:
-        self._calls.discard(call)
+        self._calls.pop(call, None)
         if not self._calls:
             self._deadlines.clear()
             self._set_timer()

@@ -33,22 +33,26 @@ class OuterInterceptors:
     Libraries append to the lists of a channel, and their interceptors print what they see. Above the token
     there is no secret: the metadata is the caller's own.
 
-    Attributes:
-        lists: The interceptors by arity, such as `"unary_unary"`. They may change at any time.
+    They may change at any time.
     """
 
+    __slots__ = tuple(_KINDS)
+
     def __init__(self, interceptors: Iterable[grpc.aio.ClientInterceptor] = ()) -> None:
-        self.lists: dict[str, list[Any]] = {arity: [] for arity in _KINDS}
-        for interceptor in interceptors:
+        given = tuple(interceptors)
+        for arity, kind in _KINDS.items():
             # Into the lists of all arities that it intercepts; grpc.aio stops at the first.
-            for arity, kind in _KINDS.items():
-                if isinstance(interceptor, kind):
-                    self.lists[arity].append(interceptor)
+            setattr(self, arity, [one for one in given if isinstance(one, kind)])
+
+    def of(self, arity: str) -> list[Any]:
+        """Return the list of an arity, such as `"unary_unary"`."""
+        interceptors: list[Any] = getattr(self, arity)
+        return interceptors
 
 
 def _list_of(arity: str) -> property:
     def interceptors(channel: Intercepted) -> list[Any]:
-        return channel.outer_interceptors.lists[arity]
+        return channel.outer_interceptors.of(arity)
 
     def assign(channel: Intercepted, given: Iterable[Any]) -> None:
         interceptors(channel)[:] = given
@@ -76,6 +80,8 @@ class Engine:
     It is a channel that never connects: the last interceptor starts the RPC elsewhere. Made on the loop that
     uses it, at the first such call.
     """
+
+    __slots__ = ("_channel",)
 
     def __init__(self) -> None:
         self._channel: grpc.aio.Channel | None = None
@@ -109,21 +115,24 @@ class Engine:
 class EngineMethod:
     """One RPC method as a channel is asked for it: `make` asks for a method of this arity."""
 
+    __slots__ = ("arity", "make")
+
     def __init__(self, arity: str, make: Callable[[grpc.aio.Channel], Any]) -> None:
         self.arity = arity
         self.make = make
 
 
 class InterceptedMethod:
-    """One RPC method above the token: its calls go through the interceptors, then to `make_below()`.
+    """One RPC method above the token: its calls go through the interceptors, then to the one below.
 
     Args:
         engine: Runs the interceptors.
         interceptors: Those of the method's arity.
         path: The RPC method's, `/package.Service/Method`.
         method: The method, as the engine is asked for it.
-        make_below: Makes the multi-callable that adds the token, at the first call.
     """
+
+    __slots__ = ("_below", "_engine", "_method", "_path", "interceptors")
 
     def __init__(
         self,
@@ -131,18 +140,17 @@ class InterceptedMethod:
         interceptors: list[Any],
         path: str,
         method: EngineMethod,
-        make_below: Callable[[], Any],
     ) -> None:
         self.interceptors = interceptors
         self._engine = engine
         self._path = path
         self._method = method
-        self._make_below = make_below
         self._below: Any = None
 
-    def begin(self, request: Any, **arguments: Any) -> Any:
+    def begin(self, make_below: Callable[[], Any], request: Any, **arguments: Any) -> Any:
+        """Begin a call; `make_below` makes the multi-callable that adds the token, at the first one."""
         if self._below is None:
-            self._below = self._make_below()
+            self._below = make_below()
         return self._engine.begin(self._method, self.interceptors, self._start, request, **arguments)
 
     async def _start(self, details: Any, request: Any) -> Any:

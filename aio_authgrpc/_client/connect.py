@@ -99,14 +99,18 @@ class Connection(NotPickled, Generic[T]):
         return cast("T", made[0] if len(made) == 1 else made)
 
     def _make_stubs(self, channel: AuthorizedChannel) -> tuple[object, ...]:
+        config = self._settings.service_config
+        if config is None or not self._stubs:
+            return tuple(stub(channel) for stub in self._stubs)
         made: list[object] = []
+        channel.paths = paths = set[str]()
         all_asked = True  # many stubs ask for their methods when these are used
         for stub in self._stubs:
-            before = len(channel.paths)
+            before = len(paths)
             made.append(stub(channel))
-            all_asked = all_asked and len(channel.paths) > before
-        if self._settings.service_config is not None and made:
-            check_names(self._settings.service_config, channel.paths, all_known=all_asked)
+            all_asked = all_asked and len(paths) > before
+        channel.paths = None
+        check_names(config, paths, all_known=all_asked)
         return tuple(made)
 
     async def __aexit__(self, *_: object) -> None:

@@ -150,9 +150,12 @@ def header_of(source: TokenSource, header: str | None) -> str | None:
     return named if fixed is None else fixed
 
 
+_NO_HEADERS: frozenset[str] = frozenset()
+
+
 def other_headers_of(source: TokenSource) -> frozenset[str]:
     """Return the metadata keys that tokens of a source go to besides its header."""
-    return getattr(source, "other_headers", frozenset())
+    return getattr(source, "other_headers", _NO_HEADERS)
 
 
 async def fetch_from(source: TokenSource, request: TokenRequest) -> Token:
