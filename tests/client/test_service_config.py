@@ -19,8 +19,8 @@ SERVICE = "aio_authgrpc.testing.Echo"
 TOKEN = static_token("token")
 RETRY: dict[str, Any] = {
     "maxAttempts": 3,
-    "initialBackoff": "0.001s",
-    "maxBackoff": "0.001s",
+    "initialBackoff": "0.01s",
+    "maxBackoff": "0.01s",
     "backoffMultiplier": 1,
     "retryableStatusCodes": ["UNAVAILABLE"],
 }
@@ -141,7 +141,7 @@ POLICY = "methodConfig[0].retryPolicy"
         (retrying(backoffMultiplier=float("1e300")), f"{POLICY}.backoffMultiplier", "0.001"),
         (retrying(retryableStatusCodes=[]), f"{POLICY}.retryableStatusCodes", "not empty"),
         (
-            retrying(retryableStatusCodes=["UNAVAILBLE"]),
+            retrying(retryableStatusCodes=["UNAVAILABLE_"]),
             f"{POLICY}.retryableStatusCodes[0]",
             "Did you mean 'UNAVAILABLE'",
         ),
