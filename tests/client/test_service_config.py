@@ -136,6 +136,7 @@ POLICY = "methodConfig[0].retryPolicy"
         (retrying(maxAttempts="3"), f"{POLICY}.maxAttempts", "expected int"),
         (retrying(initialBackoff="10ms"), f"{POLICY}.initialBackoff", '"0.5s"'),
         (retrying(initialBackoff=0.1), f"{POLICY}.initialBackoff", '"0.5s"'),
+        (retrying(initialBackoff="0.001s"), f"{POLICY}.initialBackoff", "hang with a pause below 0.005s"),
         (retrying(maxBackoff="0s"), f"{POLICY}.maxBackoff", '"0.5s"'),
         (retrying(backoffMultiplier=0), f"{POLICY}.backoffMultiplier", "0.001"),
         (retrying(backoffMultiplier=float("1e300")), f"{POLICY}.backoffMultiplier", "0.001"),
