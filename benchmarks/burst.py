@@ -198,6 +198,8 @@ def summaries(measured: Bursts, per_connection: float) -> list[dict[str, Any]]:
         row["failed_at_most"] = max(burst.failed for burst in of_one)
         row["failed_share"] = middle["failed"] / size
         row["to_plain"] = _paired(of_one, measured[server, size, PLAIN])
+        pool = measured.get((server, size, f"{contender} in turn"))
+        row["to_in_turn"] = None if pool is None else _paired(of_one, pool)
         row["to_no_limit"] = _paired(of_one, measured[server, size, NO_LIMIT])
         machine = statistics.median(burst.per_second for burst in measured[server, size, NO_LIMIT])
         number = contender.partition(" ")[0]

@@ -25,10 +25,12 @@ from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc._tokens.events import EventCallback, TokenEvent
 from aio_authgrpc._tokens.shared import lease_cache
 from aio_authgrpc._tokens.source import TokenSource
-from aio_authgrpc.errors import ConnectionNotReadyError, TokenDeadlineExceededError
+from aio_authgrpc.errors import ConfigurationError, ConnectionNotReadyError, TokenDeadlineExceededError
 
 # It gives every channel of grpc.aio an interceptor that makes spans of the RPCs.
 _INSTRUMENTATION = "opentelemetry.instrumentation.grpc"
+# The answer is there already.
+_ANSWER_TIMEOUT = 1.0
 
 
 async def open_channel(
@@ -62,6 +64,8 @@ async def open_channel(
         opened.push_async_callback(close)
         below = await _channel_below(settings)
         opened.push_async_callback(below.close)
+        if settings.service_config is not None:
+            await _check_service_config(below)
         channel = AuthorizedChannel(
             below,
             lease.cache,
@@ -86,6 +90,23 @@ async def open_channel(
 
 def _tell_with_target(listener: EventCallback, target: str, event: TokenEvent) -> None:
     listener(event.replace(target=target))
+
+
+async def _check_service_config(below: grpc.aio.Channel) -> None:
+    """Refuse a service config that gRPC does not take, such as one with an unknown load balancer.
+
+    Such a channel has failed from the start, and says why to RPCs alone.
+    """
+    if below.get_state() is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+        return
+    untyped: Any = below
+    try:
+        await untyped.unary_unary("/aio_authgrpc.ServiceConfig/Failure")(b"", timeout=_ANSWER_TIMEOUT)
+    except grpc.aio.AioRpcError as error:
+        _, found, reason = (error.details() or "").partition("service config: ")
+        if found:
+            hint = "gRPC's documentation has the fields: doc/service_config.md in grpc/grpc."
+            raise ConfigurationError(redacted(reason), field="service_config", hint=hint) from None
 
 
 def _telemetry(

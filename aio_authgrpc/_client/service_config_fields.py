@@ -78,6 +78,13 @@ def _duration(field: str, value: Any) -> None:
         refuse(field, f"{quoted(value)} is not a positive duration.", 'Write seconds, such as "0.5s".')
 
 
+def _backoff(field: str, value: Any) -> None:
+    _duration(field, value)
+    if float(value[:-1]) < _SHORTEST_BACKOFF:
+        text = f"{_SHORTEST_BACKOFF:g}s"
+        refuse(field, f"gRPC's calls hang with a pause below {text}.", "Pass a longer one.")
+
+
 def _number(lowest: float, field: str, value: Any) -> None:
     check_type(field, value, int, float)
     if not lowest <= value <= float(2**31):
@@ -111,11 +118,14 @@ def _policy(field: str, value: Any) -> None:
 
 
 _UINT32 = 2**32 - 1
+# With 1 ms and 1.5 ms three of four retried calls of grpcio 1.85.3 never end, with 2 ms none of twelve. gRPC
+# takes up to 20 % more or less.
+_SHORTEST_BACKOFF = 0.005
 _NAME: dict[str, Check] = {"service": _service, "method": _text}
 _RETRY: dict[str, Check] = {
     "maxAttempts": partial(_whole, 2, 5),  # gRPC would take more for 5 (gRFC A6)
-    "initialBackoff": _duration,
-    "maxBackoff": _duration,
+    "initialBackoff": _backoff,
+    "maxBackoff": _backoff,
     "backoffMultiplier": partial(_number, 0.001),
     "retryableStatusCodes": partial(_list, _status_code),
 }

@@ -430,18 +430,16 @@ async def test_closing_with_grace_that_is_cancelled_ends_at_once(
     gate.release()
 
 
-@pytest.mark.parametrize(("refresh_interval", "pool_size"), [(None, 1), (600.0, 2), (600.0, 1)])
+@pytest.mark.parametrize("refresh_interval", [None, 600.0])
 async def test_closing_with_grace_that_is_cancelled_ends_the_calls_and_the_connection(
-    echo_server: EchoServer, refresh_interval: float | None, pool_size: int, tmp_path: Path
+    echo_server: EchoServer, refresh_interval: float | None, tmp_path: Path
 ) -> None:
     """A stream that is under way too; grpc.aio's own channel would stay open for good."""
     (tmp_path / "ca.pem").write_bytes(echo_server.ca_pem)
     tls = aio_authgrpc.SslCredentials(
         root_certificates=tmp_path / "ca.pem", refresh_interval=refresh_interval
     )
-    connection = aio_authgrpc.connect(
-        echo_server.target, EchoStub, credentials=TOKEN, ssl_credentials=tls, pool_size=pool_size
-    )
+    connection = aio_authgrpc.connect(echo_server.target, EchoStub, credentials=TOKEN, ssl_credentials=tls)
     async with connection as stub:
         call = stub.StreamStream()
         await call.write(b"x")

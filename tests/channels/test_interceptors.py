@@ -334,22 +334,6 @@ async def test_it_runs_after_a_certificate_was_replaced(
     assert [call.values("x-trace") for call in echo_server.calls] == [("spy",)] * 2
 
 
-async def test_it_runs_on_several_connections(echo_server: EchoServer) -> None:
-    """Once for each call, whatever connection the call takes."""
-    spy = Spy()
-    async with connect(
-        echo_server.target,
-        EchoStub,
-        credentials=TOKEN,
-        ssl_credentials=echo_server.ssl_credentials,
-        pool_size=2,
-        outer_interceptors=[spy],
-    ) as stub:
-        await stub.UnaryUnary(b"x")
-        await stub.UnaryUnary(b"x")
-    assert len(spy.seen) == 2
-
-
 class Queued(grpc.aio.UnaryUnaryClientInterceptor):
     """Hands its calls to a task of its own, as a rate limiter does."""
 

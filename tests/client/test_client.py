@@ -361,51 +361,6 @@ async def test_an_audience_reaches_the_source(echo_server: EchoServer, info: dic
         assert claims["aud"] == (audience or f"https://{echo_server.target}")
 
 
-async def test_a_pool_uses_its_connections_in_turn(arity: Any) -> None:
-    """Three connections, six calls of each arity, two on each."""
-    async with (
-        EchoServer() as server,
-        connect(
-            server.target, EchoStub, credentials=TOKEN, ssl_credentials=server.ssl_credentials, pool_size=3
-        ) as stub,
-    ):
-        for _ in range(6):
-            assert await arity.finish(arity.begin(stub)) == arity.responses
-        peers = [call.peer for call in server.calls]
-    assert sorted(peers.count(peer) for peer in set(peers)) == [2, 2, 2]
-
-
-async def test_a_pool_is_ready_when_all_of_it_is(echo_server: EchoServer) -> None:
-    """Its state is that of its readiest connection."""
-    connection = connect(
-        echo_server.target,
-        EchoStub,
-        credentials=TOKEN,
-        ssl_credentials=echo_server.ssl_credentials,
-        pool_size=2,
-        ready_timeout=10,
-    )
-    async with connection:
-        assert connection.channel.get_state() is grpc.ChannelConnectivity.READY
-
-
-async def test_a_pools_state_can_be_watched(echo_server: EchoServer) -> None:
-    """Until it differs from the one that was seen."""
-    connection = connect(
-        echo_server.target,
-        EchoStub,
-        credentials=TOKEN,
-        ssl_credentials=echo_server.ssl_credentials,
-        pool_size=2,
-    )
-    async with connection:
-        channel = connection.channel
-        watching = asyncio.ensure_future(channel.wait_for_state_change(grpc.ChannelConnectivity.IDLE))
-        await channel.channel_ready()
-        await watching
-        assert channel.get_state() is not grpc.ChannelConnectivity.IDLE
-
-
 # ready_timeout
 
 
@@ -660,7 +615,7 @@ async def test_the_loop_never_sees_the_key_file_read(
     ("arguments", "field"),
     [
         pytest.param({"target": "https://host"}, "target", id="a-scheme"),
-        pytest.param({"pool_size": 0}, "pool_size", id="no-pool"),
+        pytest.param({"max_connections": 0}, "max_connections", id="no-connection"),
         pytest.param({"header": "x y"}, "header", id="a-blank-in-the-header"),
         pytest.param({"metadata": {"authorization": "Bearer x"}}, "metadata", id="our-header"),
         pytest.param({"metadata": {"x-a": "é"}}, "metadata", id="not-ascii"),
@@ -677,9 +632,9 @@ async def test_the_loop_never_sees_the_key_file_read(
         pytest.param({"authority": 5}, "authority", id="no-authority"),
         pytest.param({"authority": "user:password@host"}, "authority", id="authority-with-a-password"),
         pytest.param({"plaintext": "no"}, "plaintext", id="plaintext-as-text"),
-        pytest.param({"pool_size": "2"}, "pool_size", id="a-pool-as-text"),
-        pytest.param({"pool_size": 1.5}, "pool_size", id="half-a-connection"),
-        pytest.param({"pool_size": True}, "pool_size", id="a-pool-as-bool"),
+        pytest.param({"max_connections": "2"}, "max_connections", id="connections-as-text"),
+        pytest.param({"max_connections": 1.5}, "max_connections", id="half-a-connection"),
+        pytest.param({"max_connections": True}, "max_connections", id="connections-as-bool"),
         pytest.param({"options": [5]}, "options", id="no-option"),
         pytest.param({"options": "grpc.x"}, "options", id="an-option-as-text"),
         pytest.param({"interceptors": [5]}, "interceptors", id="no-interceptor"),

@@ -67,8 +67,8 @@ async def test_without_credentials_it_takes_the_clients_with_its_scopes(echo_ser
 
 def test_a_wrong_argument_is_refused_where_it_was_written() -> None:
     """Not at the first target."""
-    with pytest.raises(ConfigurationError, match="pool_size"):
-        channel_factory(TOKEN, pool_size=0)
+    with pytest.raises(ConfigurationError, match="max_connections"):
+        channel_factory(TOKEN, max_connections=0)
 
 
 def test_a_credentials_file_is_refused() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from pymilvus.client.async_grpc_handler import AsyncGrpcHandler
 from pymilvus.grpc_gen import milvus_pb2
 
@@ -29,16 +28,13 @@ MILVUS = (
 )
 
 
-@pytest.mark.parametrize("connections", [1, 2])
 async def test_the_identifier_of_a_session_arrives_beside_the_token(
-    connections: int, authority: Authority, source: Any
+    authority: Authority, source: Any
 ) -> None:
-    """Once, and from its first call on; on one connection and on several."""
+    """Once, and from its first call on."""
     async with (
         FakeCloud(authority, MILVUS) as milvus,
-        connect(
-            milvus.target, credentials=source, ssl_credentials=milvus.ssl_credentials, pool_size=connections
-        ) as channel,
+        connect(milvus.target, credentials=source, ssl_credentials=milvus.ssl_credentials) as channel,
     ):
         handler = AsyncGrpcHandler(channel=channel)
         await handler.ensure_channel_ready()

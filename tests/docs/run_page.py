@@ -36,6 +36,7 @@ OPTIONAL = frozenset(
         *(
             "a2a",
             "connectrpc",
+            "envoy.service.discovery.v3",
             "fastapi",
             "google.cloud.firestore",
             "google.cloud.firestore_v1",

@@ -70,7 +70,7 @@ ARGUMENTS: dict[str, Callable[[Lab], object]] = {
     ),
     "an unknown argument of connect": lambda _: connect("host", EchoStub, api_key=BESIDE, apikey=1),  # type: ignore[call-overload]  # the mistake
     "a bad target beside a key": lambda _: connect("https://host", EchoStub, api_key=BESIDE),
-    "a key for a factory": lambda _: channel_factory(api_key=BESIDE, pool_size=0),
+    "a key for a factory": lambda _: channel_factory(api_key=BESIDE, max_connections=0),
     "a key for a lazy channel": lambda _: LazyChannel("https://host", api_key=BESIDE),
     "a key for an application": lambda _: Grpc("https://host", EchoStub, api_key=BESIDE),
     "no stub beside a key": lambda _: connect("host", object, api_key=BESIDE),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -27,7 +27,7 @@ class LimitedServer:
 
     target: str = ""
     calls: int = 0
-    peers: set[str] = field(default_factory=set)
+    peers: set[str] = field(default_factory=set[str])
 
     async def echo(self, request: bytes, context: _Context) -> bytes:
         """Answer the request, and count it."""
@@ -40,7 +40,7 @@ class LimitedServer:
 
 
 @asynccontextmanager
-async def limited_server(streams: int) -> AsyncIterator[LimitedServer]:
+async def limited_server(streams: int) -> AsyncGenerator[LimitedServer]:
     """Serve on 127.0.0.1, in plaintext, `streams` calls at a time on each connection."""
     seen = LimitedServer()
     server = grpc.aio.server(
@@ -50,7 +50,9 @@ async def limited_server(streams: int) -> AsyncIterator[LimitedServer]:
             ("grpc.server.max_pending_requests_hard_limit", 100_000),
         ]
     )
-    handlers = {"UnaryUnary": grpc.unary_unary_rpc_method_handler(seen.echo)}
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+        "UnaryUnary": grpc.unary_unary_rpc_method_handler(seen.echo)
+    }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     seen.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()

@@ -123,14 +123,13 @@ async def test_an_rpc_that_waits_for_the_server_ends_by_its_deadline(
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-@pytest.mark.parametrize("pool_size", [1, 2])
 @pytest.mark.parametrize(("peer", "reason", "hint"), PEERS)
 async def test_a_connection_that_is_not_ready_says_why_and_what_to_do(
-    peer: Peer, certified_server: Any, reason: str, hint: str, pool_size: int
+    peer: Peer, certified_server: Any, reason: str, hint: str
 ) -> None:
     """In gRPC's own words, with gRPC's error as the cause."""
     async with peer(certified_server) as (server, arguments):
-        more = {**arguments, "ready_timeout": 1, "pool_size": pool_size, "credentials": TOKEN}
+        more = {**arguments, "ready_timeout": 1, "credentials": TOKEN}
         with pytest.raises(ConnectionNotReadyError, match=rf"gRPC says: .*{reason}") as caught:
             async with connect(at(server), EchoStub, **more):
                 pytest.fail("it was ready")

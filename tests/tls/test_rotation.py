@@ -386,9 +386,8 @@ async def test_an_rpc_that_waits_for_its_connection_can_be_cancelled(
 # By connect()
 
 
-@pytest.mark.parametrize("pool_size", [1, 2])
 async def test_traffic_goes_on_while_certificates_change(
-    client_files: Any, mutual_server: EchoServer, pool_size: int
+    client_files: Any, mutual_server: EchoServer
 ) -> None:
     """Five certificates take turns under calls that go on all the time; none fails."""
     async with connect(
@@ -400,7 +399,6 @@ async def test_traffic_goes_on_while_certificates_change(
             root_certificates=mutual_server.ca_pem,
             refresh_interval=0.01,
         ),
-        pool_size=pool_size,
     ) as stub:
         for number in range(5):
             client_files.issue(f"client-{number}@example.com")

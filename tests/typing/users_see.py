@@ -80,7 +80,8 @@ async def bookstore_and_echo(channel_credentials: grpc.ChannelCredentials) -> No
         credentials=aio_authgrpc.service_account("key.json", scopes=["scope"]),
         ssl_credentials=channel_credentials,
         ready_timeout=5.0,
-        pool_size=2,
+        max_connections=2,
+        service_config={"methodConfig": [{"name": [{}], "timeout": "5s"}]},
     ) as (bookstore, echo):
         assert_type(await bookstore.ListShelves(Empty()), ListShelvesResponse)
         assert_type(await echo.UnaryUnary(b""), bytes)
