@@ -215,7 +215,11 @@ def test_the_longest_pause_doubles_up_to_a_second() -> None:
 
 def test_a_pause_is_any_part_of_the_longest() -> None:
     """Full jitter: those that were refused together do not come back together."""
-    assert [pause_before_resending(1, None, Part(part).random) for part in (0.0, 0.5, 1.0)] == [0.0, 0.05, 0.1]
+    assert [pause_before_resending(1, None, Part(part).random) for part in (0.0, 0.5, 1.0)] == [
+        0.0,
+        0.05,
+        0.1,
+    ]
 
 
 @pytest.mark.parametrize(("left", "pause"), [(0.11, 0.1), (0.1, None), (0.0, None)])

@@ -35,17 +35,14 @@ async def test_a_crowd_that_waits_has_one_task_of_ours(stub: EchoStub, tokens: S
     assert await asyncio.gather(*calls) == [b"%d" % number for number in range(CROWD)]
 
 
-async def test_calls_with_deadlines_end_each_at_its_own(stub: EchoStub, tokens: ScriptedTokens) -> None:
-    """The nearest comes first, whatever the order of the calls; who has more time gets the token."""
-    gate, ended = tokens.hold(), list[float]()
-    for timeout in (0.03, 0.01, 0.02, 0):
-        call: Any = stub.UnaryUnary(b"x", timeout=timeout)
-        call.add_done_callback(lambda _, timeout=timeout: ended.append(timeout))
+async def test_a_call_ends_at_its_deadline_and_another_goes_on_waiting(
+    stub: EchoStub, tokens: ScriptedTokens
+) -> None:
+    """Its error says for how long it waited."""
+    gate = tokens.hold()
     patient = stub.UnaryUnary(b"patient", timeout=60)
-    last: Any = stub.UnaryUnary(b"x", timeout=0.04)
-    with pytest.raises(TokenDeadlineExceededError, match=r"for 0\.04 s it waited for an access token"):
-        await last
-    assert ended == [0, 0.01, 0.02, 0.03]
+    with pytest.raises(TokenDeadlineExceededError, match=r"for 0\.01 s it waited for an access token"):
+        await stub.UnaryUnary(b"x", timeout=0.01)
     gate.release()
     assert await patient == b"patient"
 
@@ -73,6 +70,27 @@ class Waiting:
     def run_out_of_time(self) -> None:
         self._calls.discard(self)
         self.out_of_time.set()
+
+
+async def test_deadlines_come_in_their_order_whatever_that_of_the_calls() -> None:
+    """One timer is set for the nearest, and again for the next."""
+    calls, ended, now = WaitingCalls(), list[float](), monotonic()
+
+    class Noted(Waiting):
+        def __init__(self, seconds: float) -> None:
+            super().__init__(calls)
+            self._seconds = seconds
+            calls.add(self, now + seconds)
+
+        def run_out_of_time(self) -> None:
+            super().run_out_of_time()
+            ended.append(self._seconds)
+
+    patient = Waiting(calls)
+    calls.add(patient, None)
+    await asyncio.gather(*(Noted(seconds).out_of_time.wait() for seconds in (0.003, 0.001, -1.0, 0.002)))
+    assert ended == [-1.0, 0.001, 0.002, 0.003]
+    assert list(calls) == [patient]
 
 
 async def test_calls_that_leave_leave_no_deadline_behind() -> None:
