@@ -20,8 +20,8 @@ _log = logging.getLogger("aio_authgrpc")
 
 # Seconds. A store that failed is left alone for so long, then one look says whether it works again.
 _PAUSE = 5.0
-# Seconds. A wait for the store is counted in parts of this length, each after it was slept. While the loop is
-# busy, none is counted: the answer may have come, and waits to be read.
+# Seconds. A wait for the store is counted in parts of this length, each after it was slept. However long the
+# loop is busy, two are counted at most: the answer may have come meanwhile, and waits to be read.
 _PART = 0.005
 # Characters. gRPC's servers take 8 KiB of metadata; a value above that is not one of ours.
 LARGEST_VALUE = 65536
@@ -175,8 +175,11 @@ class LeasedValues:
                 await asyncio.wait({watch})
 
     async def _spend(self, budget: Budget, limit: asyncio.Timeout) -> None:
+        due_at = self._clock.monotonic()
         while budget.parts:
-            await self._clock.sleep(_PART)
+            # A sleep that took a little longer is made up for by a shorter one.
+            due_at = max(due_at, self._clock.monotonic() - _PART / 2) + _PART
+            await self._clock.sleep(due_at - self._clock.monotonic())
             budget.parts -= 1
         limit.reschedule(asyncio.get_running_loop().time())
 

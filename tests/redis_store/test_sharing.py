@@ -35,7 +35,9 @@ async def test_the_second_process_gets_the_first_ones_token(make_store: MakeStor
     assert second.fetches == 0
 
 
-async def test_all_of_a_token_comes_back(make_store: MakeStore, asked: Asked, fake_clock: WatchedClock) -> None:
+async def test_all_of_a_token_comes_back(
+    make_store: MakeStore, asked: Asked, fake_clock: WatchedClock
+) -> None:
     """Its scheme and its metadata are sent, too, and its end is known."""
     token = Token(
         "a-token",
