@@ -7,11 +7,12 @@ The processes call a real Bookstore, whose tokens a real authority issues, and s
 
     cold        all callers of all processes call at once: the token requests of all processes
     killed      the same, while the authority holds the requests; the store is killed before it answers
-    hanging     the time that a fetch is delayed by a store whose process is stopped (SIGSTOP), in this process,
-                which has nothing else to do; each round with a store object of its own
+    hanging     the time that a fetch is delayed by a store whose process is stopped (SIGSTOP); this process
+                has nothing else to do, and each round a store object of its own
     left alone  the time of the next fetch, for which the store is not asked
 
-The exit code is 1 if a promise is broken: 1 token request when cold, no failed call, less than 50 ms of delay.
+The exit code is 1 if a promise is broken: 1 token request when cold, no failed call, a delay below 50 ms. The
+delay is for an idle machine to judge.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ import aio_authgrpc
 from aio_authgrpc.bookstore import BookstoreStub
 from aio_authgrpc.redis import SharedTokenStore
 
-# Seconds. For thousands of calls to one server on a slow machine; a call that hangs should not do so for ever.
+# Seconds. For thousands of calls to one server on a slow machine; a call that hangs must not do so for ever.
 _TIMEOUT = 120.0
 _SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 

@@ -5,8 +5,8 @@
 source without an endpoint, and `FakeClock` makes time pass. `GoogleCloud` has every endpoint that
 google-auth's credentials use, the metadata server, STS and the IAM API among them, and an
 `InterceptingProxy` that routes Google's names to them. `EnvoyProxy` runs a real Envoy in front of a server,
-`ChaosProxy` spoils the connections to one, and `RedisServer` runs a real Redis or Valkey. The servers and proxies are async context managers that
-listen on free ports of 127.0.0.1. Nothing is patched.
+`ChaosProxy` spoils the connections to one, and `RedisServer` runs a real Redis or Valkey. The servers and
+proxies are async context managers that listen on free ports of 127.0.0.1. Nothing is patched.
 
 `aio_authgrpc.testing.pytest_plugin` has fixtures for the most common ones.
 """

@@ -83,7 +83,7 @@ async def connect_redis(redis_server: RedisServer) -> AsyncIterator[Callable[...
         port = redis_server.port if port is None else port
         # Without attempts of its own, whose pauses no test's clock shortens.
         arguments = {"retry": Retry(NoBackoff(), 0), **arguments}
-        clients.append(redis.asyncio.Redis(port=port, **arguments))
+        clients.append(redis.asyncio.Redis(host="127.0.0.1", port=port, **arguments))
         return clients[-1]
 
     yield connect
@@ -116,12 +116,12 @@ async def asked(fake_clock: FakeClock) -> AsyncIterator[Callable[..., TokenReque
 
 
 @pytest.fixture
-def redis_server_url(redis_is_there: None) -> Iterator[tuple[Any, int]]:
-    """Give a function that makes a store and its client, and the port of a server that no loop has started."""
+def store_and_port(redis_is_there: None) -> Iterator[tuple[Any, int]]:
+    """Give a function that makes a store and its client, and the port of a server of no test's loop."""
     from aio_authgrpc.redis import SharedTokenStore
 
     def make(port: int) -> tuple[SharedTokenStore, Any]:
-        client = redis.asyncio.Redis(port=port)
+        client = redis.asyncio.Redis(host="127.0.0.1", port=port)
         return SharedTokenStore(client, keys=[KEY]), client
 
     with asyncio.Runner() as runner:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aio_authgrpc import TokenRequest
+from aio_authgrpc import AiohttpRequest, TokenRequest
 from aio_authgrpc.testing import ChaosProxy, RedisServer, ScriptedTokens
 
 from .conftest import MakeStore, WatchedClock
@@ -72,25 +72,25 @@ async def test_a_process_that_waits_fetches_itself_when_the_store_goes_down(
     await asking
 
 
-@pytest.mark.parametrize("arity_of_answers", ["from-the-start", "after-the-first-look"])
+@pytest.mark.parametrize("hangs", ["from-the-start", "after-the-first-look"])
 async def test_a_store_that_hangs_delays_a_fetch_by_less_than_fifty_milliseconds(
     make_store: MakeStore,
     connect_redis: Callable[..., Any],
     redis_server: RedisServer,
     asked: Asked,
     fake_clock: WatchedClock,
-    arity_of_answers: str,
+    hangs: str,
 ) -> None:
     """By the clock that measures it; the next fetches are not delayed."""
     source = ScriptedTokens()
     async with ChaosProxy(f"127.0.0.1:{redis_server.port}") as proxy:
         process = shared(make_store, source, client=connect_redis(proxy.port))
         gate = source.hold()
-        if arity_of_answers == "from-the-start":
+        if hangs == "from-the-start":
             proxy.freeze()
             gate.release()
         fetching = asyncio.create_task(process.fetch(asked()))
-        if arity_of_answers == "after-the-first-look":
+        if hangs == "after-the-first-look":
             await gate.arrived.wait()
             proxy.freeze()
             gate.release()
@@ -204,15 +204,13 @@ async def test_a_token_too_large_to_store_is_used(
 
 
 def test_a_second_loop_fetches_its_own_tokens(
-    redis_server_url: tuple[Any, int], caplog: pytest.LogCaptureFixture
+    store_and_port: tuple[Any, int], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A client's connections belong to the first one; the log says so once."""
-    make, port = redis_server_url
+    make, port = store_and_port
     store, client = make(port)
 
     async def fetch() -> str:
-        from aio_authgrpc import AiohttpRequest
-
         async with AiohttpRequest() as http:
             request = TokenRequest(http=http, audience="a", time=0.0)
             source = store.share(ScriptedTokens(), identity="orders")

@@ -19,6 +19,7 @@ from aio_authgrpc.testing import Authority, GoogleCloud
 
 Facts = Callable[..., Awaitable[str]]
 
+AUDIENCE = "https://orders.example.com"
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 EMAIL, OTHER_EMAIL = "a@project.iam.gserviceaccount.com", "b@project.iam.gserviceaccount.com"
 
@@ -29,7 +30,7 @@ async def facts() -> AsyncIterator[Facts]:
     async with AiohttpRequest() as http:
 
         async def of(credentials: CredentialsType) -> str:
-            request = TokenRequest(http=http, audience="https://orders.example.com", time=time.time())
+            request = TokenRequest(http=http, audience=AUDIENCE, time=time.time())
             return await identity_facts(as_token_source(credentials), request)
 
         yield of
@@ -43,9 +44,8 @@ async def account(authority: Authority) -> Mapping[str, str]:
 
 def login(authority: Authority, email: str) -> Any:
     """Return a person's credentials."""
-    return Credentials.from_authorized_user_info(authority.user_info(email)).with_token_uri(
-        authority.token_uri
-    )  # type: ignore[no-untyped-call]
+    made: Any = Credentials.from_authorized_user_info(authority.user_info(email))  # type: ignore[no-untyped-call]
+    return made.with_token_uri(authority.token_uri)
 
 
 async def orders_token() -> str:
@@ -76,9 +76,7 @@ async def test_a_refresh_changes_nothing(facts: Facts, account: Any) -> None:
     ):
         before = await facts(source)
         async with AiohttpRequest() as http:
-            await source.fetch(
-                TokenRequest(http=http, audience="https://orders.example.com", time=time.time())
-            )
+            await source.fetch(TokenRequest(http=http, audience=AUDIENCE, time=time.time()))
         assert await facts(source) == before
 
 
