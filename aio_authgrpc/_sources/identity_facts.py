@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._sources.compute_engine import default_account_email
@@ -100,4 +100,4 @@ def _as_json(given: object) -> object:
     to_json: Any = getattr(given, "to_json", None)
     if to_json is not None:
         return to_json()
-    return sorted(given) if isinstance(given, set | frozenset) else _name_of(type(given))
+    return sorted(cast("set[str]", given)) if isinstance(given, set | frozenset) else _name_of(type(given))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc._checks.values import FrozenValue
@@ -60,7 +60,7 @@ return 0
 class RedisClient(Protocol):
     """The one method that is used of a client: `redis.asyncio.Redis`, `RedisCluster`, or Valkey's."""
 
-    def eval(self, script: str, numkeys: int, /, *keys_and_args: Any) -> Any:
+    def eval(self, script: str, numkeys: int, /, *keys_and_args: str | int) -> object:
         """Run a Lua script; awaiting what it returns gives the script's answer."""
         ...
 
@@ -146,7 +146,8 @@ class LeasedValues:
         key = f"{self._prefix}:{{{name}}}"
         try:
             async with self._within(budget):
-                answer = await self._client.eval(script, 2, f"{key}:token", f"{key}:lease", *arguments)
+                asked = self._client.eval(script, 2, f"{key}:token", f"{key}:lease", *arguments)
+                answer = await cast("Awaitable[Any]", asked)
         except Exception as error:  # noqa: BLE001 - whatever a user's client raises, no call may fail for it
             self._fail(error)
             raise StoreUnavailableError from None

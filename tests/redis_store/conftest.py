@@ -17,8 +17,6 @@ OTHER_KEY = bytes(range(1, 33))
 
 try:
     import redis.asyncio
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
 
     find_redis()
 except (ImportError, RedisNotFoundError) as error:
@@ -82,7 +80,7 @@ async def connect_redis(redis_server: RedisServer) -> AsyncIterator[Callable[...
     def connect(port: int | None = None, **arguments: Any) -> Any:
         port = redis_server.port if port is None else port
         # Without attempts of its own, whose pauses no test's clock shortens.
-        arguments = {"retry": Retry(NoBackoff(), 0), **arguments}
+        arguments = {"retry": None, **arguments}
         clients.append(redis.asyncio.Redis(host="127.0.0.1", port=port, **arguments))
         return clients[-1]
 
