@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc._checks.values import FrozenValue
 from aio_authgrpc._loop.ownership import LoopBound
-from aio_authgrpc._loop.tasks import start_task
+from aio_authgrpc._loop.tasks import is_cancelled, start_task
 from aio_authgrpc.errors import WrongEventLoopError
 from aio_authgrpc.tokens import Clock
+
+T = TypeVar("T")
 
 _log = logging.getLogger("aio_authgrpc")
 
@@ -121,21 +123,20 @@ class LeasedValues:
             StoreUnavailableError: As do the other methods.
         """
         milliseconds = round(self._lease * 1000) if lease else 0
-        answer = [_text(part) for part in await self._ask(_LOOK, name, budget, passed_over, milliseconds)]
-        if len(answer) < 3:
-            return Found(fence="".join(answer))
-        return Found(fence=answer[0], value=answer[1], seconds=float(answer[2]) / 1000)
+        return await self._ask(_LOOK, name, budget, passed_over, milliseconds, read=_found)
 
     async def put(self, name: str, budget: Budget, *, fence: str, value: str, seconds: float) -> bool:
         """Store a value for so long, and give back the lease; False where there is a newer one."""
         milliseconds = max(1, int(seconds * 1000))
-        return bool(await self._ask(_PUT, name, budget, fence, value, milliseconds))
+        return await self._ask(_PUT, name, budget, fence, value, milliseconds, read=bool)
 
     async def release(self, name: str, budget: Budget, *, fence: str) -> None:
         """Give back the lease, if it has not ended yet."""
-        await self._ask(_RELEASE, name, budget, fence)
+        await self._ask(_RELEASE, name, budget, fence, read=bool)
 
-    async def _ask(self, script: str, name: str, budget: Budget, *arguments: str | int) -> Any:
+    async def _ask(
+        self, script: str, name: str, budget: Budget, *arguments: str | int, read: Callable[[Any], T]
+    ) -> T:
         self._check_loop()
         now = self._clock.monotonic()
         if now < self._asked_again_at or not budget.parts:
@@ -147,8 +148,13 @@ class LeasedValues:
         try:
             async with self._within(budget):
                 asked = self._client.eval(script, 2, f"{key}:token", f"{key}:lease", *arguments)
-                answer = await cast("Awaitable[Any]", asked)
-        except Exception as error:  # noqa: BLE001 - whatever a user's client raises, no call may fail for it
+                answer = read(await cast("Awaitable[Any]", asked))
+        except (
+            Exception,
+            asyncio.CancelledError,
+        ) as error:  # whatever a user's client does, no call may fail
+            if is_cancelled():
+                raise
             self._fail(error)
             raise StoreUnavailableError from None
         self._succeed()
@@ -184,7 +190,7 @@ class LeasedValues:
             budget.parts -= 1
         limit.reschedule(asyncio.get_running_loop().time())
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         self._failures += 1
         self._asked_again_at = self._clock.monotonic() + _PAUSE
         if self._failures == 1:  # once for a series
@@ -195,6 +201,18 @@ class LeasedValues:
         if self._failures:
             _log.info("The shared token store works again.")
         self._failures, self._asked_again_at = 0, 0.0
+
+
+def _found(answer: Sequence[object]) -> Found:
+    """Read the answer to a look: a fence, a value and milliseconds; a fence; or nothing."""
+    parts = [_text(part) for part in answer]
+    if not parts:
+        return Found()
+    fence, *rest = parts
+    if not rest:
+        return Found(fence=fence)
+    value, milliseconds = rest
+    return Found(fence=fence, value=value, seconds=float(milliseconds) / 1000)
 
 
 def _text(part: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Sequence
 
@@ -69,12 +70,7 @@ class SharedTokenStore:
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        if not callable(getattr(client, "eval", None)) or isinstance(client, type):
-            raise ConfigurationError(
-                f"expected a client of redis.asyncio, not {type(client).__name__}.",
-                field="client",
-                hint="Pass redis.asyncio.Redis(...), or redis.asyncio.Redis.from_url(...).",
-            )
+        _check_client(client)
         given = as_list(keys)
         if not given:
             raise ConfigurationError(
@@ -123,3 +119,16 @@ class SharedTokenStore:
                 "the name is empty.", field="identity", hint="Name whom the tokens identify."
             )
         return SharedTokens(as_token_source(credentials), identity, self._sharing)
+
+
+def _check_client(client: object) -> None:
+    """Refuse what has no `eval`, and a synchronous client, which would block the event loop."""
+    kind = type(client)
+    sends = getattr(client, "execute_command", None)
+    is_synchronous = sends is not None and not inspect.iscoroutinefunction(sends)
+    if not callable(getattr(client, "eval", None)) or isinstance(client, type) or is_synchronous:
+        raise ConfigurationError(
+            f"expected a client of redis.asyncio, not {kind.__module__}.{kind.__name__}.",
+            field="client",
+            hint="Pass redis.asyncio.Redis(...), or redis.asyncio.Redis.from_url(...).",
+        )

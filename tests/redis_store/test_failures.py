@@ -182,6 +182,36 @@ async def test_a_key_of_another_type_fails_no_fetch(
     assert (await shared(make_store, ScriptedTokens("second")).fetch(asked())).value == "second"
 
 
+class Client:
+    """A client of a kind that nobody has met yet.
+
+    Args:
+        outcome: What it answers, or raises.
+    """
+
+    def __init__(self, outcome: object) -> None:
+        self._outcome = outcome
+
+    async def eval(self, *_: object) -> object:
+        if isinstance(self._outcome, BaseException):
+            raise self._outcome
+        return self._outcome
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [None, 5, "text", [1, 2], [b"1", b"x", b"soon"], [[], {}], RuntimeError(), asyncio.CancelledError()],
+    ids=repr,
+)
+async def test_whatever_a_client_does_fails_no_fetch(
+    make_store: MakeStore, asked: Asked, outcome: object
+) -> None:
+    """An answer that is none, an error, and a cancellation from inside."""
+    process = shared(make_store, ScriptedTokens(), client=Client(outcome))
+    assert (await process.fetch(asked())).value == "token-1"
+    assert (await process.fetch(asked())).value == "token-2"
+
+
 async def test_a_token_whose_life_was_prolonged_in_the_store_expires(
     make_store: MakeStore, connect_redis: Callable[..., Any], asked: Asked, fake_clock: WatchedClock
 ) -> None:

@@ -117,8 +117,11 @@ async def test_the_length_of_a_value_tells_little(
         pytest.param({"timeout": 0}, "timeout", "not a positive number", id="timeout"),
         pytest.param({"lease": -1}, "lease", "not a positive number", id="lease"),
         pytest.param({"prefix": "a{b}"}, "prefix", "brace", id="prefix"),
-        pytest.param({"client": "redis://localhost"}, "client", "not str", id="client"),
-        pytest.param({"client": type("Redis", (), {"eval": print})}, "client", "not type", id="class"),
+        pytest.param({"client": "redis://localhost"}, "client", r"not builtins\.str", id="client"),
+        pytest.param(
+            {"client": type("Redis", (), {"eval": print})}, "client", r"not builtins\.type", id="class"
+        ),
+        pytest.param({"client": "synchronous"}, "client", r"not redis\.client\.Redis", id="synchronous"),
     ],
 )
 def test_a_mistake_names_its_argument(arguments: dict[str, Any], field: str, words: str) -> None:
@@ -128,6 +131,8 @@ def test_a_mistake_names_its_argument(arguments: dict[str, Any], field: str, wor
     from aio_authgrpc.redis import SharedTokenStore
 
     given = {"client": redis.asyncio.Redis(), "keys": [KEY], **arguments}
+    if given["client"] == "synchronous":
+        given["client"] = redis.Redis()
     with pytest.raises(ConfigurationError, match=words) as caught:
         SharedTokenStore(given.pop("client"), **given)
     assert caught.value.field == field
