@@ -15,9 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-SERVERS = ("valkey-server", "redis-server")
-# Debian 13 has both packages, Debian 12 the second.
-PACKAGES = SERVERS
+# The packages have the names of the programs. Debian 13 has both, Debian 12 the first.
+SERVERS = ("redis-server", "valkey-server")
 # Two environments of tox may install it at the same time.
 LOCK = Path(tempfile.gettempdir()) / "aio_authgrpc-install-redis.lock"
 
@@ -35,7 +34,7 @@ def install() -> None:
     if shutil.which("apt-get") is None or (root and shutil.which("sudo") is None):
         return
     subprocess.run([*apt, "update"], env=environment, check=False)
-    for package in PACKAGES:
+    for package in SERVERS:
         if not is_installed():
             command = [*apt, "install", "--yes", "--no-install-recommends", package]
             subprocess.run(command, env=environment, check=False)

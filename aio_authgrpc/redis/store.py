@@ -17,7 +17,7 @@ from aio_authgrpc.redis.vault import Vault
 from aio_authgrpc.tokens import Clock, SystemClock
 
 # Seconds. With what the loop itself takes to notice, a store that hangs delays a call by less than 50 ms.
-TIMEOUT = 0.04
+TIMEOUT = 0.03
 # Seconds. A call waits so long for the token of a process that died, and a token request that takes longer is
 # made by another process, too.
 LEASE = 5.0
@@ -31,7 +31,7 @@ class SharedTokenStore:
         async with connect("bookstore-xyz.a.run.app", BookstoreStub, credentials=credentials) as stub: ...
 
     Of all processes that need a token one asks for it, with a lease that ends by itself; the others wait for
-    it. A store that is slow or down fails no call: after 0.04 s a process asks for a token itself, and
+    it. A store that is slow or down fails no call: after 0.03 s a process asks for a token itself, and
     leaves the store alone for 5 s.
 
     Access tokens and ID tokens are stored, until they expire, encrypted with AES-256-GCM and bound to their

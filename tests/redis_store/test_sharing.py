@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from aio_authgrpc import Token, TokenRequest
+from aio_authgrpc import Token, TokenRequest, token_source
+from aio_authgrpc._tokens.across_loops import TokensAcrossLoops
 from aio_authgrpc.errors import TokenUnavailableError
 from aio_authgrpc.testing import ScriptedTokens
 from aio_authgrpc.tokens import TokenCache, TokenState
@@ -246,6 +247,34 @@ async def test_a_stale_token_serves_a_new_process_and_is_replaced_once(
     assert [source.fetches for source in sources] == [2, 0]
 
 
+async def test_a_stale_token_does_not_replace_another_stale_one(
+    make_store: MakeStore, asked: Asked, fake_clock: WatchedClock
+) -> None:
+    """A process that was served without the store has a stale token of its own."""
+    await shared(make_store, ScriptedTokens("old")).fetch(asked())
+    fake_clock.advance(3600 - 200)
+    process = shared(make_store, ScriptedTokens("new"))
+    assert (await process.fetch(asked(unwanted=Token("own")))).value == "new"
+
+
+async def test_one_name_for_two_known_identities_shares_nothing(
+    make_store: MakeStore, asked: Asked, fake_clock: WatchedClock
+) -> None:
+    """A name that was copied gives nobody the tokens of another account."""
+
+    async def orders() -> Token:
+        return Token("of-orders", expires_at=fake_clock.time() + 3600)
+
+    async def billing() -> Token:
+        return Token("of-billing", expires_at=fake_clock.time() + 3600)
+
+    values = [
+        (await shared(make_store, token_source(function)).fetch(asked())).value
+        for function in (orders, billing, orders)
+    ]
+    assert values == ["of-orders", "of-billing", "of-orders"]
+
+
 async def test_an_expired_token_is_replaced(
     make_store: MakeStore, asked: Asked, fake_clock: WatchedClock
 ) -> None:
@@ -282,6 +311,17 @@ async def test_a_cache_knows_the_age_of_a_shared_token(
         assert cache.reject(old)
         fake_clock.advance(1)  # between two refreshes
         assert (await cache.get()).value == "new"
+
+
+async def test_the_age_of_a_token_is_known_across_loops(
+    make_store: MakeStore, asked: Asked, fake_clock: WatchedClock
+) -> None:
+    """A lazy channel has a source around this one."""
+    await shared(make_store, ScriptedTokens("old")).fetch(asked())
+    fake_clock.advance(60)
+    source = TokensAcrossLoops(shared(make_store, ScriptedTokens("new")))
+    old = await source.fetch(asked())
+    assert source.age_of(old, fake_clock.time()) == pytest.approx(60, abs=5)
 
 
 async def test_a_new_key_reads_what_the_old_one_has_stored(make_store: MakeStore, asked: Asked) -> None:
