@@ -10,6 +10,7 @@ The processes call a real Bookstore, whose tokens a real authority issues, and s
     hanging     the time that a fetch is delayed by a store whose process is stopped (SIGSTOP); this process
                 has nothing else to do, and each round a store object of its own
     left alone  the time of the next fetch, for which the store is not asked
+    asleep      asyncio.sleep() for as long as the store is waited for: how late this machine is by itself
 
 The exit code is 1 if a promise is broken: 1 token request when cold, no failed call, a delay below 50 ms. The
 delay is for an idle machine to judge.
@@ -34,6 +35,7 @@ from server_process import OrderedProcess
 
 from aio_authgrpc import AiohttpRequest, TokenRequest
 from aio_authgrpc.redis import SharedTokenStore
+from aio_authgrpc.redis.store import TIMEOUT
 from aio_authgrpc.testing import Authority, BookstoreServer, RedisServer, ScriptedTokens
 
 # Seconds.
@@ -84,9 +86,9 @@ async def _killed(fleet: Fleet, authority: Authority) -> dict[str, float]:
         return figures
 
 
-async def _hanging(rounds: int) -> tuple[list[float], list[float]]:
-    """Return the seconds of fetches from a store that hangs, and of those right after them."""
-    first, second = [], []
+async def _hanging(rounds: int) -> tuple[list[float], list[float], list[float]]:
+    """Return the seconds of fetches from a store that hangs, of those right after them, and of sleeps."""
+    first, second, asleep = [], [], []
     async with RedisServer() as server, AiohttpRequest() as http:
         for _ in range(rounds):
             client = redis.asyncio.Redis(port=server.port)
@@ -102,7 +104,10 @@ async def _hanging(rounds: int) -> tuple[list[float], list[float]]:
                 seconds.append(time.perf_counter() - started)
             server.thaw()
             await client.aclose()
-    return first, second
+            started = time.perf_counter()
+            await asyncio.sleep(TIMEOUT)
+            asleep.append(time.perf_counter() - started)
+    return first, second, asleep
 
 
 async def measure(arguments: argparse.Namespace) -> dict[str, object]:
@@ -125,7 +130,7 @@ async def measure(arguments: argparse.Namespace) -> dict[str, object]:
         cold = await fleet.call_cold(store.port, "cold")
         killed = await _killed(fleet, authority)
         await asyncio.gather(*(member.order("close") for member in members))
-    hanging, left_alone = await _hanging(arguments.rounds)
+    hanging, left_alone, asleep = await _hanging(arguments.rounds)
     broken = [
         text
         for text, holds in {
@@ -140,6 +145,7 @@ async def measure(arguments: argparse.Namespace) -> dict[str, object]:
         "killed": killed,
         "hanging_ms": Spread.of([1000 * seconds for seconds in hanging]),
         "left_alone_ms": Spread.of([1000 * seconds for seconds in left_alone]),
+        "asleep_ms": Spread.of([1000 * seconds for seconds in asleep]),
         "broken": broken,
     }
 
@@ -159,7 +165,7 @@ def main(arguments: argparse.Namespace) -> int:
         title = f"{arguments.processes} processes, {arguments.callers} callers each, {os.cpu_count()} cores"
         print_table(title, ["phase", "calls", "failed", "token requests"], rows)
         delays = []
-        for name in ("hanging_ms", "left_alone_ms"):
+        for name in ("hanging_ms", "left_alone_ms", "asleep_ms"):
             spread = figures[name]
             assert isinstance(spread, Spread)
             delays.append([name.removesuffix("_ms"), f"{spread.median:.2f}", f"{spread.maximum:.2f}"])
