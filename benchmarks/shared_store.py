@@ -35,9 +35,11 @@ from server_process import OrderedProcess
 
 from aio_authgrpc import AiohttpRequest, TokenRequest
 from aio_authgrpc.redis import SharedTokenStore
-from aio_authgrpc.redis.store import TIMEOUT
+from aio_authgrpc.redis.store import LEASE, TIMEOUT
 from aio_authgrpc.testing import Authority, BookstoreServer, RedisServer, ScriptedTokens
 
+# Seconds. For eight processes that start, and call, on a busy machine.
+_ANSWERS_WITHIN = 240.0
 # Seconds.
 _PROMISED_DELAY = 0.05
 # Seconds for which the authority holds the requests of the second phase, and after which the store is killed.
@@ -121,9 +123,13 @@ async def measure(arguments: argparse.Namespace) -> dict[str, object]:
             "ca_pem": bookstore.ca_pem.decode(),
             "key_file": json.dumps(await authority.service_account_info(_EMAIL)),
             "key": secrets.token_hex(32),
+            "timeout": arguments.timeout,
+            "lease": arguments.lease,
         }
         members = [
-            await stack.enter_async_context(OrderedProcess("shared_store_member.py", json.dumps(told)))
+            await stack.enter_async_context(
+                OrderedProcess("shared_store_member.py", json.dumps(told), answers_within=_ANSWERS_WITHIN)
+            )
             for _ in range(arguments.processes)
         ]
         fleet = Fleet(members, authority, arguments.callers)
@@ -182,6 +188,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--callers", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="of the fleet's stores")
+    parser.add_argument("--lease", type=float, default=LEASE, help="of the fleet's stores")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args(arguments)
 

@@ -12,6 +12,7 @@ import logging
 import sys
 import time
 from contextlib import AsyncExitStack
+from typing import Any
 
 import grpc
 import redis.asyncio
@@ -30,7 +31,7 @@ _SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 class Orders:
     """Carries out what the other process orders, one method a command."""
 
-    def __init__(self, told: dict[str, str]) -> None:
+    def __init__(self, told: dict[str, Any]) -> None:
         self._told = told
         self._open = AsyncExitStack()
         self._stub: BookstoreStub | None = None
@@ -40,7 +41,12 @@ class Orders:
         await self._open.aclose()
         client = redis.asyncio.Redis(port=port)
         self._open.push_async_callback(client.aclose)
-        store = SharedTokenStore(client, keys=[bytes.fromhex(self._told["key"])])
+        store = SharedTokenStore(
+            client,
+            keys=[bytes.fromhex(self._told["key"])],
+            timeout=self._told["timeout"],
+            lease=self._told["lease"],
+        )
         account = aio_authgrpc.service_account(self._told["key_file"], scopes=_SCOPES)
         connection = aio_authgrpc.connect(
             self._told["target"],
