@@ -43,10 +43,12 @@ class OrderedProcess:
     Args:
         script: What it runs, a file beside this one.
         *arguments: The script's.
+        answers_within: Seconds that an answer may take, for what hangs.
     """
 
-    def __init__(self, script: str, *arguments: str) -> None:
+    def __init__(self, script: str, *arguments: str, answers_within: float = 30.0) -> None:
         self._script = script
+        self._answers_within = answers_within
         self._arguments = arguments
         self._process: asyncio.subprocess.Process | None = None
 
@@ -57,7 +59,7 @@ class OrderedProcess:
             raise RuntimeError("the server process is not running")
         process.stdin.write(json.dumps([command, *arguments]).encode() + b"\n")
         await process.stdin.drain()
-        line = await asyncio.wait_for(process.stdout.readline(), 30)
+        line = await asyncio.wait_for(process.stdout.readline(), self._answers_within)
         if not line:
             raise RuntimeError(f"the server process ended during {command!r}")
         return json.loads(line)

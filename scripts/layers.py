@@ -27,7 +27,19 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_calls",),
     ("_client",),
     ("__init__", "credentials", "events", "tokens"),
-    ("__main__", "aiohttp", "bookstore", "cli", "fastapi", "gapic", "httpx", "otel", "testing", "web"),
+    (
+        "__main__",
+        "aiohttp",
+        "bookstore",
+        "cli",
+        "fastapi",
+        "gapic",
+        "httpx",
+        "otel",
+        "redis",
+        "testing",
+        "web",
+    ),
 )
 # The last row: integrations. They import the public names, and what is said here beside them. The command
 # line cuts secrets out of its output as the errors do, parses targets, and impersonates with the credentials
@@ -37,6 +49,7 @@ LEAVES: dict[str, frozenset[str]] = {
     "fastapi": frozenset({"_checks", "web"}),
     "httpx": frozenset({"_tokens"}),
     "otel": frozenset({"_checks"}),
+    "redis": frozenset({"_checks", "_loop", "_sources", "_tokens"}),
     "web": frozenset({"_checks"}),
     "bookstore": frozenset(),
     "gapic": frozenset(),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,22 @@ def google_cloud_marker(
 def metadata_server_url() -> str:
     variables = ("GCE_METADATA_IP", "GCE_METADATA_HOST", "GCE_METADATA_ROOT")
     return f"http://{next(filter(None, map(os.environ.get, variables)), _ADDRESS)}/"
+
+
+async def default_account_email(http: AiohttpRequest) -> str:
+    """Return the email of this machine's service account, which may change while the machine runs.
+
+    It is asked for as google-auth does. A pod of GKE that has no account gets the name of its pool.
+
+    Raises:
+        TransportError: The metadata server does not say.
+    """
+    url = f"{metadata_server_url()}computeMetadata/v1/instance/service-accounts/default/?recursive=true"
+    response = await http.send(url, headers=_FLAVOR, timeout=_ATTEMPT_TIMEOUT)
+    with suppress(ValueError, LookupError, TypeError):
+        if response.status == 200:
+            return str(json.loads(response.data)["email"])
+    raise TransportError(f"The metadata server answered {response.status}, and no account.")
 
 
 async def wait_for_metadata_server(http: AiohttpRequest, *, patient: bool) -> str:

@@ -72,6 +72,11 @@ class IdTokenSource(NotPickled):
         made = self._of_audience.get(self._wanted(request).audience)
         return None if made is None else google_auth.held_token(made, request)
 
+    async def google_credentials(self, request: TokenRequest) -> tuple[Credentials, Any]:
+        """Return google-auth's credential of the identity, and the one for its ID tokens."""
+        await self.load(request)
+        return await self._own_credentials(request), self._of_audience[self._wanted(request).audience]
+
     def _wanted(self, request: TokenRequest) -> IdTokenRequest:
         return IdTokenRequest(
             audience=google_auth.checked_audience(request, self._audience),

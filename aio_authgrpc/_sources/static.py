@@ -48,6 +48,7 @@ class ApiKeySource(FixedTokenSource):
 class _CallableTokenSource:
     def __init__(self, function: Callable[[], Awaitable[str | Token]]) -> None:
         self._function = function
+        self.function_name = f"{getattr(function, '__module__', '')}.{_name_of(function)}"
 
     async def fetch(self, request: TokenRequest) -> Token:
         asked: object = self._function()

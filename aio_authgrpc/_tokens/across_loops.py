@@ -14,6 +14,7 @@ from aio_authgrpc._tokens.source import (
     LoadableTokenSource,
     TokenRequest,
     TokenSource,
+    age_of,
     fetch_from,
     header_of,
     other_headers_of,
@@ -86,8 +87,9 @@ class TokensAcrossLoops(NotPickled):
         try:
             token = await fetch_from(self._source, request)
             with self._lock:
-                self._token, self._fetched_at = token, request.time
-                self._stale_at, _ = limits(now=request.time, expires_at=token.expires_at, jitter=0.0)
+                self._token = token
+                self._fetched_at = request.time - age_of(self._source, token, request.time)
+                self._stale_at, _ = limits(now=self._fetched_at, expires_at=token.expires_at, jitter=0.0)
             return token
         finally:
             with self._lock:

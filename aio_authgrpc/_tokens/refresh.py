@@ -11,7 +11,6 @@ from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._http.token_errors import token_error
 from aio_authgrpc._loop.clock import Clock
 from aio_authgrpc._loop.tasks import is_cancelled
-from aio_authgrpc._tokens.across_loops import TokensAcrossLoops
 from aio_authgrpc._tokens.events import EventBus, RefreshFailed, RefreshStarted, RefreshSucceeded
 from aio_authgrpc._tokens.freshness import (
     EXPIRED_WINDOW,
@@ -22,7 +21,7 @@ from aio_authgrpc._tokens.freshness import (
     backoff_window,
     pause_window,
 )
-from aio_authgrpc._tokens.source import HoldingTokenSource, TokenRequest, TokenSource, fetch_from
+from aio_authgrpc._tokens.source import HoldingTokenSource, TokenRequest, TokenSource, age_of, fetch_from
 from aio_authgrpc._tokens.token import Token, is_empty
 from aio_authgrpc.errors import AuthRpcError, TokenUnavailableError
 
@@ -175,8 +174,7 @@ class Refresher:
         return pause if pause <= _LONGEST_PAUSE else None
 
     def _checked(self, token: Token) -> CachedToken:
-        source = self._source
-        age = source.age_of(token, self._clock.time()) if isinstance(source, TokensAcrossLoops) else 0.0
+        age = age_of(self._source, token, self._clock.time())
         fetched = CachedToken(token, clock=self._clock, jitter=self._jitter, age=age)
         if self._clock.time() >= fetched.expired_at:
             raise TokenUnavailableError(

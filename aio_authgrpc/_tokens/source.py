@@ -85,6 +85,15 @@ class HoldingTokenSource(TokenSource, Protocol):
         ...
 
 
+@runtime_checkable
+class AgedTokenSource(TokenSource, Protocol):
+    """A source whose tokens may be older than the fetch that returned them."""
+
+    def age_of(self, token: Token, now: float) -> float:
+        """Return the seconds since a token that it returned was issued; 0.0 for one that it does not know."""
+        ...
+
+
 class CacheKey(FrozenValue):
     """Identifies tokens: sources with equal keys share one cache. Equal means the same owner, and audience.
 
@@ -134,6 +143,11 @@ def check_source(source: object) -> None:
 def cache_key(source: TokenSource, audience: str) -> CacheKey:
     """Return the source's own key, or one of the source itself and the audience."""
     return source.cache_key(audience) if isinstance(source, KeyedTokenSource) else CacheKey(source, audience)
+
+
+def age_of(source: TokenSource, token: Token, now: float) -> float:
+    """Return the age that the source knows of its token, or 0.0: the token was fetched now."""
+    return source.age_of(token, now) if isinstance(source, AgedTokenSource) else 0.0
 
 
 def header_of(source: TokenSource, header: str | None) -> str | None:

@@ -5,8 +5,8 @@
 source without an endpoint, and `FakeClock` makes time pass. `GoogleCloud` has every endpoint that
 google-auth's credentials use, the metadata server, STS and the IAM API among them, and an
 `InterceptingProxy` that routes Google's names to them. `EnvoyProxy` runs a real Envoy in front of a server,
-and `ChaosProxy` spoils the connections to one. The servers and proxies are async context managers that
-listen on free ports of 127.0.0.1. Nothing is patched.
+`ChaosProxy` spoils the connections to one, and `RedisServer` runs a real Redis or Valkey. The servers and
+proxies are async context managers that listen on free ports of 127.0.0.1. Nothing is patched.
 
 `aio_authgrpc.testing.pytest_plugin` has fixtures for the most common ones.
 """
@@ -44,6 +44,7 @@ from aio_authgrpc.testing.servers.http_server import LoopbackHttpServer, Recorde
 from aio_authgrpc.testing.servers.intercepting_proxy import InterceptingProxy
 from aio_authgrpc.testing.servers.misbehaviour import Gate
 from aio_authgrpc.testing.servers.ordered_calls import RecordedCall
+from aio_authgrpc.testing.servers.redis_server import RedisNotFoundError, RedisServer, find_redis
 
 __all__ = [
     "JWKS_PATH",
@@ -71,11 +72,14 @@ __all__ = [
     "MetadataServer",
     "RecordedCall",
     "RecordedRequest",
+    "RedisNotFoundError",
+    "RedisServer",
     "ScriptedTokens",
     "SigningKey",
     "SubjectTokenServer",
     "endpoint_user_info",
     "find_envoy",
+    "find_redis",
     "forwarded_user_info",
 ]
 

@@ -24,6 +24,7 @@ import io
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -45,9 +46,12 @@ OPTIONAL = frozenset(
             "httpx",
             "opentelemetry",
         ),
-        *("prometheus_client", "pyqwest", "qdrant_client"),
+        *("prometheus_client", "pyqwest", "qdrant_client", "redis"),
     }
 )
+
+# What the system's packages bring.
+REDIS_SERVERS = ("redis-server", "valkey-server")
 
 _OPENING = re.compile(r"(?P<indent> *)```(?P<language>\S*)(?:.*?title=\"(?P<title>[^\"]+)\")?.*")
 
@@ -130,6 +134,8 @@ def is_installed(module: str) -> bool:
 def _left_out(block: Block) -> bool:
     """Return whether a block needs what is not installed, and say so."""
     missing = sorted(name for name in _imports(block) & OPTIONAL if not is_installed(name))
+    if "RedisServer" in block.text and not any(map(shutil.which, REDIS_SERVERS)):
+        missing.append(REDIS_SERVERS[0])
     if missing:
         print(f"Left out, for want of {', '.join(missing)}: line {block.line}")  # noqa: T201 - for the test
     return bool(missing)

@@ -11,6 +11,7 @@ import google.auth.transport.requests
 import google.oauth2.credentials
 import grpc
 import grpc.aio
+import redis.asyncio
 
 import aio_authgrpc
 import aio_authgrpc.gapic
@@ -22,6 +23,7 @@ from aio_authgrpc.bookstore import (
     Shelf,
     add_BookstoreServicer_to_server,
 )
+from aio_authgrpc.redis import SharedTokenStore
 from aio_authgrpc.testing import Authority, EchoStub, GuardedServer, RecordedCall
 
 
@@ -235,3 +237,12 @@ async def a_guarded_server_connects_a_stub_of_its_service(authority: Authority) 
         assert_type(server.recorded, list[RecordedCall])
     async with server.connect() as channel:
         assert_type(channel, aio_authgrpc.AuthorizedChannel)
+
+
+async def a_store_takes_the_clients_of_redis() -> None:
+    store = SharedTokenStore(redis.asyncio.Redis(), keys=[b""])
+    SharedTokenStore(redis.asyncio.RedisCluster(), keys=[b""])
+    shared = store.share(aio_authgrpc.id_token(), identity="orders")
+    assert_type(shared, aio_authgrpc.TokenSource)
+    async with aio_authgrpc.connect("host", BookstoreStub, credentials=shared) as bookstore:
+        assert_type(bookstore, BookstoreStub)

@@ -167,13 +167,18 @@ class ServiceAccountJwtSource(NotPickled):
 
     async def fetch(self, request: TokenRequest) -> Token:
         """Sign a JWT; no request is made. Signing takes 0.3 ms, less than handing it to a thread."""
-        audience = checked_audience(request, self._audience)
-        email, sign = await self._email_and_sign()
+        claims = await self.claims(request)
+        _, sign = await self._email_and_sign()
         issued_at = int(request.time)
         expires_at = issued_at + self._lifetime
-        times = {"iat": issued_at, "exp": expires_at, "aud": audience}
-        claims = {name: email if value is None else value for name, value in self._claims.items()}
-        return Token(sign({**times, **claims}).decode(), expires_at=expires_at)
+        return Token(sign({"iat": issued_at, "exp": expires_at, **claims}).decode(), expires_at=expires_at)
+
+    async def claims(self, request: TokenRequest) -> dict[str, str]:
+        """Return what a JWT says of the identity and the audience, without its times."""
+        audience = checked_audience(request, self._audience)
+        email, _ = await self._email_and_sign()
+        named = {name: email if value is None else value for name, value in self._claims.items()}
+        return {"aud": audience, **named}
 
     async def _email_and_sign(self) -> tuple[str, Callable[[dict[str, object]], bytes]]:
         if self._key is None:

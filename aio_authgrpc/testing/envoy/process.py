@@ -113,7 +113,7 @@ class EnvoyProcess:
         ]
         with (self._directory / "envoy.log").open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *_bound_to_this_process([str(executable), *arguments]),
+                *bound_to_this_process([str(executable), *arguments]),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -135,7 +135,8 @@ class EnvoyProcess:
             await self._process.wait()
 
 
-def _bound_to_this_process(command: list[str]) -> list[str]:
+def bound_to_this_process(command: list[str]) -> list[str]:
+    """Return a command that runs this one, and on Linux ends it with this process."""
     if not sys.platform.startswith("linux"):
         return command
     return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
