@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import grpc
 import grpc.aio
@@ -38,8 +38,6 @@ class ResponseCall(AnsweringCall):
 
 class UnaryResponseCall(ResponseCall):
     """A call that is awaited for its one response. What awaits it knows its end, and need not ask for it."""
-
-    _is_awaited = False
 
     def on_done(self, call: Any) -> bool:
         if not self._is_awaited:
@@ -84,11 +82,10 @@ class StreamResponseCall(NotIterable, ResponseCall):
 
     _iterator: AsyncIterator[Any] | None = None
     _style = ""
-    _reading = False
     _refusal: grpc.aio.AioRpcError | None = None  # that led to a second real call
 
     def on_done(self, call: Any) -> bool:
-        undecided = self._reading and self._may_replay
+        undecided = self._is_awaited and self._may_replay
         if undecided and final_code(call) in MAY_BE_SENT_AGAIN:
             return False  # the reader will
         self._settle(call)
@@ -97,7 +94,7 @@ class StreamResponseCall(NotIterable, ResponseCall):
     @contextmanager
     def _reading_from(self, call: Any) -> Generator[None]:
         """Decide about a replay where the read ends; without an error the next call is to be read."""
-        self._reading = True
+        self._is_awaited = True
         try:
             yield
         except grpc.aio.AioRpcError as error:
@@ -112,7 +109,7 @@ class StreamResponseCall(NotIterable, ResponseCall):
             self._end_reading(call)
 
     def _end_reading(self, call: Any) -> None:
-        self._reading = False
+        self._is_awaited = False
         if call.done():
             self._method.on_done(call)
 
@@ -160,7 +157,7 @@ class StreamRequestCall(AuthorizedCall):
     """A call whose requests are written. It is made only where the token has to be waited for."""
 
     _ends_with_connection_wait = False
-    _may_replay = False
+    _is_replayable: ClassVar = False
 
     @property
     def _done_writing_flag(self) -> bool:
