@@ -37,6 +37,7 @@ OPTIONAL = frozenset(
             "a2a",
             "connectrpc",
             "fastapi",
+            "gcloud.aio.auth",
             "google.cloud.firestore",
             "google.cloud.firestore_v1",
             "google.cloud.secretmanager_v1",
