@@ -86,11 +86,7 @@ class Grpc(Generic[T]):
 
     @contextmanager
     def using(self, connection: Connection[T]) -> Generator[None]:
-        """Let applications that start inside of this block open another connection; for tests.
-
-        with BOOKSTORE.using(authgrpc_bookstore_server.connect(BookstoreStub)):
-            async with TestClient(TestServer(create_app())) as client: ...
-        """
+        """Let applications that start inside of this block open another connection; for tests."""
         before, self._replacement = self._replacement, connection
         try:
             yield
