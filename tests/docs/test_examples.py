@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import pathlib
+import re
 from typing import Any
 
 import pytest
@@ -123,6 +124,14 @@ def test_an_example_is_short(path: pathlib.Path) -> None:
     source = path.read_text()
     assert source.startswith('"""')
     assert len(source.splitlines()) <= 75
+
+
+def test_the_pages_link_to_examples_that_exist() -> None:
+    """By their addresses on the web."""
+    pages = "".join(page.read_text() for page in (ROOT / "docs").rglob("*.md"))
+    linked = set(re.findall(r"/blob/main/examples/([\w.]+)", pages))
+    assert linked
+    assert linked <= {path.name for path in EXAMPLES.iterdir()}
 
 
 async def test_the_client_lists_the_shelves_with_a_token_and_a_key(world: Any, authority: Authority) -> None:
