@@ -15,6 +15,7 @@ import sys
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 from aio_authgrpc._calls.call import AuthorizedCall
@@ -197,14 +198,8 @@ def _stand(picture: Picture, ends: Ends, *, shown: float, y: float, height: floa
 # The states of a call
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """A way of a call from one state to another.
-
-    Attributes:
-        caller, callee: The methods of `AuthorizedCall` that go it.
-        label: Why.
-    """
+class Way(NamedTuple):
+    """A way of a call from one state to another: by which methods of `AuthorizedCall`, and why."""
 
     begin: str
     end: str
@@ -214,31 +209,15 @@ class Way:
 
 
 WAYS = (
-    Way(begin="made", end="started", caller="__init__", callee="_start_real_call", label="token at hand"),
-    Way(begin="made", end="waiting", caller="__init__", callee="_wait", label="no token yet"),
+    Way("made", "started", "__init__", "_start_real_call", "token at hand"),
+    Way("made", "waiting", "__init__", "_wait", "no token yet"),
+    Way("waiting", "started", "_start_when_ready", "_start_real_call", "the token"),
+    Way("waiting", "finished", "_end_without_call", "_finish", "no token, time-out, cancelled or closed"),
     Way(
-        begin="waiting",
-        end="started",
-        caller="_start_when_ready",
-        callee="_start_real_call",
-        label="the token",
+        "waiting", "finished", "_start_when_ready", "_finish", "or refused, and the source has no other token"
     ),
-    Way(
-        begin="waiting",
-        end="finished",
-        caller="_end_without_call",
-        callee="_finish",
-        label="no token, time-out, cancelled or closed",
-    ),
-    Way(
-        begin="waiting",
-        end="finished",
-        caller="_start_when_ready",
-        callee="_finish",
-        label="or refused, and the source has no other token",
-    ),
-    Way(begin="started", end="waiting", caller="_settle", callee="_wait", label="refused, once"),
-    Way(begin="started", end="finished", caller="_settle", callee="_finish", label="the status of the RPC"),
+    Way("started", "waiting", "_settle", "_wait", "refused, once"),
+    Way("started", "finished", "_settle", "_finish", "the status of the RPC"),
 )
 
 
