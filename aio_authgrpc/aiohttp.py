@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import contextmanager
 from typing import Generic, TypeVar, Unpack
 
 import grpc.aio
@@ -42,8 +43,8 @@ class Grpc(Generic[T]):
         app.cleanup_ctx.append(BOOKSTORE)
         shelves = await BOOKSTORE.of(request).ListShelves(Empty(), timeout=10)
 
-    Each application that it is appended to opens a connection of its own. A test puts a stub into
-    `app[BOOKSTORE.key]` instead.
+    Each application that it is appended to opens a connection of its own. A test lets it open another one,
+    with `using()`, or puts a stub into `app[BOOKSTORE.key]` instead.
 
     Args:
         target: See `connect`.
@@ -78,16 +79,26 @@ class Grpc(Generic[T]):
         self._make_stub = stub
         self._session = session
         self._arguments: ConnectArguments = arguments
+        self._replacement: Connection[T] | None = None
         self._callers = CallersTokens()
         self.key: web.AppKey[T] = web.AppKey(f"aio_authgrpc stub for {target}")
         self.connection_key: web.AppKey[Connection[T]] = web.AppKey(f"aio_authgrpc connection to {target}")
+
+    @contextmanager
+    def using(self, connection: Connection[T]) -> Generator[None]:
+        """Let applications that start inside of this block open another connection; for tests."""
+        before, self._replacement = self._replacement, connection
+        try:
+            yield
+        finally:
+            self._replacement = before
 
     async def __call__(self, app: web.Application) -> AsyncGenerator[None]:
         """Open the connection for the application's life: `app.cleanup_ctx.append(...)`."""
         arguments: ConnectArguments = {**self._arguments}
         if self._session is not None:
             arguments["request"] = AiohttpRequest(app[self._session])
-        connection = connect(self._target, self._make_stub, **arguments)
+        connection = self._replacement or connect(self._target, self._make_stub, **arguments)
         async with connection as stub:
             app[self.key], app[self.connection_key] = stub, connection
             yield

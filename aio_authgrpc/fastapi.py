@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Annotated, Any, Generic, TypeVar, Unpack
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Unpack
 
 import grpc.aio
 from fastapi import FastAPI, HTTPException, Request, Security
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 
-from aio_authgrpc import AuthGrpcError, ConfigurationError, ConnectArguments, connect
+from aio_authgrpc import AuthGrpcError, ConfigurationError, ConnectArguments, Connection, connect
 from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc.web import CallersTokens, log_problem, no_bearer, problem_of
+
+if TYPE_CHECKING:
+    import httpx
 
 T = TypeVar("T")
 
@@ -39,8 +42,9 @@ class Grpc(Generic[T]):
         app = FastAPI(lifespan=bookstore.lifespan)
         Bookstore = Annotated[BookstoreStub, Depends(bookstore)]
 
-    A test replaces the stub as FastAPI's tests do, with `app.dependency_overrides[bookstore]`; the lifespan
-    then opens nothing. Made anywhere, also before a fork: it holds nothing until the lifespan begins.
+    A test replaces the connection, with `app_client()`, or the stub, with FastAPI's own
+    `app.dependency_overrides[bookstore]`; the lifespan then opens nothing. Made anywhere, also before a fork:
+    it holds nothing until the lifespan begins.
 
     Args:
         target: See `connect`.
@@ -65,6 +69,23 @@ class Grpc(Generic[T]):
         self._make_stub = stub
         self._stub: T | None = None
         self._callers = CallersTokens()
+
+    @contextmanager
+    def using(self, connection: Connection[T]) -> Generator[None]:
+        """Let the lifespan open another connection inside of this block; for tests, as by `app_client()`.
+
+        Raises:
+            ConfigurationError: The lifespan has opened a connection already.
+        """
+        if self._stub is not None:
+            raise ConfigurationError(
+                "the lifespan has begun.", field="connection", hint="Enter using() before it."
+            )
+        own, self.connection = self.connection, connection
+        try:
+            yield
+        finally:
+            self.connection = own
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncGenerator[None]:
@@ -155,6 +176,34 @@ def lifespans(*parts: Grpc[Any] | Lifespan) -> Lifespan:
             yield state or None
 
     return lifespan
+
+
+@asynccontextmanager
+async def app_client(
+    app: FastAPI, connections: Mapping[Grpc[Any], Connection[Any]]
+) -> AsyncGenerator[httpx.AsyncClient]:
+    """Run an application in a test, and give an HTTP client of it; it needs httpx.
+
+        async with app_client(app, {bookstore: authgrpc_bookstore_server.connect(BookstoreStub)}) as client:
+            assert (await client.get("/shelves")).json() == ["Fiction", "Fantasy"]
+
+    The lifespan runs, and opens these connections in place of the application's own. There is no socket
+    between client and application: what an endpoint raises, and the application does not handle, the client's
+    method raises. The end of the block closes the client, the lifespan and the connections.
+
+    Args:
+        app: The application.
+        connections: What each of its `Grpc` objects opens, such as `server.connect(...)` of a server of
+            `aio_authgrpc.testing`. A `Grpc` that is left out opens its own.
+    """
+    import httpx  # noqa: PLC0415 - tests alone need it
+
+    async with AsyncExitStack() as stack:
+        for grpc_object, connection in connections.items():
+            stack.enter_context(grpc_object.using(connection))
+        await stack.enter_async_context(app.router.lifespan_context(app))
+        transport = httpx.ASGITransport(app)
+        yield await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://app"))
 
 
 def handle_grpc_errors(app: FastAPI) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import ast
 import sys
+import textwrap
+from itertools import zip_longest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,7 +61,9 @@ LEAVES: dict[str, frozenset[str]] = {
 }
 
 _BEGIN, _END = "<!-- layers: begin -->", "<!-- layers: end -->"
-_WIDTH = 100
+# Characters: as wide as the text of a page on a screen of 1280 pixels.
+_WIDTH = 80
+_INDENT = 15
 
 
 def picture() -> str:
@@ -75,9 +79,14 @@ def _lines(name: str) -> list[str]:
         return [""]
     folder, module = PACKAGE / name, PACKAGE / f"{name}.py"
     if module.exists():
-        return [f"{module.name:<13} {_sentence(module)}"]
+        return _labelled(module.name, _sentence(module))
     names = [path.name.removesuffix(".py") for path in sorted(folder.iterdir()) if _is_room(path)]
-    return [f"{name + '/':<13} {_sentence(folder / '__init__.py')}", *_wrapped(names)]
+    return [*_labelled(f"{name}/", _sentence(folder / "__init__.py")), *_wrapped(names)]
+
+
+def _labelled(label: str, sentence: str) -> list[str]:
+    lines = textwrap.wrap(sentence, _WIDTH - _INDENT)
+    return [f"{part:<{_INDENT}}{line}" for part, line in zip_longest((label,), lines, fillvalue="")]
 
 
 def _is_room(path: Path) -> bool:
@@ -91,10 +100,10 @@ def _sentence(module: Path) -> str:
 
 
 def _wrapped(names: list[str]) -> list[str]:
-    lines = [" " * 13]
+    lines = [" " * (_INDENT - 1)]
     for name in names:
         if len(lines[-1]) + len(name) + 3 > _WIDTH:
-            lines.append(" " * 13)
+            lines.append(" " * (_INDENT - 1))
         lines[-1] += f" {name} ·"
     return [line.removesuffix(" ·") for line in lines]
 

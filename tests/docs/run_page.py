@@ -39,6 +39,7 @@ OPTIONAL = frozenset(
             "connectrpc",
             "envoy.service.discovery.v3",
             "fastapi",
+            "gcloud.aio.auth",
             "google.cloud.firestore",
             "google.cloud.firestore_v1",
             "google.cloud.secretmanager_v1",

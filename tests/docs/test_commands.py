@@ -67,3 +67,14 @@ def test_a_page_names_the_extra_that_its_examples_import(page: pathlib.Path) -> 
     elif "aio_authgrpc.testing" in tests:
         assert "pip install 'aio-authgrpc[testing]' pytest pytest-asyncio" in tests.partition("```python")[0]
         assert re.search(r"asyncio_mode|testing\.md#set-up", tests.partition("```python")[0])
+
+
+def test_the_web_service_is_tried_with_what_the_readme_installs() -> None:
+    """The commands name files that exist; tests/docs/test_examples.py runs them."""
+    section = README.partition("## Try it in a web service\n")[2].partition("\n## ")[0]
+    commands = "\n".join(re.findall(r"```sh\n(.*?)\n```", section, re.DOTALL))
+    named = re.findall(r"examples/\w+\.py", section)
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    assert ".venv/bin/python examples/fastapi_service.py --serve" in commands
+    assert ".venv/bin/python -m pytest examples" in commands

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import pathlib
+import re
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ pytestmark = pytest.mark.timeout(60)  # each starts processes
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 CLIENT = EXAMPLES / "bookstore_client.py"
+TESTS = sorted(EXAMPLES.glob("test_*.py"))
+SCRIPTS = sorted(set(EXAMPLES.glob("*.py")) - set(TESTS))
 
 # What each prints, line by line, as far as it is always the same.
 OUTPUTS = {
@@ -25,8 +28,14 @@ OUTPUTS = {
         "a synchronous channel:",
         "1 token request",
     ],
+    "aiohttp_service": ["GET /ready 200 ready", 'GET /shelves 200 ["Fiction", "Fantasy"]'],
     "certificate_rotation": ["first@example.com, then second@example.com", "2 connections"],
     "cloud_run": ["2 shelves, as compute_engine", "2 shelves, as a service account"],
+    "cloud_run_on_behalf_of_a_user": [
+        "200 for ann@example.com, by way of front@project.iam.gserviceaccount.com",
+        "200 for bob@example.com, by way of front@project.iam.gserviceaccount.com",
+        "401 without a user",
+    ],
     "emulator": ["2 shelves, in the clear, without a token"],
     "endpoints_jwt": [
         "2 shelves",
@@ -44,6 +53,7 @@ OUTPUTS = {
         "Use a stub inside of its block",
         "Do not retry, an operator has to act: The token endpoint does not know the account",
     ],
+    "fastapi_service": ['GET /ready 200 "ready"', 'GET /shelves 200 ["Fiction","Fantasy"]'],
     "long_stream": [
         "Handled job 1",
         "Handled job 2",
@@ -85,7 +95,7 @@ NEEDS = {"a2a_agent": "a2a", "pubsub_pull": "google.pubsub_v1"}
 
 def test_every_example_is_run() -> None:
     """The client is run against a server of this process, below; the others have servers of their own."""
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*OUTPUTS, CLIENT.stem}
+    assert {path.stem for path in SCRIPTS} == {*OUTPUTS, CLIENT.stem}
 
 
 @pytest.mark.parametrize("example", OUTPUTS)
@@ -100,12 +110,28 @@ async def test_an_example_does_what_it_says(world: Any, example: str) -> None:
         assert line.startswith(beginning)
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+async def test_the_tests_of_an_example_pass(world: Any, path: pathlib.Path) -> None:
+    """In pytest-asyncio's strict mode, with warnings as errors, by the settings beside them."""
+    ran = await world.run("-m", "pytest", "-q", "-pno:cacheprovider", "-ppytest_aio_authgrpc", path)
+    assert ran.code == 0, ran.output + ran.errors
+    assert ran.complaints == [], ran.errors
+
+
+@pytest.mark.parametrize("path", [*SCRIPTS, *TESTS], ids=lambda path: path.stem)
 def test_an_example_is_short(path: pathlib.Path) -> None:
     """It fits on a page and says first what it is."""
     source = path.read_text()
     assert source.startswith('"""')
     assert len(source.splitlines()) <= 75
+
+
+def test_the_pages_link_to_examples_that_exist() -> None:
+    """By their addresses on the web."""
+    pages = "".join(page.read_text() for page in (ROOT / "docs").rglob("*.md"))
+    linked = set(re.findall(r"/blob/main/examples/([\w.]+)", pages))
+    assert linked
+    assert linked <= {path.name for path in EXAMPLES.iterdir()}
 
 
 async def test_the_client_lists_the_shelves_with_a_token_and_a_key(world: Any, authority: Authority) -> None:

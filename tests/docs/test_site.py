@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import inspect
 import pathlib
 import re
 import tomllib
@@ -32,6 +34,25 @@ def test_everything_public_has_a_place_in_the_reference() -> None:
     assert names | {"testing"} <= generated
     by_hand = set(re.findall(r"`(\w+)`", (REFERENCE / "bookstore.md").read_text()))
     assert set(aio_authgrpc.bookstore.__all__) <= generated | by_hand
+
+
+@pytest.mark.parametrize("name", ["aiohttp", "errors", "fastapi", "gapic", "httpx", "otel", "web"])
+def test_everything_that_a_public_module_defines_is_in_the_reference(name: str) -> None:
+    """A module on a page lists its members there, or names them one by one."""
+    module = importlib.import_module(f"aio_authgrpc.{name}")
+    pages = "".join(page.read_text() for page in REFERENCE.glob("*.md"))
+    listed = re.findall(rf"^::: {module.__name__}\.(\w+)$", pages, re.MULTILINE)
+    _, _, options = pages.partition(f"::: {module.__name__}\n")
+    listed += re.findall(r"\w+", options.partition(":::")[0])
+    defined = [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and (inspect.isclass(value) or inspect.isfunction(value))
+        and value.__module__.startswith(module.__name__)
+    ]
+    assert defined
+    assert set(defined) - set(listed) == set()
 
 
 def test_every_page_is_in_the_navigation() -> None:

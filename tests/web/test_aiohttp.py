@@ -48,6 +48,21 @@ async def test_a_handler_gets_the_stub(echo_server: EchoServer) -> None:
         stub.UnaryUnary(b"x")
 
 
+async def test_an_application_is_run_with_the_connection_of_a_test(echo_server: EchoServer) -> None:
+    """`using()` replaces the connection of applications that start in its block, and of no others."""
+    app, service = application(echo_server)
+    app.cleanup_ctx.append(service)
+    with service.using(echo_server.connect(EchoStub, credentials=static_token("of-the-test"))):
+        async with TestClient(TestServer(app)) as client:
+            await client.get("/echo")
+    other = web.Application()
+    other.cleanup_ctx.append(service)
+    async with TestClient(TestServer(other)):
+        await other[service.key].UnaryUnary(b"x", timeout=10)
+    sent = [call.values("authorization")[0] for call in echo_server.calls]
+    assert sent == ["Bearer of-the-test", "Bearer of-the-service"]
+
+
 async def test_a_nested_application_finds_the_outer_stub(echo_server: EchoServer) -> None:
     """Aiohttp looks keys up in the outer applications, too."""
     inner, service = application(echo_server)

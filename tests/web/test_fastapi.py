@@ -11,9 +11,9 @@ import httpx
 import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, Request
 
-from aio_authgrpc import ConfigurationError, static_token
-from aio_authgrpc.errors import ChannelClosedError
-from aio_authgrpc.fastapi import Grpc, handle_grpc_errors, lifespans
+from aio_authgrpc import ConfigurationError, connect, static_token
+from aio_authgrpc.errors import ChannelClosedError, TokenRefusedError
+from aio_authgrpc.fastapi import Grpc, app_client, handle_grpc_errors, lifespans
 from aio_authgrpc.testing import EchoServer, EchoStub, ScriptedTokens
 
 
@@ -248,6 +248,43 @@ async def test_several_lifespans_end_in_reverse_order(echo_server: EchoServer) -
     assert order == ["own begins", "own ends"]
     with pytest.raises(ConfigurationError):
         await first()
+
+
+async def test_an_application_is_run_with_the_connections_of_a_test(
+    application: Application, echo_server: EchoServer
+) -> None:
+    """`app_client()` opens those in place of its own, and closes them; afterwards its own is back."""
+    for token in ("one", "another"):
+        connection = echo_server.connect(EchoStub, credentials=static_token(token))
+        async with app_client(application.app, {application.echo: connection}) as client:
+            assert (await client.get("/echo")).json() == "x"
+            assert (await client.get("/ready")).json() == "ready"
+    async with app_client(application.app, {}) as client:
+        await client.get("/echo")
+    sent = [call.values("authorization")[0] for call in echo_server.calls]
+    assert sent == ["Bearer one", "Bearer another", "Bearer of-the-service"]
+
+
+async def test_the_own_connection_is_back_after_a_test(application: Application) -> None:
+    """Also where the lifespan could not begin."""
+    own = application.echo.connection
+    tokens = ScriptedTokens()
+    tokens.fail(TokenRefusedError("The account was disabled."))
+    broken = connect("localhost:1", EchoStub, credentials=tokens, plaintext=True, ready_timeout=1)
+    with pytest.raises(TokenRefusedError):
+        async with app_client(application.app, {application.echo: broken}):
+            pass
+    assert application.echo.connection is own
+
+
+async def test_an_open_connection_is_not_replaced(application: Application) -> None:
+    """It could not be closed by the lifespan any more."""
+    async with application.client():
+        with (
+            pytest.raises(ConfigurationError, match="the lifespan has begun"),
+            application.echo.using(application.echo.connection),
+        ):
+            pass
 
 
 def test_the_schema_tells_of_the_bearer(application: Application) -> None:

@@ -1,4 +1,4 @@
-"""A FastAPI application in real servers: uvicorn's workers, gunicorn that preloads, and their ends."""
+"""A FastAPI application in real servers: uvicorn's workers and reloader, gunicorn, their ends."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from aio_authgrpc.testing import Authority, EchoServer
+from aio_authgrpc.testing import Authority, BookstoreServer, EchoServer
 
 APPLICATION = """
 import json, os
@@ -74,6 +75,36 @@ SERVERS = {
 }
 
 
+SHELVES = """
+import os
+from typing import Annotated
+
+from fastapi import Depends, FastAPI
+
+from aio_authgrpc import SslCredentials, id_token, service_account
+from aio_authgrpc.bookstore import BookstoreStub, Empty
+from aio_authgrpc.fastapi import Grpc
+
+bookstore = Grpc(
+    os.environ["BOOKSTORE"],
+    BookstoreStub,
+    credentials=id_token(credentials=service_account("key.json")),
+    ssl_credentials=SslCredentials(root_certificates="ca.pem"),
+)
+app = FastAPI(lifespan=bookstore.lifespan)
+
+
+@app.get("/shelves")
+async def shelves(stub: Annotated[BookstoreStub, Depends(bookstore)]) -> list[str]:
+    answer = await stub.ListShelves(Empty(), timeout=60)
+    return ["first edition", *(shelf.theme for shelf in answer.shelves)]
+"""
+
+
+# What Python and asyncio write about what was left open, or went wrong behind the answers.
+COMPLAINT = re.compile(r"Warning\b.*|Exception ignored.*|Traceback|never retrieved|was destroyed")
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -89,30 +120,42 @@ async def served(
     (tmp_path / "application.py").write_text(APPLICATION)
     key_file = tmp_path / "key.json"
     key_file.write_text(json.dumps(await authority.service_account_info()))
-    port = free_port()
-    process = subprocess.Popen(  # noqa: ASYNC220 - starting it takes milliseconds
-        [sys.executable, *request.param.format(port=port).split()],
-        cwd=tmp_path,
-        env={**os.environ, "ECHO_TARGET": plaintext_server.target, "KEY_FILE": str(key_file)},
-        start_new_session=True,
-    )
-    try:
-        url = f"http://127.0.0.1:{port}"
+    environment = {"ECHO_TARGET": plaintext_server.target, "KEY_FILE": str(key_file)}
+    async with serving(request.param, tmp_path, environment) as (process, url):
         await until_it_answers(process, f"{url}/docs")
         yield process, url
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    command: str, directory: Path, environment: dict[str, str]
+) -> AsyncIterator[tuple[subprocess.Popen[bytes], str]]:
+    """Run a server in a directory, its errors in the file `errors` there; kill what is left of it."""
+    port = free_port()
+    with (directory / "errors").open("wb") as errors:
+        process = subprocess.Popen(  # noqa: ASYNC220 - starting it takes milliseconds
+            [sys.executable, *command.format(port=port).split()],
+            cwd=directory,
+            env={**os.environ, **environment},
+            stderr=errors,
+            start_new_session=True,
+        )
+    try:
+        yield process, f"http://127.0.0.1:{port}"
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await asyncio.to_thread(process.wait)
 
 
-async def until_it_answers(process: subprocess.Popen[bytes], url: str) -> None:
-    """Wait until the server has started; the test's time limit bounds it."""
-    async with httpx.AsyncClient() as client:
+async def until_it_answers(process: subprocess.Popen[bytes], url: str, beginning: str = "") -> str:
+    """Wait for an answer that begins so, and return it; the test's time limit bounds it."""
+    async with httpx.AsyncClient(timeout=60) as client:
         while process.poll() is None:
             with contextlib.suppress(httpx.TransportError):
-                if (await client.get(url)).status_code == 200:
-                    return
+                response = await client.get(url)
+                if response.status_code == 200 and response.text.startswith(beginning):
+                    return response.text
             await asyncio.sleep(0.05)
     pytest.fail(f"the server ended with status {process.returncode}")
 
@@ -145,3 +188,33 @@ async def test_a_server_that_is_told_to_stop_answers_what_it_has_begun(
         responses = await asyncio.gather(*requests)
     assert [response.status_code for response in responses] == [200] * 20
     assert await asyncio.to_thread(process.wait) in (0, -signal.SIGTERM)
+
+
+async def test_a_changed_file_is_served_by_the_next_process(tmp_path: Path, authority: Authority) -> None:
+    """`uvicorn --reload`: a token request for each process; nothing complains, and nothing stays."""
+    application, errors = tmp_path / "application.py", tmp_path / "errors"
+    application.write_text(SHELVES)
+    (tmp_path / "key.json").write_text(json.dumps(await authority.service_account_info()))
+    command = "-W error -m uvicorn application:app --reload --reload-delay 0.05 --port {port}"
+    async with BookstoreServer(authority) as server:
+        (tmp_path / "ca.pem").write_bytes(server.ca_pem)
+        async with serving(command, tmp_path, {"BOOKSTORE": server.target}) as (process, url):
+            answer = await until_it_answers(process, f"{url}/shelves")
+            assert json.loads(answer) == ["first edition", "Fiction", "Fantasy"]
+
+            application.write_text(SHELVES.replace("first", "second"))
+            changed_at = application.stat().st_mtime
+            while "Reloading" not in errors.read_text():
+                changed_at += 1  # the reloader may not have looked at the first edition yet
+                os.utime(application, (changed_at, changed_at))
+                await asyncio.sleep(0.05)
+            answer = await until_it_answers(process, f"{url}/shelves", '["second')
+            assert json.loads(answer) == ["second edition", "Fiction", "Fantasy"]
+
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(process.wait) in (0, -signal.SIGTERM)
+            async with httpx.AsyncClient() as client:
+                with pytest.raises(httpx.ConnectError):  # no process has kept the socket
+                    await client.get(url)
+        assert authority.token_requests == 2
+    assert COMPLAINT.findall(errors.read_text()) == []
