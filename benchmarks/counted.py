@@ -33,7 +33,7 @@ _PACKAGE = str(Path(aio_authgrpc.__file__).parent)
 _NOWHERE = "127.0.0.1:1"
 _PAYLOAD = b"x" * 32
 _CALLS = 1000
-_MESSAGES = 100
+_MESSAGES = 1000
 
 Counts = dict[str, float]
 
