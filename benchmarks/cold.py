@@ -197,9 +197,7 @@ async def _measure(server: ServerProcess, warm: EchoStub, size: int, threads: Th
     failed = int(measured.pop("failed") + measured.pop("failed_warm"))
     tasks = int(measured.pop("tasks"))
     each = {name: 1e6 * seconds / size for name, seconds in measured.items()}
-    return Crowd(
-        token_requests=token_requests, failed=failed, tasks=tasks, threads=threads.peak, **each
-    )
+    return Crowd(token_requests=token_requests, failed=failed, tasks=tasks, threads=threads.peak, **each)
 
 
 def _connect(server: ServerProcess) -> aio_authgrpc.Connection[EchoStub]:
@@ -274,7 +272,9 @@ def _show(crowds: dict[int, list[Crowd]]) -> None:
         ratio = f"{_spread(of_size, 'ratio').median:.2f}"
         rows.append((str(size), *counts, ratio, *(f"{_spread(of_size, name).median:.1f}" for name in TIMES)))
     rows.append(("growth", *([""] * len(COUNTS)), "", *(f"{growth(crowds, name):.2f}" for name in TIMES)))
-    print_table("Cold crowds: counts at their worst, medians of µs of CPU per call, or of wall time", columns, rows)
+    print_table(
+        "Cold crowds: counts at their worst, medians of µs of CPU per call, or of wall time", columns, rows
+    )
 
 
 def _arguments() -> argparse.Namespace:
@@ -296,9 +296,7 @@ def main() -> None:
     if arguments.json:
         figures = {str(size): summary(of_size) for size, of_size in crowds.items()}
         collector = gc.isenabled()
-        print_json(
-            {"rounds": arguments.rounds, "collector": collector, "sizes": figures, "broken": broken}
-        )
+        print_json({"rounds": arguments.rounds, "collector": collector, "sizes": figures, "broken": broken})
         return
     _show(crowds)
     print_note(

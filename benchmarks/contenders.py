@@ -130,7 +130,7 @@ async def _google_auth(stack: AsyncExitStack, place: Place) -> Contender:
     plugin = google.auth.transport.grpc.AuthMetadataPlugin(
         google.oauth2.credentials.Credentials(token=TOKEN), google.auth.transport.requests.Request()
     )
-    # Call credentials need a connection that counts as safe: a plaintext one on this machine does, so declared.
+    # Call credentials need a connection that counts as safe; plaintext on this machine may be declared so.
     below = place.ssl_credentials or grpc.local_channel_credentials()
     credentials = grpc.composite_channel_credentials(below, grpc.metadata_call_credentials(plugin))
     channel = grpc.aio.secure_channel(place.target, credentials)

@@ -110,9 +110,7 @@ async def measure(server: ServerProcess) -> dict[str, Counts]:
         token = aio_authgrpc.static_token(TOKEN)
         ours = EchoStub(
             await enter(
-                aio_authgrpc.connect(
-                    server.target, credentials=token, ssl_credentials=server.ssl_credentials
-                )
+                aio_authgrpc.connect(server.target, credentials=token, ssl_credentials=server.ssl_credentials)
             )
         )
         plain = EchoStub(await enter(grpc.aio.secure_channel(server.target, server.ssl_credentials)))

@@ -68,7 +68,7 @@ def lowest_grpcio() -> str:
 
 
 def admitted_grpcio() -> list[str]:
-    """Return the lowest grpcio that the package admits and the last patch of each minor version from there."""
+    """Return the lowest grpcio that the package admits, and the last patch of each minor version since."""
     asked = [sys.executable, "-m", "pip", "index", "versions", "grpcio"]
     ran = subprocess.run(asked, capture_output=True, text=True, check=True)
     found = re.search(r"Available versions: (.*)", ran.stdout)

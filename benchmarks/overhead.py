@@ -12,7 +12,7 @@ The server is in another process, so that the CPU time is the client's alone, al
     aio_authgrpc     `secure_authorized_channel`
     telemetry        the same with `connect(telemetry=OpenTelemetry())`, the SDK's spans and metrics in memory
     interceptor      a grpc.aio channel with interceptors that add the metadata, one class for each arity
-    google-auth      `google.auth.transport.grpc.AuthMetadataPlugin`, as call credentials of a grpc.aio channel
+    google-auth      its `AuthMetadataPlugin`, as call credentials of a grpc.aio channel
     gcloud-aio-auth  a grpc.aio channel; `await token.get()` of that package goes into the metadata by hand
 
 All keep their channel open throughout. In every round each has its turns, in shuffled order, and each turn
@@ -233,7 +233,16 @@ def _beside(turns: Sequence[Cost], plain: Sequence[Cost]) -> dict[str, Spread]:
 
 
 def _show(mode: str, figures: dict[str, dict[str, Spread]]) -> None:
-    columns = (mode, "CPU ratio", "quartiles", "wall ratio", "quartiles", "over plain µs", "CPU µs", "wall µs")
+    columns = (
+        mode,
+        "CPU ratio",
+        "quartiles",
+        "wall ratio",
+        "quartiles",
+        "over plain µs",
+        "CPU µs",
+        "wall µs",
+    )
     rows = []
     for name, own in sorted(figures.items(), key=lambda item: item[1]["cpu_ratio"].median):
         ratios = [text for key in FIGURES[:2] for text in own[key].with_quartiles()]

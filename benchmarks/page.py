@@ -39,7 +39,9 @@ def filled(text: str, figures: Mapping[str, Result]) -> str:
     Raises:
         KeyError: A figure is in no file.
     """
-    text = _FIGURE.sub(lambda found: found[1] + figure(found["way"], found["format"], figures) + found[5], text)
+    text = _FIGURE.sub(
+        lambda found: found[1] + figure(found["way"], found["format"], figures) + found[5], text
+    )
     return _TABLE.sub(lambda found: f"{found[1]}\n{_table(found['name'], figures)}\n\n{found[4]}", text)
 
 

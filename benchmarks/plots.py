@@ -1,7 +1,7 @@
 """The plots of the documentation, made of the files of the report. Needs matplotlib.
 
-They stand on a light page and on a dark one, and are read at the width of a telephone: transparent, in colours
-of middle brightness, narrow, with the parts of a plot below each other.
+They stand on light and on dark pages, and are read on telephones: transparent, in colours of middle
+brightness, narrow, with the parts of a plot below each other.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 from results import FIGURES, Result
 
 _INK = "#7d8790"
@@ -48,6 +50,7 @@ _STYLE = {
     "xtick.color": _INK,
     "ytick.color": _INK,
     # The same figures make the same file. Letters are drawn: a page's fonts are not an image's.
+    "legend.markerscale": 1.5,
     "svg.hashsalt": "aio_authgrpc",
     "svg.fonttype": "path",
 }
@@ -57,6 +60,17 @@ _WIDTH = 5.2
 def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(_WIDTH, height * count), layout="constrained")
     return figure, list(figure.subplots(count, 1, squeeze=False)[:, 0])
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """Write 10 000, not a power of ten; there is room for some of them."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}".replace(",", "\N{THIN SPACE}")))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _legend_above(figure: Figure, panel: Axes, columns: int = 3) -> None:
+    handles, labels = panel.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=columns, fontsize=9.5)
 
 
 def overhead(result: dict[str, Any]) -> Figure:
@@ -84,7 +98,7 @@ def storm(result: dict[str, Any]) -> Figure:
         "token requests": ("token_requests", 1.0),
         "threads at most": ("threads", 1.0),
         "longest stall of the loop, ms": ("stall", 1000.0),
-        "CPU time of all calls, s": ("cpu", 1.0),
+        "CPU time of all calls, ms": ("cpu", 1000.0),
     }
     for panel, (title, (key, factor)) in zip(panels, shown.items(), strict=True):
         for who, of_size in result["storms"].items():
@@ -93,8 +107,11 @@ def storm(result: dict[str, Any]) -> Figure:
             panel.plot(sizes, values, marker="o", color=_COLOURS[who], label=who)
         panel.set_title(title)
         panel.set_xscale("log")
-        panel.set_yscale("symlog" if key in ("token_requests", "threads") else "log")
-    panels[0].legend()
+        _plain_numbers(panel.xaxis)
+        panel.set_yscale("symlog" if factor == 1 else "log")
+        panel.set_ylim(bottom=0 if factor == 1 else None)
+        _plain_numbers(panel.yaxis)
+    _legend_above(figure, panels[0])
     panels[-1].set_xlabel("callers at once")
     return figure
 
@@ -113,7 +130,9 @@ def rotation(result: dict[str, Any]) -> Figure:
             panel.axvspan(max(0.0, start), min(end, at[-1]), color=_ORDER[4], alpha=0.35, lw=0, label=label)
         panel.set_title(f"{who}: latency in windows of 100 ms, in ms")
         panel.set_yscale("log")
-    panels[0].legend(ncols=3, fontsize=9)
+        panel.set_xlim(0, at[-1])
+        _plain_numbers(panel.yaxis)
+    _legend_above(figure, panels[0])
     panels[-1].set_xlabel("seconds")
     return figure
 
@@ -126,6 +145,7 @@ def memory(result: dict[str, Any]) -> Figure:
         values = [own["kb"] for own in of_count.values()]
         panel.plot(counts, values, marker="o", color=_COLOURS[who], label=who)
     panel.set_xscale("log")
+    _plain_numbers(panel.xaxis)
     panel.set_ylim(bottom=0)
     panel.set_title("kB for each connected channel")
     panel.set_xlabel("channels that share a credential")
@@ -151,7 +171,8 @@ def burst(result: dict[str, Any]) -> Figure:
         below.set_ylim(-5, 105)
         for panel in (above, below):
             panel.set_xscale("log")
-    panels[0].legend(ncols=2, fontsize=9)
+            _plain_numbers(panel.xaxis)
+    _legend_above(figure, panels[0], columns=4)
     panels[-1].set_xlabel("calls at once")
     return figure
 
@@ -168,11 +189,17 @@ def simulation(result: dict[str, Any]) -> Figure:
     day.set_title("most token requests in a second of each minute")
     day.set_yscale("log")
     day.set_xlabel("hours since the deployment")
-    day.legend(ncols=2, fontsize=9, markerscale=4)
+    day.set_xticks(range(0, 25, 4))
+    _plain_numbers(day.yaxis)
     outage.axvspan(0, result["outage"], color=_INK, alpha=0.2, lw=0)
     outage.set_title("token requests a second around the outage")
     outage.set_yscale("symlog")
+    outage.set_ylim(bottom=0)
+    _plain_numbers(outage.yaxis)
     outage.set_xlabel("seconds since it began")
+    for line in day.get_lines():
+        line.set_markersize(3.5)
+    _legend_above(figure, day, columns=2)
     return figure
 
 

@@ -57,8 +57,11 @@ PARTS = [
     Part("overhead", ("overhead.py", "--rounds", "12"), 240),
     Part(
         "uvloop",
-        ("overhead.py", "--loop", "uvloop", "--rounds", "8", "--modes", "sequential", "wide", "stream")
-        + ("--contenders", "plain again", "aio_authgrpc", "google-auth"),
+        (
+            *("overhead.py", "--loop", "uvloop", "--rounds", "8"),
+            *("--modes", "sequential", "wide", "stream"),
+            *("--contenders", "plain again", "aio_authgrpc", "google-auth"),
+        ),
     ),
     Part("cold", ("cold.py", "--sizes", "1000", "10000", "30000", "--rounds", "3"), 180),
     Part("storm", ("storm.py",), 240),
@@ -88,8 +91,7 @@ def measure(part: Part) -> bool:
         ran = subprocess.run(
             [sys.executable, *part.command],
             cwd=_HERE.parent,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             check=False,
             timeout=part.limit,

@@ -14,12 +14,12 @@ for 10 minutes, from the next request on: when a wave of refreshes has just begu
     shared, no jitter
 
 The store is modelled in memory with the rules of a lease: one process asks the endpoint, the others look
-again after 20 to 250 ms, and who has waited for 5 s asks by itself. A token counts as lost where a call finds
-none that can be used and the endpoint does not give one; a call that fails while its worker's token lives
-would be a mistake of the cache.
+again after 20 to 250 ms, and a worker that has waited for 5 s asks by itself. A worker is lost from its first
+call that fails for want of a token until one succeeds; a call that fails while its worker's token lives would
+be a mistake of the cache.
 
-The whole fleet takes some minutes of CPU time: the outage makes a hundred thousand requests fail. `--hosts 100`
-is a tenth of it; without a store the workers know nothing of each other, so that its figures scale.
+The whole fleet takes some minutes of CPU time: the outage makes a hundred thousand requests fail. `--hosts
+100` is a tenth of it; without a store the workers know nothing of each other, so that its counts scale.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ class Worker:
 
     def _idle_for(self) -> float:
         """Return the seconds in which calls change nothing: the token is fresh."""
-        refresher, entry = self._cache._refresher, self._cache._entry  # noqa: SLF001 - as `keep_warm` asks
+        refresher, entry = self._cache._refresher, self._cache._entry  # as `keep_warm` asks
         fresh = self._cache.status().state is TokenState.FRESH
         return max(0.0, refresher.due_in(entry)) if fresh else 0.0
 

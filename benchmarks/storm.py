@@ -7,7 +7,8 @@ Each storm has a new channel that is connected already, and a credential without
 whose metadata is passed by hand, without a token to wait for. Counted from the first call to the last answer:
 
     requests  token requests that came to the authority
-    threads   the most beyond those before, looked at every 2 ms by a thread of its own
+    threads   the most beyond those before, looked at every millisecond, and by google-auth's plugin in the
+              thread that it is called in
     stall     the longest time in which the event loop did not come round
     wall, CPU of all calls together, and the failed among them
 
@@ -44,7 +45,7 @@ _TOKEN_TAKES = 0.1
 _TIMEOUT = 60.0
 _TICK = 0.001
 
-Opener = Callable[[ServerProcess], AbstractAsyncContextManager[EchoStub]]
+Opener = Callable[[ServerProcess, "Watch"], AbstractAsyncContextManager[EchoStub]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,25 +66,22 @@ class Watch:
     def __init__(self) -> None:
         self.threads = 0
         self.stall = 0.0
-        self._over = threading.Event()
-        self._counter = threading.Thread(target=self._count_threads)
+        self._start = threading.active_count()
         self._ticking: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Self:
-        self._counter.start()
         self._start = threading.active_count()
+        self.threads = 0
         self._ticking = asyncio.create_task(self._tick())
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._counter.join()
         if self._ticking is not None:
             self._ticking.cancel()
 
-    def _count_threads(self) -> None:
-        while not self._over.wait(2 * _TICK):
-            self.threads = max(self.threads, threading.active_count() - self._start)
+    def count_threads(self) -> None:
+        """Count them now."""
+        self.threads = max(self.threads, threading.active_count() - self._start)
 
     async def _tick(self) -> None:
         last = time.perf_counter()
@@ -91,11 +89,24 @@ class Watch:
             await asyncio.sleep(_TICK)
             now = time.perf_counter()
             self.stall = max(self.stall, now - last - _TICK)
+            self.count_threads()
             last = now
 
 
+class _CountingPlugin(google.auth.transport.grpc.AuthMetadataPlugin):
+    """google-auth's plugin, which counts the threads where it is called."""
+
+    def __init__(self, watch: Watch, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._watch = watch
+
+    def __call__(self, *arguments: Any) -> None:
+        self._watch.count_threads()
+        super().__call__(*arguments)
+
+
 @asynccontextmanager
-async def _plain(server: ServerProcess) -> AsyncIterator[EchoStub]:
+async def _plain(server: ServerProcess, _: Watch) -> AsyncIterator[EchoStub]:
     async with grpc.aio.secure_channel(server.target, server.ssl_credentials) as channel:
         await channel.channel_ready()
         stub = EchoStub(channel)
@@ -104,7 +115,7 @@ async def _plain(server: ServerProcess) -> AsyncIterator[EchoStub]:
 
 
 @asynccontextmanager
-async def _aio_authgrpc(server: ServerProcess) -> AsyncIterator[EchoStub]:
+async def _aio_authgrpc(server: ServerProcess, _: Watch) -> AsyncIterator[EchoStub]:
     credentials = aio_authgrpc.service_account(server.key_file, scopes=_SCOPES)
     async with aio_authgrpc.connect(
         server.target, credentials=credentials, ssl_credentials=server.ssl_credentials
@@ -114,11 +125,10 @@ async def _aio_authgrpc(server: ServerProcess) -> AsyncIterator[EchoStub]:
 
 
 @asynccontextmanager
-async def _google_auth(server: ServerProcess) -> AsyncIterator[EchoStub]:
+async def _google_auth(server: ServerProcess, watch: Watch) -> AsyncIterator[EchoStub]:
     make: Any = service_account.Credentials.from_service_account_info
-    plugin = google.auth.transport.grpc.AuthMetadataPlugin(
-        make(server.key_file, scopes=_SCOPES), google.auth.transport.requests.Request()
-    )
+    account = make(server.key_file, scopes=_SCOPES)
+    plugin = _CountingPlugin(watch, account, google.auth.transport.requests.Request())
     credentials = grpc.composite_channel_credentials(
         server.ssl_credentials, grpc.metadata_call_credentials(plugin)
     )
@@ -145,10 +155,11 @@ async def _echo(stub: EchoStub) -> bytes:
 
 
 async def _storm(server: ServerProcess, opener: Opener, size: int) -> Storm:
-    async with opener(server) as stub:
+    watch = Watch()
+    async with opener(server, watch) as stub:
         await server.order("token_requests")
         gc.collect()
-        with Watch() as watch:
+        with watch:
             await asyncio.sleep(2 * _TICK)
             wall, cpu = time.perf_counter(), time.process_time()
             failed = await _call_all(stub, size)

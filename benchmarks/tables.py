@@ -108,7 +108,10 @@ def cold(result: dict[str, Any]) -> str:
             *(number(own[name]) for name in ("token_requests", "failed", "tasks", "threads")),
             f"{own['ratio']['median']:.2f}",
             _quartiles(own["ratio"], 2),
-            *(number(own[name]["median"], 1) for name in ("cold_us", "warm_us", "waiting_us", "cancelled_us")),
+            *(
+                number(own[name]["median"], 1)
+                for name in ("cold_us", "warm_us", "waiting_us", "cancelled_us")
+            ),
         )
         for size, own in result["sizes"].items()
     ]

@@ -50,7 +50,10 @@ def main() -> None:
         print_json({"rounds": arguments.rounds, "versions": found})
         return
     rows = [
-        (one["grpcio"], *(f"{one['modes'][mode]['aio_authgrpc']['cpu_ratio']['median']:.3f}" for mode in _MODES))
+        (
+            one["grpcio"],
+            *(f"{one['modes'][mode]['aio_authgrpc']['cpu_ratio']['median']:.3f}" for mode in _MODES),
+        )
         for one in found
     ]
     print_table("CPU ratio to a plain channel", ("grpcio", *_MODES), rows)
