@@ -232,7 +232,8 @@ def _beside(turns: Sequence[Cost], plain: Sequence[Cost]) -> dict[str, Spread]:
     return {name: Spread.of(values) for name, values in zip(FIGURES, figures, strict=True)}
 
 
-def _show(mode: str, figures: dict[str, dict[str, Spread]]) -> None:
+def show(mode: str, figures: dict[str, dict[str, Spread]]) -> None:
+    """Print what a mode cost."""
     columns = (
         mode,
         "CPU ratio",
@@ -291,7 +292,7 @@ def main() -> None:
         print_json(found)
         return
     for mode, figures in found["modes"].items():
-        _show(mode, figures)
+        show(mode, figures)
     show_counts(found["counted"])
     print_note(
         f"{arguments.rounds} rounds of {arguments.rpcs}; ratios are medians of a round's ratio to plain."

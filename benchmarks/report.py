@@ -17,16 +17,14 @@ import datetime
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import page
-from results import keep, load_all
-
-_HERE = Path(__file__).parent
+from results import ROOT, keep, load_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +36,23 @@ class Part:
         script: The script and its arguments, without `--json`.
         limit: Seconds that it may take.
         slow: It runs only where it is named.
+        needs: A path in the checkout, a program or a module, without which it is left out.
     """
 
     name: str
     script: tuple[str, ...]
     limit: float = 120
     slow: bool = False
+    needs: str = ""
+
+    @property
+    def missing(self) -> str:
+        """What it lacks here; empty where nothing is missing."""
+        script = f"benchmarks/{self.script[0]}"
+        if not (ROOT / script).exists():
+            return script
+        found = not self.needs or (ROOT / self.needs).exists() or shutil.which(self.needs)
+        return "" if found or _is_module(self.needs) else self.needs
 
     @property
     def command(self) -> list[str]:
@@ -62,7 +71,9 @@ PARTS = [
             *("--modes", "sequential", "wide", "stream"),
             *("--contenders", "plain again", "aio_authgrpc", "google-auth"),
         ),
+        needs="uvloop",
     ),
+    Part("node", ("node_overhead.py",), needs="benchmarks/node_client/node_modules"),
     Part("cold", ("cold.py", "--sizes", "1000", "10000", "30000", "--rounds", "3"), 180),
     Part("storm", ("storm.py",), 240),
     Part("first_answer", ("first_answer.py",)),
@@ -72,7 +83,7 @@ PARTS = [
     Part("import_time", ("import_time.py", "--rounds", "10")),
     Part("soak", ("soak.py", "--minutes", "1"), 150),
     Part("burst", ("burst.py", "--sizes", "300", "1000", "3000", "--rounds", "1"), 180),
-    Part("shared_store", ("shared_store.py",)),
+    Part("shared_store", ("shared_store.py",), needs="redis-server"),
     Part("burst_wide", ("burst.py", "--sizes", "3000", "30000"), 1800, slow=True),
     Part("simulation", ("simulation.py",), 1800, slow=True),
     Part("versions", ("versions.py",), 1800, slow=True),
@@ -80,17 +91,21 @@ PARTS = [
 ]
 
 
+def _is_module(name: str) -> bool:
+    return name.isidentifier() and importlib.util.find_spec(name) is not None
+
+
 def measure(part: Part) -> bool:
     """Run a part and keep what it prints; return whether it did."""
-    if not (_HERE / part.script[0]).exists():
-        print(f"{part.name}: left out, there is no {part.script[0]}", flush=True)
+    if part.missing:
+        print(f"{part.name}: left out, there is no {part.missing}", flush=True)
         return True
     print(f"{part.name}: {' '.join(part.command)} ...", end=" ", flush=True)
     before, started = os.getloadavg()[0], time.perf_counter()
     try:
         ran = subprocess.run(
             [sys.executable, *part.command],
-            cwd=_HERE.parent,
+            cwd=ROOT,
             capture_output=True,
             text=True,
             check=False,

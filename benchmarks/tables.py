@@ -329,6 +329,7 @@ TABLES: dict[str, tuple[str, Table]] = {
     "overhead": ("overhead", overhead),
     "counted": ("counted", counted),
     "uvloop": ("uvloop", overhead),
+    "node": ("node", overhead),
     "versions": ("versions", versions),
     "cold": ("cold", cold),
     "storm": ("storm", storm),
