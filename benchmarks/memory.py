@@ -16,7 +16,7 @@ import asyncio
 import json
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,11 @@ async def _audiences(count: int) -> dict[str, float]:
         return {"kb": 1000 * (memory() - before) / count, "tokens": source.tokens - 1}
 
 
-PARTS = {"plain": _plain, "aio_authgrpc": _ours, "audiences": _audiences}
+PARTS: dict[str, Callable[..., Coroutine[None, None, dict[str, float]]]] = {
+    "plain": _plain,
+    "aio_authgrpc": _ours,
+    "audiences": _audiences,
+}
 
 
 async def _in_an_interpreter(part: str, *arguments: object) -> dict[str, float]:

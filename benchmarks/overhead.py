@@ -79,13 +79,14 @@ async def _concurrent(contender: Contender, rpcs: int) -> None:
 
 def _wide(width: int) -> Callable[[Contender, int], Awaitable[None]]:
     async def run(contender: Contender, rpcs: int) -> None:
+        left = rpcs
+
         async def call_again_and_again() -> None:
             nonlocal left
             while left > 0:
                 left -= 1
                 await contender.echo(PAYLOAD)
 
-        left = rpcs
         await asyncio.gather(*(call_again_and_again() for _ in range(width)))
 
     return run
@@ -217,7 +218,10 @@ FIGURES = ("cpu_ratio", "wall_ratio", "over_plain_us", "cpu_us", "wall_us")
 def summary(costs: Costs) -> dict[str, dict[str, Spread]]:
     """Return, for each contender, its ratios to the plain one and its costs in microseconds."""
     plain = costs["plain"]
-    return {name: _beside(turns, plain) for name, turns in costs.items()}
+    # The turns were shuffled: tables name the contenders in one order. Other languages have others.
+    order = list(OPENERS)
+    names = sorted(costs, key=lambda name: order.index(name) if name in order else len(order))
+    return {name: _beside(costs[name], plain) for name in names}
 
 
 def _beside(turns: Sequence[Cost], plain: Sequence[Cost]) -> dict[str, Spread]:

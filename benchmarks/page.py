@@ -61,7 +61,7 @@ def _table(name: str, figures: Mapping[str, Result]) -> str:
     part, make = tables.TABLES[name]
     if part and part not in figures:
         return f"*Not measured yet: `python benchmarks/report.py --only {part}`.*"
-    return make(figures if not part else figures[part]["result"])
+    return make(figures[part]["result"] if part else dict(figures))
 
 
 def ways(text: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import matplotlib as mpl
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -27,7 +28,7 @@ _COLOURS = {
     "telemetry": "#4fb3bf",
 }
 _ORDER = ["#1f9d6b", "#d9772b", "#4c86d8", "#a667c9", "#c9a227", "#d0557f", "#4fb3bf", "#8a94a0"]
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "axes.edgecolor": _INK,
     "axes.labelcolor": _INK,
     "axes.titlecolor": _INK,
@@ -36,7 +37,7 @@ _STYLE = {
     "axes.spines.top": False,
     "axes.titlelocation": "left",
     "axes.titlesize": 11,
-    "axes.prop_cycle": mpl.cycler(color=_ORDER),
+    "axes.prop_cycle": cycler(color=_ORDER),
     "font.family": "sans-serif",
     "font.size": 10.5,
     "grid.alpha": 0.35,
@@ -55,6 +56,8 @@ _STYLE = {
     "svg.fonttype": "path",
 }
 _WIDTH = 5.2
+# Seconds, of a line that would hide the others.
+_BIN = 10
 
 
 def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
@@ -77,15 +80,18 @@ def overhead(result: dict[str, Any]) -> Figure:
     """Bars of the CPU time over a plain channel's, by mode and contender."""
     modes = [mode for mode in ("sequential", "wide", "concurrent", "stream") if mode in result["modes"]]
     figure, panels = _panels(len(modes), 1.75)
+    spreads = [own["cpu_ratio"] for mode in modes for own in result["modes"][mode].values()]
+    limits = (min(one["q1"] for one in spreads) - 0.05, max(one["q3"] for one in spreads) + 0.05)
     for panel, mode in zip(panels, modes, strict=True):
         own = {name: one for name, one in result["modes"][mode].items() if name != "plain"}
         names = sorted(own, key=lambda name: -own[name]["cpu_ratio"]["median"])
-        spreads = [own[name]["cpu_ratio"] for name in names]
-        for place, (name, spread) in enumerate(zip(names, spreads, strict=True)):
+        for place, name in enumerate(names):
+            spread = own[name]["cpu_ratio"]
             panel.barh(place, spread["median"] - 1, left=1, color=_COLOURS[name], height=0.62)
             panel.plot([spread["q1"], spread["q3"]], [place, place], color=_INK, linewidth=1)
         panel.set_yticks(range(len(names)), names)
         panel.axvline(1, color=_INK, linewidth=1)
+        panel.set_xlim(*limits)
         panel.set_title(f"{mode}: CPU time, plain = 1")
         panel.grid(axis="y", visible=False)
     return figure
@@ -184,15 +190,17 @@ def simulation(result: dict[str, Any]) -> Figure:
         minutes, most = zip(*one["most_by_minute"], strict=True)
         hours = [minute / 60 for minute in minutes]
         day.plot(hours, most, ".", markersize=2.5, label=one["name"])
-        around = range(-60, len(one["outage_by_second"]) - 60)
-        outage.plot(around, one["outage_by_second"], linewidth=1)
+        seconds = one["outage_by_second"]
+        starts = range(0, len(seconds), _BIN)
+        peaks = [max(seconds[start : start + _BIN]) for start in starts]
+        outage.plot([start - 60 for start in starts], peaks)
     day.set_title("most token requests in a second of each minute")
     day.set_yscale("log")
     day.set_xlabel("hours since the deployment")
     day.set_xticks(range(0, 25, 4))
     _plain_numbers(day.yaxis)
     outage.axvspan(0, result["outage"], color=_INK, alpha=0.2, lw=0)
-    outage.set_title("token requests a second around the outage")
+    outage.set_title(f"the same of each {_BIN} s around the outage")
     outage.set_yscale("symlog")
     outage.set_ylim(bottom=0)
     _plain_numbers(outage.yaxis)

@@ -63,7 +63,7 @@ class Part:
 PARTS = [
     Part("counted", ("counted.py",)),
     Part("own_cost", ("own_cost.py",)),
-    Part("overhead", ("overhead.py", "--rounds", "12"), 240),
+    Part("overhead", ("overhead.py", "--rounds", "10"), 300),
     Part(
         "uvloop",
         (
@@ -73,11 +73,11 @@ PARTS = [
         ),
         needs="uvloop",
     ),
-    Part("node", ("node_overhead.py",), needs="benchmarks/node_client/node_modules"),
+    Part("node", ("node_overhead.py", "--rounds", "6"), needs="benchmarks/node_client/node_modules"),
     Part("cold", ("cold.py", "--sizes", "1000", "10000", "30000", "--rounds", "3"), 180),
     Part("storm", ("storm.py",), 240),
     Part("first_answer", ("first_answer.py",)),
-    Part("loop_stall", ("loop_stall.py", "--rounds", "8")),
+    Part("loop_stall", ("loop_stall.py", "--rounds", "6")),
     Part("rotation", ("rotation.py", "--seconds", "16")),
     Part("memory", ("memory.py",), 180),
     Part("import_time", ("import_time.py", "--rounds", "10")),
@@ -85,7 +85,7 @@ PARTS = [
     Part("burst", ("burst.py", "--sizes", "300", "1000", "3000", "--rounds", "1"), 180),
     Part("shared_store", ("shared_store.py",), needs="redis-server"),
     Part("burst_wide", ("burst.py", "--sizes", "3000", "30000"), 1800, slow=True),
-    Part("simulation", ("simulation.py",), 1800, slow=True),
+    Part("simulation", ("simulation.py", "--hosts", "100"), 1800, slow=True),
     Part("versions", ("versions.py",), 1800, slow=True),
     Part("soak_versions", ("soak_versions.py",), 1800, slow=True),
 ]

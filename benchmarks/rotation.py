@@ -83,7 +83,8 @@ def percentiles(latencies: list[float]) -> dict[str, float]:
 
 def summary(seen: Latencies, rotations: Rotations) -> dict[str, dict[str, float]]:
     """Return the percentiles of calls that began in windows with and without a rotation."""
-    with_rotation, without = [], []
+    with_rotation: list[float] = []
+    without: list[float] = []
     for began_at, took in seen:
         start = began_at - began_at % _WINDOW
         (with_rotation if rotations.at(start, start + _WINDOW) else without).append(took)

@@ -258,7 +258,7 @@ class Scenario:
 
 def scenarios(hosts: int, workers: int, hours: float, seed: int) -> list[Scenario]:
     """Return the four for one fleet."""
-    fleet = {"hosts": hosts, "workers": workers, "hours": hours, "seed": seed}
+    fleet: dict[str, Any] = {"hosts": hosts, "workers": workers, "hours": hours, "seed": seed}
     return [
         Scenario("jitter", shared=False, jitter=True, **fleet),
         Scenario("no jitter", shared=False, jitter=False, **fleet),

@@ -97,12 +97,12 @@ class _CountingPlugin(google.auth.transport.grpc.AuthMetadataPlugin):
     """google-auth's plugin, which counts the threads where it is called."""
 
     def __init__(self, watch: Watch, *arguments: Any) -> None:
-        super().__init__(*arguments)
+        super().__init__(*arguments)  # type: ignore[no-untyped-call]  # google-auth is typed in parts
         self._watch = watch
 
     def __call__(self, *arguments: Any) -> None:
         self._watch.count_threads()
-        super().__call__(*arguments)
+        super().__call__(*arguments)  # type: ignore[no-untyped-call]  # see above
 
 
 @asynccontextmanager

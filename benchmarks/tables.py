@@ -50,8 +50,7 @@ def overhead(result: dict[str, Any]) -> str:
     """What each contender costs in each mode, as a ratio and in microseconds."""
     rows = []
     for mode, contenders in result["modes"].items():
-        for contender in sorted(contenders, key=lambda name: (name != "plain", name != "plain again")):
-            own = contenders[contender]
+        for contender, own in contenders.items():
             rows.append(
                 (
                     mode if contender == "plain" else "",
