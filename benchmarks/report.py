@@ -63,6 +63,7 @@ class Part:
 PARTS = [
     Part("counted", ("counted.py",)),
     Part("own_cost", ("own_cost.py",)),
+    Part("blocking", ("blocking.py",)),
     Part("overhead", ("overhead.py", "--rounds", "10"), 300),
     Part(
         "uvloop",
