@@ -1,11 +1,13 @@
 """What a warm token costs: CPU and wall time per RPC, on loopback, against a plain channel.
 
     python benchmarks/overhead.py [--rounds 25] [--rpcs 1000] [--modes sequential concurrent ...] [--wide 500]
-        [--contenders aio_authgrpc ...] [--loop asyncio|uvloop] [--target HOST:PORT --insecure] [--json]
+        [--contenders aio_authgrpc ...] [--loop asyncio|uvloop]
+        [--target HOST:PORT --insecure | --program PATH ...] [--json]
 
 The server is in another process, so that the CPU time is the client's alone, all of its threads included.
 `--target` names another server in its place, such as one in Go, without TLS; it has to serve
-`/aio_authgrpc.benchmarks.Echo/Echo`, and `Count` and `EchoAll` for the streams. These send a token:
+`/aio_authgrpc.benchmarks.Echo/Echo`, and `Count` and `EchoAll` for the streams. `--program` starts one, with
+its arguments: it prints its port, and ends with its standard input. These send a token:
 
     plain            a grpc.aio channel; the metadata is passed by hand at each call. It is the measure, 1.
     plain again      another such channel: what it differs from 1 by is noise
@@ -40,7 +42,7 @@ import gc
 import random
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -187,13 +189,32 @@ async def compare(
     return results
 
 
+@asynccontextmanager
+async def _started(program: Sequence[str]) -> AsyncIterator[str]:
+    """Start a server that prints its port, and give its target."""
+    process = await asyncio.create_subprocess_exec(
+        *program, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    port = await asyncio.wait_for(process.stdout.readline(), 10)
+    try:
+        yield f"127.0.0.1:{int(port)}"
+    finally:
+        process.stdin.close()
+        await process.wait()
+
+
 async def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what each mode cost, and the counts."""
     modes = all_modes(arguments.wide)
     async with ServerProcess() as server, AsyncExitStack() as stack:
         place = Place(server.target, server.ssl_credentials, server.key_file)
-        if arguments.target:
-            place = Place(arguments.target, None, server.key_file)
+        target = arguments.target
+        if arguments.program:
+            target = await stack.enter_async_context(_started(arguments.program))
+        if target:
+            place = Place(target, None, server.key_file)
         wanted = ["plain", *(name for name in arguments.contenders if name != "plain")]
         missing = [name for name in wanted if not is_installed(name)]
         contenders = [await OPENERS[name][0](stack, place) for name in wanted if name not in missing]
@@ -205,7 +226,7 @@ async def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "rpcs": arguments.rpcs,
         "wide": arguments.wide,
         "loop": arguments.loop,
-        "server": "given, without TLS" if arguments.target else "grpc.aio",
+        "server": "given, without TLS" if target else "grpc.aio",
         "not_installed": missing,
         "modes": {mode: summary(costs) for mode, costs in results.items()},
         "counted": counted,
@@ -280,6 +301,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
     parser.add_argument("--target", help="host:port of a server of your own, with --insecure")
     parser.add_argument("--insecure", action="store_true", help="the server of --target has no TLS")
+    parser.add_argument(
+        "--program", nargs=argparse.REMAINDER, help="a server to start, at the end of the line"
+    )
     parser.add_argument("--json", action="store_true", help="print the figures for machines")
     arguments = parser.parse_args()
     if bool(arguments.target) != arguments.insecure:

@@ -178,6 +178,7 @@ def burst(result: dict[str, Any]) -> Figure:
         for panel in (above, below):
             panel.set_xscale("log")
             _plain_numbers(panel.xaxis)
+            panel.set_xticks(sorted({row["size"] for row in rows}))
     _legend_above(figure, panels[0], columns=4)
     panels[-1].set_xlabel("calls at once")
     return figure

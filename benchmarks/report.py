@@ -57,8 +57,11 @@ class Part:
     @property
     def command(self) -> list[str]:
         """What is typed after `python`, in the checkout."""
-        return [f"benchmarks/{self.script[0]}", *self.script[1:], "--json"]
+        return [f"benchmarks/{self.script[0]}", "--json", *self.script[1:]]
 
+
+# Built by hand; go_server/README.md says how.
+_GO_SERVER = "benchmarks/go_server/server"
 
 PARTS = [
     Part("counted", ("counted.py",)),
@@ -73,6 +76,14 @@ PARTS = [
             *("--contenders", "plain again", "aio_authgrpc", "google-auth"),
         ),
         needs="uvloop",
+    ),
+    Part(
+        "go",
+        (
+            *("overhead.py", "--rounds", "12", "--modes", "sequential", "wide"),
+            *("--program", _GO_SERVER, "-streams", "1000", "-delay", "0s"),
+        ),
+        needs=_GO_SERVER,
     ),
     Part("node", ("node_overhead.py", "--rounds", "6"), needs="benchmarks/node_client/node_modules"),
     Part("cold", ("cold.py", "--sizes", "1000", "10000", "30000", "--rounds", "3"), 180),

@@ -275,6 +275,11 @@ def burst(result: dict[str, Any]) -> str:
     return markdown(columns, rows, text_columns=3)
 
 
+def burst_plot(_: dict[str, Any]) -> str:
+    """The plot of the bursts, where there is one."""
+    return "![Answered calls a second and failures by calls at once, for each limit](../figures/burst.svg)"
+
+
 def quiet(result: dict[str, Any]) -> str:
     """Calls one after another: what scaling costs who does not need it."""
     rows = [
@@ -328,6 +333,7 @@ TABLES: dict[str, tuple[str, Table]] = {
     "overhead": ("overhead", overhead),
     "counted": ("counted", counted),
     "uvloop": ("uvloop", overhead),
+    "go": ("go", overhead),
     "node": ("node", overhead),
     "versions": ("versions", versions),
     "cold": ("cold", cold),
@@ -341,6 +347,7 @@ TABLES: dict[str, tuple[str, Table]] = {
     "soak_versions": ("soak_versions", soak_versions),
     "burst": ("burst", burst),
     "burst_wide": ("burst_wide", burst),
+    "burst_plot": ("burst", burst_plot),
     "quiet": ("burst", quiet),
     "shared_store": ("shared_store", shared_store),
     "simulation": ("simulation", simulation),
