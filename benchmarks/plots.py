@@ -115,7 +115,9 @@ def storm(result: dict[str, Any]) -> Figure:
         panel.set_xscale("log")
         _plain_numbers(panel.xaxis)
         panel.set_yscale("symlog" if factor == 1 else "log")
-        panel.set_ylim(bottom=0 if factor == 1 else None)
+        if factor == 1:
+            most = max(own[key] for of_size in result["storms"].values() for own in of_size.values())
+            panel.set_ylim(0, 2 * most)
         _plain_numbers(panel.yaxis)
     _legend_above(figure, panels[0])
     panels[-1].set_xlabel("callers at once")

@@ -246,7 +246,7 @@ def soak_versions(result: dict[str, Any]) -> str:
         )
         rows.append((one["python"], one["grpcio"], *figures))
     columns = (
-        *("Python", "grpcio", "Calls", "Failures without an explanation", "MB more after the first 40 s"),
+        *("Python", "grpcio", "Calls", "Failures without an explanation", "MB more while it was watched"),
         *("carried forward, MB an hour", "Tasks left", "Threads left"),
     )
     return markdown(columns, rows, text_columns=2)
