@@ -224,7 +224,12 @@ def import_time(result: dict[str, Any]) -> str:
 
 def soak(result: dict[str, Any]) -> str:
     """What a soak found."""
-    return markdown(("Quantity", "Figure"), list(result["figures"].items()))
+    kept = ("promises broken", _sentences(result["broken"]))
+    return markdown(("Quantity", "Figure"), [*result["figures"].items(), kept])
+
+
+def _sentences(broken: Sequence[str]) -> str:
+    return " ".join(broken) or "none"
 
 
 def soak_versions(result: dict[str, Any]) -> str:
@@ -233,7 +238,7 @@ def soak_versions(result: dict[str, Any]) -> str:
     for one in result["soaks"]:
         measures = one.get("measures")
         figures = (
-            ("not run: not installed", *[_DASH] * 5)
+            ("not run: not installed", *[_DASH] * 6)
             if measures is None
             else (
                 number(measures["calls"]),
@@ -242,12 +247,13 @@ def soak_versions(result: dict[str, Any]) -> str:
                 number(measures["memory_growth_per_hour"]),
                 number(measures["tasks_left"]),
                 number(measures["threads_left"]),
+                _sentences(one["broken"]),
             )
         )
         rows.append((one["python"], one["grpcio"], *figures))
     columns = (
         *("Python", "grpcio", "Calls", "Failures without an explanation", "MB more while it was watched"),
-        *("carried forward, MB an hour", "Tasks left", "Threads left"),
+        *("carried forward, MB an hour", "Tasks left", "Threads left", "Promises broken"),
     )
     return markdown(columns, rows, text_columns=2)
 
