@@ -49,9 +49,13 @@ class Spread:
 def machine() -> dict[str, object]:
     """Return what the figures depend on."""
     versions = {name: importlib.metadata.version(name) for name in ("grpcio", "google-auth", "aiohttp")}
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "python": platform.python_version(),
+        "system": platform.system(),
+        "processor": platform.machine(),
         "cores": os.cpu_count(),
+        "memory_gb": round(memory / 2**30),
         "load": os.getloadavg()[0],
         **versions,
     }

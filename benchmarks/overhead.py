@@ -1,29 +1,37 @@
-"""What a warm token costs: CPU and wall time per RPC, with TLS on loopback, against a plain channel.
+"""What a warm token costs: CPU and wall time per RPC, on loopback, against a plain channel.
 
-    python benchmarks/overhead.py [--rounds 25] [--rpcs 1000] [--modes sequential concurrent ...] [--json]
+    python benchmarks/overhead.py [--rounds 25] [--rpcs 1000] [--modes sequential concurrent ...] [--wide 500]
+        [--contenders aio_authgrpc ...] [--loop asyncio|uvloop]
+        [--target HOST:PORT --insecure | --program PATH ...] [--json]
 
 The server is in another process, so that the CPU time is the client's alone, all of its threads included.
-These send the same token:
+`--target` names another server in its place, such as one in Go, without TLS; it has to serve
+`/aio_authgrpc.benchmarks.Echo/Echo`, and `Count` and `EchoAll` for the streams. `--program` starts one, with
+its arguments: it prints its port, and ends with its standard input. These send a token:
 
-    plain         a grpc.aio channel; the metadata is passed by hand at each call. It is the measure, 1.
-    plain again   another such channel: what it differs from 1 by is noise
-    aio_authgrpc  `secure_authorized_channel`
-    telemetry     the same with `connect(telemetry=OpenTelemetry())`, the SDK's spans and metrics in memory
-    interceptor   a grpc.aio channel with interceptors that add the metadata, one class for each arity
-    google-auth   `google.auth.transport.grpc.AuthMetadataPlugin`, as call credentials of a grpc.aio channel
+    plain            a grpc.aio channel; the metadata is passed by hand at each call. It is the measure, 1.
+    plain again      another such channel: what it differs from 1 by is noise
+    aio_authgrpc     `secure_authorized_channel`
+    telemetry        the same with `connect(telemetry=OpenTelemetry())`, the SDK's spans and metrics in memory
+    interceptor      a grpc.aio channel with interceptors that add the metadata, one class for each arity
+    google-auth      its `AuthMetadataPlugin`, as call credentials of a grpc.aio channel
+    gcloud-aio-auth  a grpc.aio channel; `await token.get()` of that package goes into the metadata by hand
 
 All keep their channel open throughout. In every round each has its turns, in shuffled order, and each turn
-is compared with the plain channel's beside it; the ratio printed is the median, with its quartiles. The
-modes, with what is done in a turn and how many turns a round has:
+is compared with the plain channel's beside it; the ratio printed is the median, with its quartiles, and so
+is the CPU time over plain. The garbage collector is on. The modes, with what is done in a turn and how many
+turns a round has:
 
     sequential     50 × 3    unary RPCs, one after the other
+    wide           1000 × 2  unary RPCs, 500 of them at any time
     concurrent     1000 × 1  unary RPCs, all at once
     stream         500 × 2   messages of one unary-stream RPC
     stream-stream  500 × 2   messages of one stream-stream RPC, its requests from an async iterator
     short-streams  50 × 3    unary-stream RPCs of one message, one after the other
 
-A round takes 4 s. Whatever else the machine does makes 10 % and more in a single turn, so that fewer rounds
-say little; and only what stands out from `plain again` is worth a word.
+A round takes 6 s. Whatever else the machine does makes 10 % and more in a single turn, so that fewer rounds
+say little; and only what stands out from `plain again` is worth a word. The function calls and objects of
+`counted.py`, printed at the end, are free of noise.
 """
 
 from __future__ import annotations
@@ -32,42 +40,20 @@ import argparse
 import asyncio
 import gc
 import random
-import secrets
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import google.auth.transport.grpc
-import google.auth.transport.requests
-import google.oauth2.credentials
-import grpc
-import grpc.aio
+from contenders import OPENERS, Contender, Place, is_installed
+from counted import measure as count
+from counted import show as show_counts
 from figures import Spread, print_json, print_note, print_table
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
-from server_process import EchoStub, ServerProcess
+from server_process import ServerProcess
 
-import aio_authgrpc
-from aio_authgrpc.otel import OpenTelemetry
-
-# As long as Google's access tokens for service accounts are.
-TOKEN = "ya29.c." + secrets.token_urlsafe(670)
-METADATA = (("authorization", f"Bearer {TOKEN}"),)
 PAYLOAD = b"x" * 32
-
-
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """One way of sending the token: its name and how its RPCs are called, with the request alone."""
-
-    name: str
-    echo: Callable[[bytes], Awaitable[bytes]]
-    count: Callable[[bytes], AsyncIterable[bytes]]
-    echo_all: Callable[[AsyncIterator[bytes]], AsyncIterable[bytes]]
+WIDE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,87 +62,6 @@ class Cost:
 
     cpu: float
     wall: float
-
-
-# The contenders
-
-
-class _AddToUnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
-    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return await continuation(client_call_details._replace(metadata=METADATA), request)
-
-
-class _AddToUnaryStream(grpc.aio.UnaryStreamClientInterceptor):
-    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return await continuation(client_call_details._replace(metadata=METADATA), request)
-
-
-class _AddToStreamStream(grpc.aio.StreamStreamClientInterceptor):
-    async def intercept_stream_stream(
-        self, continuation: Any, client_call_details: Any, request_iterator: Any
-    ) -> Any:
-        return await continuation(client_call_details._replace(metadata=METADATA), request_iterator)
-
-
-async def _plain(stack: AsyncExitStack, server: ServerProcess) -> Contender:
-    return await _by_hand("plain", stack, server)
-
-
-async def _plain_again(stack: AsyncExitStack, server: ServerProcess) -> Contender:
-    return await _by_hand("plain again", stack, server)
-
-
-async def _by_hand(name: str, stack: AsyncExitStack, server: ServerProcess) -> Contender:
-    channel = grpc.aio.secure_channel(server.target, server.ssl_credentials)
-    stub = EchoStub(await stack.enter_async_context(channel))
-    echo, count, echo_all = (
-        partial(method, metadata=METADATA) for method in (stub.echo, stub.count, stub.echo_all)
-    )
-    return Contender(name, echo, count, echo_all)  # type: ignore[arg-type]  # partial forgets what it returns
-
-
-async def _aio_authgrpc(stack: AsyncExitStack, server: ServerProcess) -> Contender:
-    token = aio_authgrpc.Token(TOKEN, expires_at=time.time() + 3600)
-    opening = aio_authgrpc.secure_authorized_channel(
-        aio_authgrpc.static_token(token), None, server.target, server.ssl_credentials
-    )
-    return _contender("aio_authgrpc", await stack.enter_async_context(opening))
-
-
-async def _telemetry(stack: AsyncExitStack, server: ServerProcess) -> Contender:
-    telemetry = OpenTelemetry(TracerProvider(), MeterProvider([InMemoryMetricReader()]))
-    connection = aio_authgrpc.connect(
-        server.target,
-        credentials=aio_authgrpc.static_token(TOKEN),
-        ssl_credentials=server.ssl_credentials,
-        telemetry=telemetry,
-    )
-    return _contender("telemetry", await stack.enter_async_context(connection))
-
-
-async def _interceptor(stack: AsyncExitStack, server: ServerProcess) -> Contender:
-    channel = grpc.aio.secure_channel(
-        server.target,
-        server.ssl_credentials,
-        interceptors=(_AddToUnaryUnary(), _AddToUnaryStream(), _AddToStreamStream()),
-    )
-    return _contender("interceptor", await stack.enter_async_context(channel))
-
-
-async def _google_auth(stack: AsyncExitStack, server: ServerProcess) -> Contender:
-    plugin = google.auth.transport.grpc.AuthMetadataPlugin(
-        google.oauth2.credentials.Credentials(token=TOKEN), google.auth.transport.requests.Request()
-    )
-    credentials = grpc.composite_channel_credentials(
-        server.ssl_credentials, grpc.metadata_call_credentials(plugin)
-    )
-    channel = grpc.aio.secure_channel(server.target, credentials)
-    return _contender("google-auth", await stack.enter_async_context(channel))
-
-
-def _contender(name: str, channel: grpc.aio.Channel) -> Contender:
-    stub = EchoStub(channel)
-    return Contender(name, stub.echo, stub.count, stub.echo_all)
 
 
 # The modes
@@ -174,7 +79,23 @@ async def _concurrent(contender: Contender, rpcs: int) -> None:
     await asyncio.gather(*(call() for _ in range(rpcs)))
 
 
+def _wide(width: int) -> Callable[[Contender, int], Awaitable[None]]:
+    async def run(contender: Contender, rpcs: int) -> None:
+        left = rpcs
+
+        async def call_again_and_again() -> None:
+            nonlocal left
+            while left > 0:
+                left -= 1
+                await contender.echo(PAYLOAD)
+
+        await asyncio.gather(*(call_again_and_again() for _ in range(width)))
+
+    return run
+
+
 async def _stream(contender: Contender, messages: int) -> None:
+    assert contender.count is not None
     await _receive(contender.count(b"%d" % messages), messages)
 
 
@@ -183,10 +104,12 @@ async def _stream_stream(contender: Contender, messages: int) -> None:
         for _ in range(messages):
             yield PAYLOAD
 
+    assert contender.echo_all is not None
     await _receive(contender.echo_all(requests()), messages)
 
 
 async def _short_streams(contender: Contender, rpcs: int) -> None:
+    assert contender.count is not None
     for _ in range(rpcs):
         await _receive(contender.count(b"1"), 1)
 
@@ -206,16 +129,20 @@ class Mode:
     run: Callable[[Contender, int], Awaitable[None]]
     share: float
     turns: int
-    unit: str
+    unit: str = "RPC"
+    streams: bool = False
 
 
-MODES = {
-    "sequential": Mode(_sequential, 0.05, 3, "RPC"),
-    "concurrent": Mode(_concurrent, 1.0, 1, "RPC"),
-    "stream": Mode(_stream, 0.5, 2, "message"),
-    "stream-stream": Mode(_stream_stream, 0.5, 2, "message"),
-    "short-streams": Mode(_short_streams, 0.05, 3, "RPC"),
-}
+def all_modes(width: int = WIDE) -> dict[str, Mode]:
+    """Return the modes; `wide` has `width` RPCs under way at any time."""
+    return {
+        "sequential": Mode(_sequential, 0.05, 3),
+        "wide": Mode(_wide(width), 1.0, 2),
+        "concurrent": Mode(_concurrent, 1.0, 1),
+        "stream": Mode(_stream, 0.5, 2, "message", streams=True),
+        "stream-stream": Mode(_stream_stream, 0.5, 2, "message", streams=True),
+        "short-streams": Mode(_short_streams, 0.05, 3, streams=True),
+    }
 
 
 # The measurement
@@ -236,52 +163,127 @@ async def _measure(mode: Mode, contender: Contender, count: int) -> Cost:
 
 async def _run_round(contenders: Sequence[Contender], mode: Mode, rpcs: int, costs: Costs) -> None:
     count = max(1, round(rpcs * mode.share))
+    able = [contender for contender in contenders if contender.count is not None or not mode.streams]
     for _ in range(mode.turns):
-        for contender in random.sample(contenders, len(contenders)):
+        for contender in random.sample(able, len(able)):
             costs.setdefault(contender.name, []).append(await _measure(mode, contender, count))
 
 
-async def run(modes: Iterable[str], rounds: int, rpcs: int) -> dict[str, Costs]:
+async def compare(
+    contenders: Sequence[Contender], modes: dict[str, Mode], rounds: int, rpcs: int
+) -> dict[str, Costs]:
     """Measure every contender in every mode.
 
     Args:
-        modes: Some of `MODES`.
+        contenders: Those to compare; `plain` is among them.
+        modes: Some of `all_modes()`.
         rounds: How often each has its turn.
         rpcs: RPCs, or messages, a turn, of which a mode takes its share.
     """
     results: dict[str, Costs] = {mode: {} for mode in modes}
-    async with ServerProcess() as server, AsyncExitStack() as stack:
-        openers = (_plain, _plain_again, _aio_authgrpc, _telemetry, _interceptor, _google_auth)
-        contenders = [await opener(stack, server) for opener in openers]
-        for mode in results:
-            await _run_round(contenders, MODES[mode], rpcs // 10, {})  # connects, warms up, is not counted
-        for _ in range(rounds):
-            for mode, costs in results.items():
-                await _run_round(contenders, MODES[mode], rpcs, costs)
+    for mode in modes.values():
+        await _run_round(contenders, mode, rpcs // 10, {})  # connects, warms up, is not counted
+    for _ in range(rounds):
+        for name, mode in modes.items():
+            await _run_round(contenders, mode, rpcs, results[name])
     return results
+
+
+@asynccontextmanager
+async def _started(program: Sequence[str]) -> AsyncIterator[str]:
+    """Start a server that prints its port, and give its target."""
+    process = await asyncio.create_subprocess_exec(
+        *program, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    port = await asyncio.wait_for(process.stdout.readline(), 10)
+    try:
+        yield f"127.0.0.1:{int(port)}"
+    finally:
+        process.stdin.close()
+        await process.wait()
+
+
+async def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what each mode cost, and the counts."""
+    modes = all_modes(arguments.wide)
+    async with ServerProcess() as server, AsyncExitStack() as stack:
+        place = Place(server.target, server.ssl_credentials, server.key_file)
+        target = arguments.target
+        if arguments.program:
+            target = await stack.enter_async_context(_started(arguments.program))
+        if target:
+            place = Place(target, None, server.key_file)
+        wanted = ["plain", *(name for name in arguments.contenders if name != "plain")]
+        missing = [name for name in wanted if not is_installed(name)]
+        contenders = [await OPENERS[name][0](stack, place) for name in wanted if name not in missing]
+        chosen = {name: modes[name] for name in arguments.modes}
+        results = await compare(contenders, chosen, arguments.rounds, arguments.rpcs)
+        counted = await count(server)
+    return {
+        "rounds": arguments.rounds,
+        "rpcs": arguments.rpcs,
+        "wide": arguments.wide,
+        "loop": arguments.loop,
+        "server": "given, without TLS" if target else "grpc.aio",
+        "not_installed": missing,
+        "modes": {mode: summary(costs) for mode, costs in results.items()},
+        "counted": counted,
+    }
+
+
+FIGURES = ("cpu_ratio", "wall_ratio", "over_plain_us", "cpu_us", "wall_us")
 
 
 def summary(costs: Costs) -> dict[str, dict[str, Spread]]:
     """Return, for each contender, its ratios to the plain one and its costs in microseconds."""
     plain = costs["plain"]
-    return {
-        name: {
-            "cpu_ratio": Spread.of([own.cpu / one.cpu for own, one in zip(turns, plain, strict=True)]),
-            "wall_ratio": Spread.of([own.wall / one.wall for own, one in zip(turns, plain, strict=True)]),
-            "cpu_us": Spread.of([own.cpu * 1e6 for own in turns]),
-            "wall_us": Spread.of([own.wall * 1e6 for own in turns]),
-        }
-        for name, turns in costs.items()
-    }
+    # The turns were shuffled: tables name the contenders in one order. Other languages have others.
+    order = list(OPENERS)
+    names = sorted(costs, key=lambda name: order.index(name) if name in order else len(order))
+    return {name: _beside(costs[name], plain) for name in names}
 
 
-def _show(mode: str, figures: dict[str, dict[str, Spread]]) -> None:
-    columns = (mode, "CPU ratio", "quartiles", "wall ratio", "quartiles", "CPU µs", "wall µs")
+def _beside(turns: Sequence[Cost], plain: Sequence[Cost]) -> dict[str, Spread]:
+    pairs = list(zip(turns, plain, strict=True))
+    figures = (
+        [own.cpu / one.cpu for own, one in pairs],
+        [own.wall / one.wall for own, one in pairs],
+        [1e6 * (own.cpu - one.cpu) for own, one in pairs],
+        [1e6 * own.cpu for own in turns],
+        [1e6 * own.wall for own in turns],
+    )
+    return {name: Spread.of(values) for name, values in zip(FIGURES, figures, strict=True)}
+
+
+def show(mode: str, figures: dict[str, dict[str, Spread]]) -> None:
+    """Print what a mode cost."""
+    columns = (
+        mode,
+        "CPU ratio",
+        "quartiles",
+        "wall ratio",
+        "quartiles",
+        "over plain µs",
+        "CPU µs",
+        "wall µs",
+    )
     rows = []
     for name, own in sorted(figures.items(), key=lambda item: item[1]["cpu_ratio"].median):
-        ratios = [text for key in ("cpu_ratio", "wall_ratio") for text in own[key].with_quartiles()]
-        rows.append((name, *ratios, *(f"{own[key].median:.1f}" for key in ("cpu_us", "wall_us"))))
-    print_table(f"{mode}, per {MODES[mode].unit}", columns, rows)
+        ratios = [text for key in FIGURES[:2] for text in own[key].with_quartiles()]
+        rows.append((name, *ratios, *(f"{own[key].median:.1f}" for key in FIGURES[2:])))
+    print_table(f"{mode}, per {all_modes()[mode].unit}", columns, rows)
+
+
+def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return what makes an event loop of asyncio or uvloop."""
+    if name == "asyncio":
+        return asyncio.new_event_loop
+    import uvloop  # noqa: PLC0415 - only where it is asked for
+
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 def _arguments() -> argparse.Namespace:
@@ -293,24 +295,38 @@ def _arguments() -> argparse.Namespace:
         default=1000,
         help="RPCs, all at once; see above for the others' share",
     )
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--modes", nargs="+", choices=all_modes(), default=list(all_modes()))
+    parser.add_argument("--wide", type=int, default=WIDE, help="RPCs under way in the mode `wide`")
+    parser.add_argument("--contenders", nargs="+", choices=OPENERS, default=list(OPENERS))
+    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
+    parser.add_argument("--target", help="host:port of a server of your own, with --insecure")
+    parser.add_argument("--insecure", action="store_true", help="the server of --target has no TLS")
+    parser.add_argument(
+        "--program", nargs=argparse.REMAINDER, help="a server to start, at the end of the line"
+    )
     parser.add_argument("--json", action="store_true", help="print the figures for machines")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if bool(arguments.target) != arguments.insecure:
+        parser.error("--target and --insecure go together")
+    return arguments
 
 
 def main() -> None:
     """Measure and print."""
     arguments = _arguments()
-    results = asyncio.run(run(arguments.modes, arguments.rounds, arguments.rpcs))
-    figures = {mode: summary(costs) for mode, costs in results.items()}
+    with asyncio.Runner(loop_factory=loop_factory(arguments.loop)) as runner:
+        found = runner.run(run(arguments))
     if arguments.json:
-        print_json({"rounds": arguments.rounds, "rpcs": arguments.rpcs, "modes": figures})
+        print_json(found)
         return
-    for mode, of_mode in figures.items():
-        _show(mode, of_mode)
+    for mode, figures in found["modes"].items():
+        show(mode, figures)
+    show_counts(found["counted"])
     print_note(
         f"{arguments.rounds} rounds of {arguments.rpcs}; ratios are medians of a round's ratio to plain."
     )
+    if found["not_installed"]:
+        print_note(f"Not installed: {', '.join(found['not_installed'])}.")
 
 
 if __name__ == "__main__":

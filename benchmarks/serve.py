@@ -1,5 +1,7 @@
 """The process behind the benchmarks: a gRPC server with TLS and a token authority, both on 127.0.0.1.
 
+    python benchmarks/serve.py TOKEN_LIFETIME
+
 `server_process.ServerProcess` starts it and orders it about: one JSON array a line on standard input, the
 name of a command and its arguments, is answered by one JSON value a line on standard output. It ends when
 standard input does, so that it never outlives who started it.
@@ -8,6 +10,7 @@ standard input does, so that it never outlives who started it.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from typing import Self
 
@@ -127,11 +130,11 @@ class Orders:
         return count
 
 
-async def serve() -> None:
+async def serve(token_lifetime: float) -> None:
     """Serve until standard input ends."""
-    async with Authority() as authority, GuardedEchoServer() as server:
+    async with Authority(token_lifetime=token_lifetime) as authority, GuardedEchoServer() as server:
         await answer_orders(Orders(server, authority))
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    asyncio.run(serve(float(sys.argv[1])))

@@ -92,14 +92,17 @@ class OrderedProcess:
 class ServerProcess(OrderedProcess):
     """A process that runs `serve.py`.
 
+    Args:
+        token_lifetime: Seconds that a token of its authority lives.
+
     Attributes:
         target: What a channel connects to.
         ca_pem: The certificate of the server's authority.
         key_file: The key file, as a dict, of a service account whose tokens the authority issues.
     """
 
-    def __init__(self) -> None:
-        super().__init__("serve.py")
+    def __init__(self, *, token_lifetime: float = 3600) -> None:
+        super().__init__("serve.py", str(token_lifetime))
         self.target = ""
         self.ca_pem = b""
         self.key_file: dict[str, str] = {}

@@ -144,9 +144,19 @@ class Soak:
         """P99.9 in windows with a rotation for each millisecond of those without."""
         return self.with_rotation.percentile(99.9) / max(self.without.percentile(99.9), 1e-9)
 
+    @property
+    def settled(self) -> float:
+        """How many seconds pass before memory is looked at for the first time."""
+        return min(60.0, self.seconds / 3)
+
+    @property
+    def memory_growth(self) -> float:
+        """How many MB the process grew by after it had settled."""
+        return self.memory_after - self.memory_before
+
     def broken(self) -> list[str]:
         """Return what does not hold, as sentences."""
-        growth, long = self.memory_after - self.memory_before, self.seconds >= 60
+        growth, long = self.memory_growth, self.seconds >= 60
         promises = {
             f"{self.unexplained} failures are not explained.": not self.unexplained,
             f"Token requests: {self.requests_ratio:.2f} of what is allowed.": self.requests_ratio
@@ -188,6 +198,21 @@ class Soak:
             },
             "memory in MB, before / after": f"{self.memory_before:.1f} / {self.memory_after:.1f}",
             "tasks / threads left": f"{self.tasks_left} / {self.threads_left}",
+        }
+
+    def measures(self) -> dict[str, float]:
+        """Return what versions of grpcio and Python are compared by, as numbers; memory in MB."""
+        return {
+            "seconds": self.seconds,
+            "watched_seconds": self.seconds - self.settled,
+            "calls": self.calls,
+            "unexplained": self.unexplained,
+            "latency_ratio": self.latency_ratio,
+            "memory_after": self.memory_after,
+            "memory_growth": self.memory_growth,
+            "memory_growth_per_hour": self.memory_growth * 3600 / (self.seconds - self.settled),
+            "tasks_left": self.tasks_left,
+            "threads_left": self.threads_left,
         }
 
 
@@ -257,15 +282,15 @@ async def _let_it_run(stub: EchoStub, soak: Soak, chaos: Chaos, arguments: argpa
     await stub.echo(PAYLOAD, timeout=_CALL_TIMEOUT)
     tasks = [asyncio.create_task(callers.run(random.Random(rng.random()))) for _ in range(arguments.callers)]
     tasks += [asyncio.create_task(run) for run in (callers.sort_windows(), watch.run(), chaos.run())]
-    settled = min(60.0, soak.seconds / 3)
+    watched = soak.seconds - soak.settled
     try:
-        await asyncio.sleep(settled / 2)
+        await asyncio.sleep(soak.settled / 2)
         await chaos.restart_server()
-        await asyncio.sleep(settled / 2)
+        await asyncio.sleep(soak.settled / 2)
         soak.memory_before = memory()
-        await asyncio.sleep((soak.seconds - settled) / 2)
+        await asyncio.sleep(watched / 2)
         await chaos.restart_server()
-        await asyncio.sleep((soak.seconds - settled) / 2)
+        await asyncio.sleep(watched / 2)
         soak.memory_after = memory()
     finally:
         await _ended(tasks)
@@ -323,7 +348,7 @@ def main() -> int:
     soak = asyncio.run(run(arguments))
     broken = soak.broken()
     if arguments.json:
-        print_json({"seconds": soak.seconds, "figures": soak.figures(), "broken": broken})
+        print_json({"figures": soak.figures(), "measures": soak.measures(), "broken": broken})
     else:
         print_table(f"A soak of {soak.seconds:g} s", ("what", "figure"), list(soak.figures().items()))
         print_note(" ".join(["BROKEN:", *broken]) if broken else "All promises kept.")
