@@ -211,12 +211,10 @@ class Way(NamedTuple):
 WAYS = (
     Way("made", "started", "__init__", "_start_real_call", "token at hand"),
     Way("made", "waiting", "__init__", "_wait", "no token yet"),
-    Way("waiting", "started", "_start_when_ready", "_start_real_call", "the token"),
-    Way("waiting", "finished", "_end_without_call", "_finish", "no token, time-out, cancelled or closed"),
-    Way(
-        "waiting", "finished", "_start_when_ready", "_finish", "or refused, and the source has no other token"
-    ),
-    Way("started", "waiting", "_settle", "_wait", "refused, once"),
+    Way("waiting", "started", "_start_with", "_start_real_call", "the token"),
+    Way("waiting", "finished", "abandon", "_finish", "no token, time-out, cancelled or closed"),
+    Way("waiting", "finished", "_start_with", "_finish", "or refused, and the source has no other token"),
+    Way("started", "waiting", "_send_again", "_wait", "refused: sent again"),
     Way("started", "finished", "_settle", "_finish", "the status of the RPC"),
 )
 
