@@ -205,18 +205,20 @@ class Refresher:
     def record_failure(self, error: AuthRpcError, *, served: CachedToken | None) -> None:
         """Begin the back-off, which ends with the token that is still `served`."""
         self._failures += 1
-        now, delay = self._clock.monotonic(), self._backoff_after(error, served)
+        # Together: a handler of the log record may take its time before the event.
+        now, wall_time = self._clock.monotonic(), self._clock.time()
+        delay = self._backoff_after(error, served)
         self.last_error, self._next_attempt_at = error, now + delay
         if self._failures == 1:  # once for a series of failures, which may last for hours
             outcome = type(error).__name__
             _log.warning("The token refresh failed: %s", error, extra=self._log_fields(outcome))
         self._events.emit(
             RefreshFailed(
-                at=self._clock.time(),
+                at=wall_time,
                 error=error.copy(),
                 attempts=self._asked,
                 duration=now - self._started_at,
-                next_attempt_at=self._clock.time() + delay,
+                next_attempt_at=wall_time + delay,
             )
         )
 

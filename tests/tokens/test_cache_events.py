@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import weakref
 from typing import Any
 
@@ -64,6 +65,29 @@ async def test_a_refresh_that_fails_emits_its_error(
     assert failed.next_attempt_at == began + 20.5
     assert scripted_cache.status().next_attempt_at == failed.next_attempt_at
     assert failed.error is not scripted_cache.status().last_error
+
+
+async def test_a_slow_log_handler_makes_no_event_of_a_failure_late(
+    scripted_cache: TokenCache, scripted: ScriptedSource, clock: FakeClock, events: list[TokenEvent]
+) -> None:
+    """A reader who compares instants would see a refresh begin before the back-off is over."""
+
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            clock.advance(5)
+
+    handler, logger = Slow(), logging.getLogger("aio_authgrpc")
+    logger.addHandler(handler)
+    scripted.outcomes = [TokenUnavailableError("down", retry_after=20.0)]
+    try:
+        with pytest.raises(TokenUnavailableError):
+            await scripted_cache.get()
+    finally:
+        logger.removeHandler(handler)
+    failed = events[1]
+    assert isinstance(failed, RefreshFailed)
+    assert failed.next_attempt_at == failed.at + 20
+    assert failed.next_attempt_at == scripted_cache.status().next_attempt_at
 
 
 async def test_attempts_are_counted_for_each_refresh(scripted: ScriptedSource, clock: FakeClock) -> None:
