@@ -52,7 +52,7 @@ class UnaryResponseCall(ResponseCall):
                 call = yield from self._real_call_or_cancel().__await__()
             self._is_awaited = True
             try:
-                response = yield from call.__await__()  # pyright: ignore[reportUnknownVariableType]  # any message
+                response: Any = yield from call.__await__()
             except grpc.aio.AioRpcError as error:
                 self._is_awaited = False
                 self._method.on_done(call)

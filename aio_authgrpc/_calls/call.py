@@ -244,12 +244,12 @@ class AuthorizedCall(grpc.aio.Call):
         change = asyncio.get_running_loop().create_future()
         if self._changes is None:
             self._changes = set()
-        self._changes.add(change)
+        changes = self._changes
+        changes.add(change)
         try:
             await change
         finally:
-            if self._changes is not None:
-                self._changes.discard(change)
+            changes.discard(change)
 
     def _tell_change(self) -> None:
         changes, self._changes = self._changes, None
