@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -52,7 +52,7 @@ class UnaryResponseCall(ResponseCall):
                 call = yield from self._real_call_or_cancel().__await__()
             self._is_awaited = True
             try:
-                response: Any = yield from call.__await__()
+                response: Any = yield from call.__await__()  # pyright: ignore[reportUnknownVariableType]
             except grpc.aio.AioRpcError as error:
                 self._is_awaited = False
                 self._method.on_done(call)
@@ -70,7 +70,7 @@ class UnaryResponseCall(ResponseCall):
                 if not self._finished:
                     self._finish()
                 self._method.open_calls.end(call)
-                return response
+                return response  # pyright: ignore[reportUnknownVariableType]
 
 
 class StreamResponseCall(NotIterable, ResponseCall):
@@ -157,7 +157,7 @@ class StreamRequestCall(AuthorizedCall):
     """A call whose requests are written. It is made only where the token has to be waited for."""
 
     _ends_with_connection_wait = False
-    _is_replayable: ClassVar = False
+    _may_replay = False
 
     @property
     def _done_writing_flag(self) -> bool:

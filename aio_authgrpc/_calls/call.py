@@ -17,7 +17,7 @@ import asyncio
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from time import monotonic
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import grpc
 import grpc.aio
@@ -63,49 +63,41 @@ class AuthorizedCall(grpc.aio.Call):
     `metadata` is the caller's own, and `timeout` counts from here.
     """
 
-    # Not in a dictionary, which Python keeps out of the garbage collector's sight for some attributes only.
+    # What most calls set or read is in slots. In a dictionary, which Python keeps out of the garbage
+    # collector's sight for some attributes only, a call could be one object more.
     __slots__ = (
         "_authorization",
         "_authorizer",
-        "_awaited",
         "_call",
         "_callbacks",
         "_changes",
         "_compression",
-        "_context",
         "_deadline",
-        "_end",
         "_finished",
         "_is_awaited",
-        "_may_replay",
         "_metadata",
         "_method",
-        "_refused",
-        "_replayed",
         "_request",
-        "_resends",
         "_wait_for_ready",
-        "_waiting_since",
         "observed",
     )
-
-    _is_replayable: ClassVar = True  # whether its request can be sent a second time
-
     _call: Any  # the real call, of the arity's own type
     _authorization: Authorization  # what that was sent with
-    _end: BaseException | None  # why there will never be a real call
-    _refused: Any  # the real call whose token was refused, which led to the next one
-    _replayed: bool  # whether it was sent with a second token
-    _resends: int  # how often its stream was refused, and sent again
-    _may_replay: bool  # whether it may be sent again: nothing has come of it yet
     _finished: bool
     _is_awaited: bool  # whether a task awaits its response, which will know its end
-    _awaited: Awaited | None  # what it waits for itself
-    _waiting_since: float
-    _context: Context  # the caller's, from when it began to wait
     _changes: set[asyncio.Future[None]] | None  # of those who wait until it is in another state
     _callbacks: tuple[DoneCallback, ...]
     observed: CallTelemetry | None
+
+    # Defaults of what few calls set.
+    _end: BaseException | None = None  # why there will never be a real call
+    _refused: Any = None  # the real call whose token was refused, which led to the next one
+    _replayed = False  # whether it was sent with a second token
+    _resends = 0  # how often its stream was refused, and sent again
+    _may_replay = True  # whether it may be sent again: its request can be, and nothing has come of it yet
+    _awaited: Awaited | None = None  # what it waits for itself
+    _waiting_since = 0.0
+    _context: Context  # the caller's, from when it began to wait
 
     def __init__(
         self,
@@ -126,10 +118,8 @@ class AuthorizedCall(grpc.aio.Call):
         self._compression = compression
         # Kept here, because an intercepted call of grpc.aio does not know its own.
         self._deadline: float | None = None if timeout is None else monotonic() + timeout
-        self._call = self._end = self._refused = self._awaited = self._changes = self.observed = None
-        self._finished = self._is_awaited = self._replayed = False
-        self._may_replay = self._is_replayable
-        self._resends = 0
+        self._call = self._changes = self.observed = None
+        self._finished = self._is_awaited = False
         self._callbacks = ()
         waits = wait_for_ready and method.connection_to_wait_for() is not None
         authorization = None if waits else authorizer.current()
