@@ -16,7 +16,7 @@ from aio_authgrpc._channels.interceptors import (
     InterceptedMethod,
     OuterInterceptors,
 )
-from aio_authgrpc._channels.layer import ChannelLayer, by_name, of_each_arity
+from aio_authgrpc._channels.layer import ChannelLayer, by_name, of_arity
 from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._sources.credentials import CredentialsType
 
@@ -35,10 +35,10 @@ class IdentityChannel(Intercepted, ChannelLayer):
         self._engine = Engine()
 
     def _multi_callable(self, arity: str, path: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
-        below = _METHODS[arity](partial(make, self._channel), self._identity)
+        below = of_arity(_IdentityMethod, arity)(partial(make, self._channel), self._identity)
         interceptors = self.outer_interceptors.of(arity)
         asked = EngineMethod(arity, make)
-        return _METHODS[arity](
+        return of_arity(_IdentityMethod, arity)(
             lambda: below,
             self._identity,
             InterceptedMethod(self._engine, interceptors, path, asked),
@@ -72,9 +72,6 @@ class _IdentityMethod:
             self._method = self._make()
         with self._identity:
             return self._method(*args, **kwargs)
-
-
-_METHODS = of_each_arity(_IdentityMethod)
 
 
 class WithIdentity(Intercepted, grpc.aio.Channel):

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import grpc
 
 from aio_authgrpc._calls.call_status import details_of, final_code
-from aio_authgrpc._channels.layer import by_name, of_each_arity
+from aio_authgrpc._channels.layer import by_name, of_arity
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc._tokens.metadata import Metadata
 
@@ -165,14 +165,11 @@ class _ObservedMethod:
         return begun
 
 
-_METHODS = of_each_arity(_ObservedMethod)
-
-
 def observed_method(
     arity: str, multi_callable: Callable[..., Any], telemetry: GuardedTelemetry, path: str
 ) -> Any:
     """Return a multi-callable that tells of its calls."""
-    return _METHODS[arity](multi_callable, telemetry, path)
+    return of_arity(_ObservedMethod, arity)(multi_callable, telemetry, path)
 
 
 def _end(observed: CallTelemetry, call: Any) -> None:

@@ -48,15 +48,13 @@ _MULTI_CALLABLES: dict[str, type] = {
 }
 
 
-def of_each_arity(method: type) -> dict[str, Callable[..., Any]]:
-    """Return a class for each arity, of `method` and of grpc.aio's multi-callable.
+@functools.cache
+def of_arity(method: type, arity: str) -> Callable[..., Any]:
+    """Return the class of `method` and of grpc.aio's multi-callable for an arity, made at its first use.
 
     Libraries tell the arities apart by grpc.aio's class: google-api-core takes anything else for unary.
     """
-    return {
-        arity: new_class(method.__name__, (method, multi_callable))
-        for arity, multi_callable in _MULTI_CALLABLES.items()
-    }
+    return new_class(method.__name__, (method, _MULTI_CALLABLES[arity]))
 
 
 class ArityChannel(grpc.aio.Channel):

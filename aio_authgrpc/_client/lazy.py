@@ -17,7 +17,7 @@ from aio_authgrpc._calls.identity_channel import WithIdentity
 from aio_authgrpc._channels.interceptors import (
     OuterInterceptors,
 )
-from aio_authgrpc._channels.layer import ArityChannel, by_name, of_each_arity
+from aio_authgrpc._channels.layer import ArityChannel, by_name, of_arity
 from aio_authgrpc._checks.arguments import check_seconds
 from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._checks.values import NotPickled
@@ -72,7 +72,7 @@ class LazyChannel(WithIdentity, ArityChannel, NotPickled):
         _all.add(self)
 
     def _multi_callable(self, arity: str, path: str, make: Make) -> Any:
-        return _METHODS[arity](self._on_this_loop, arity, make)
+        return of_arity(_LazyMethod, arity)(self._on_this_loop, arity, make)
 
     def _on_this_loop(self) -> LoopChannel:
         loop = running_loop()
@@ -164,9 +164,6 @@ class _LazyMethod:
         if channel not in self._made:
             self._made[channel] = self._make(channel)
         return self._made[channel]
-
-
-_METHODS = of_each_arity(_LazyMethod)
 
 
 _all: WeakSet[LazyChannel] = WeakSet()

@@ -7,7 +7,6 @@ https://github.com/grpc/grpc-proto, as far as gRPC's C core, which Python's is b
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -35,6 +34,8 @@ def quoted(name: object) -> str:
 
 def meant(name: str, known: Iterable[str]) -> str:
     """Return the hint for a name that is not among the known ones."""
+    import difflib  # noqa: PLC0415 - for this error alone
+
     close = difflib.get_close_matches(name, known, n=1)
     return f"Did you mean {close[0]!r}?" if close else f"It is one of {', '.join(sorted(known))}."
 
