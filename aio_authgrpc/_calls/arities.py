@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.call import MAY_BE_SENT_AGAIN, AuthorizedCall
-from aio_authgrpc._calls.call_status import final_code, is_over
+from aio_authgrpc._calls.call_status import end_unsent, final_code, is_over
 from aio_authgrpc._calls.mistakes import NotIterable
 from aio_authgrpc._calls.questions import AnsweringCall
 from aio_authgrpc._channels.connection_hints import explained
@@ -58,19 +58,27 @@ class UnaryResponseCall(ResponseCall):
                 self._method.on_done(call)
                 if self._call is call:
                     raise self._explained(error)  # noqa: B904 - mostly the error itself, else it has its cause
-            except BaseException as error:  # a cancellation, an interceptor's own, or the end of the loop
+            except BaseException as error:
                 self._is_awaited = False
-                if isinstance(error, asyncio.CancelledError):
-                    self._cancel_with(call)
-                if is_over(call):
-                    self._method.on_done(call)
+                self._end_awaiting(call, error)
                 raise
             else:
                 self._is_awaited = False
-                if not self._finished:
-                    self._finish()
-                self._method.open_calls.end(call)
+                try:
+                    if not self._finished:
+                        self._finish()
+                finally:
+                    self._method.open_calls.end(call)
                 return response  # pyright: ignore[reportUnknownVariableType]
+
+    def _end_awaiting(self, call: Any, error: BaseException) -> None:
+        """Settle a real call whose await ended with a cancellation, an interceptor's error, or the loop."""
+        if isinstance(error, asyncio.CancelledError):
+            self._cancel_with(call)
+        elif isinstance(error, Exception):
+            end_unsent(call)
+        if is_over(call):
+            self._method.on_done(call)
 
 
 class StreamResponseCall(NotIterable, ResponseCall):
@@ -105,6 +113,12 @@ class StreamResponseCall(NotIterable, ResponseCall):
         except asyncio.CancelledError:
             self._cancel_with(call)
             raise
+        except (grpc.aio.UsageError, asyncio.InvalidStateError):
+            raise  # a mistake of the reader's, who may go on
+        except Exception:
+            if self._may_replay:
+                end_unsent(call)
+            raise
         finally:
             self._end_reading(call)
 
@@ -128,14 +142,18 @@ class StreamResponseCall(NotIterable, ResponseCall):
 
     async def _iterate(self) -> AsyncIterator[Any]:
         while True:
-            call = await self._real_call_or_cancel()
-            if self._refusal is not None and call is self._refused:
-                raise self._explained(self._refusal)  # it stands; a real call's iterator raises once only
+            call = await self._next_to_read()
             with self._reading_from(call):
                 async for message in call:
                     self._may_replay = False
                     yield message
                 return
+
+    async def _next_to_read(self) -> Any:
+        call = await self._real_call_or_cancel()
+        if self._refusal is not None and call is self._refused:
+            raise self._explained(self._refusal)  # it stands; gRPC may raise it once only
+        return call
 
     async def read(self) -> Any:
         """Return the next response, or `grpc.aio.EOF`."""
@@ -146,7 +164,7 @@ class StreamResponseCall(NotIterable, ResponseCall):
         if self._call is not None and not self._may_replay:
             return await self._call.read()
         while True:
-            call = await self._real_call_or_cancel()
+            call = await self._next_to_read()
             with self._reading_from(call):
                 message = await call.read()
                 self._may_replay = False

@@ -10,7 +10,7 @@ import grpc.aio
 
 from aio_authgrpc._calls.call_status import challenge_of, final_code
 from aio_authgrpc._tokens.cache import TokenWaiter
-from aio_authgrpc._tokens.metadata import Metadata
+from aio_authgrpc._tokens.metadata import Metadata, check_sendable
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import ConfigurationError, TokenRefusedError
 
@@ -125,7 +125,7 @@ class Authorizer:
         """Return a caller's own metadata.
 
         Raises:
-            ConfigurationError: It has another shape, or a key that the channel fills, or in upper case.
+            ConfigurationError: It has another shape, a key that the channel fills, or what gRPC cannot send.
         """
         entries = tuple(metadata)
         for entry in entries:
@@ -136,7 +136,7 @@ class Authorizer:
                     field="metadata",
                     hint="Write (('key', 'value'),).",
                 )
-        for key, _ in entries:
+        for key, value in entries:
             lowered = key.lower()
             if lowered in self.reserved:
                 raise ConfigurationError(
@@ -148,4 +148,5 @@ class Authorizer:
                 raise ConfigurationError(
                     f"the key {key!r} is not in lower case.", field="metadata", hint=f"Write {lowered!r}."
                 )
+            check_sendable(key, value)
         return entries

@@ -143,26 +143,30 @@ class AuthorizedCall(grpc.aio.Call):
         self._awaited, self._waiting_since = awaited, monotonic()
         awaited.wait(self)
 
-    def landed(self, outcome: Token | Exception | None) -> None:
+    def landed(self, outcome: Token | BaseException | None) -> None:
         """Go on with what came: a pause's end or the connection, both None, then the token or an error."""
         if self._awaited is None:
             return  # it has ended meanwhile
         if outcome is None:
             paused = isinstance(self._awaited, Pause)
             self._wait_for(self._connection_or_token() if paused else self._authorizer)
-        elif isinstance(outcome, Exception):
+        elif isinstance(outcome, BaseException):
             self.abandon(outcome)
         else:
             self._context.run(self._start_with, outcome)
-            del self._context  # a stream may be open for days
+            if not self._waits():  # again
+                del self._context  # a stream may be open for days
+
+    def _waits(self) -> bool:
+        return self._awaited is not None
 
     def _start_with(self, token: Token) -> None:
-        self._stop_waiting()
         try:
+            self._stop_waiting()
             authorization = self._authorizer.authorization(token)
             if self._refused is not None and authorization.metadata == self._authorization.metadata:
                 self._call = self._refused  # the source has no other token: the refusal stands
-                self._finish()
+                self._finish_open()
             else:
                 self._start_real_call(authorization, self.time_remaining())
                 self._tell_change()
@@ -304,10 +308,18 @@ class AuthorizedCall(grpc.aio.Call):
 
     def abandon(self, error: BaseException) -> None:
         """End a call that has no real one, with this error."""
-        self._stop_waiting()
-        if self._end is None and self._call is None:
-            self._end = error
+        try:
+            self._stop_waiting()
+        finally:
+            if self._end is None and self._call is None:
+                self._end = error
+                self._finish_open()
+
+    def _finish_open(self) -> None:
+        """Finish a call that has no real one under way."""
+        try:
             self._finish()
+        finally:
             self._method.open_calls.note_end()
 
     def _finish(self) -> None:
@@ -368,4 +380,6 @@ class AuthorizedCall(grpc.aio.Call):
         if self._call is not None:
             return f"<{type(self).__name__} of {self._call!r}>"
         state = "waiting for its token" if self._end is None else "ended without an RPC"
+        if isinstance(self._awaited, Pause):
+            state = "waiting to be sent again"
         return f"<{type(self).__name__} {state}>"

@@ -24,6 +24,12 @@ def is_over(call: grpc.aio.Call) -> bool:
         return True
 
 
+def end_unsent(call: grpc.aio.Call) -> None:
+    """End a call that raised and is not over: gRPC could not send it, and would never give it an end."""
+    if not is_over(call):
+        call.cancel()
+
+
 def final_code(call: grpc.aio.Call) -> grpc.StatusCode | None:
     """Return the code of a call that is done, without waiting; None where it has none.
 

@@ -17,17 +17,21 @@ class SentMetadata(grpc.aio.Metadata):
     the dictionary made. The hot path makes it without `__init__`, and sets `pairs`.
     """
 
-    pairs: Pairs | None
+    pairs: Pairs | None = None
     """What is sent; None once the dictionary is there."""
 
     def __getattr__(self, name: str) -> Any:
         """Make what the base class keeps."""
-        pairs = vars(self).get("pairs")
-        if pairs is None:
-            raise AttributeError(name)
-        self.pairs = None
+        if name != "_metadata" or self.pairs is None:
+            raise AttributeError(name)  # before there is a token in this frame
+        pairs, self.pairs = self.pairs, None
         super().__init__(*pairs)
-        return getattr(self, name)
+        return self._metadata
+
+    def __add__(self, other: Any) -> grpc.aio.Metadata:
+        """See `grpc.aio.Metadata`, which asks for its very class on both sides."""
+        both: grpc.aio.Metadata = grpc.aio.Metadata(*self) + other
+        return both
 
     def __repr__(self) -> str:
         """Show the keys alone: one of the values is the token."""

@@ -107,8 +107,10 @@ class _Parts:
         for cache, part in self._parts:
             cache.wait(part)
 
-    def landed(self, place: int, outcome: Token | Exception) -> None:
-        if not isinstance(outcome, Exception):
+    def landed(self, place: int, outcome: Token | BaseException) -> None:
+        if not self._parts:
+            return  # the waiter has left
+        if not isinstance(outcome, BaseException):
             self._tokens[place] = outcome
             if len(self._tokens) < len(self._parts):
                 return
@@ -119,7 +121,8 @@ class _Parts:
         self._waiter.landed(outcome)
 
     def leave(self) -> None:
-        for cache, part in self._parts:
+        parts, self._parts = self._parts, []  # each knows this object
+        for cache, part in parts:
             cache.leave(part)
 
 
@@ -132,5 +135,5 @@ class _Part:
         self._parts = parts
         self._place = place
 
-    def landed(self, outcome: Token | Exception) -> None:
+    def landed(self, outcome: Token | BaseException) -> None:
         self._parts.landed(self._place, outcome)

@@ -134,7 +134,9 @@ def _end_logged(end: Callable[[grpc.StatusCode | None], None], code: grpc.Status
 def _logged() -> Generator[None]:
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - users' code, which must not fail a call
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - users' code, which must not fail a call
         _log.warning("Telemetry failed: %s", type(error).__name__)
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from itertools import count
+from math import isnan
 from time import monotonic
 from typing import Protocol
 
@@ -48,7 +49,8 @@ class WaitingCalls:
         """Keep a call until it leaves, and end it at its deadline, an instant of `time.monotonic()`."""
         self._calls[call] = None
         if deadline is not None:
-            heappush(self._deadlines, (deadline, next(self._number), call))
+            due = 0.0 if isnan(deadline) else deadline  # which would be before and after all others
+            heappush(self._deadlines, (due, next(self._number), call))
             if self._deadlines[0][2] is call:
                 self._set_timer()
 

@@ -31,7 +31,7 @@ from aio_authgrpc._tokens.source import LoadableTokenSource, TokenSource, check_
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import AuthRpcError, TokenUnavailableError
 
-TokenWaiter = Waiter[Token | Exception]
+TokenWaiter = Waiter[Token | BaseException]
 """What waits for a token without a task: it is told the token, or why there is none."""
 
 
@@ -190,13 +190,16 @@ class TokenCache:
     def wait(self, waiter: TokenWaiter) -> None:
         """Tell `waiter` what `get()` returns or raises, in a later step of the loop."""
         try:
-            outcome: Token | Exception | None = self._at_hand()
-        except Exception as error:  # noqa: BLE001 - the waiter's to raise, whatever it is
-            outcome = error
-        if outcome is None:
+            token = self._at_hand()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - the waiter's to raise, whatever it is
+            asyncio.get_running_loop().call_soon(waiter.landed, error)
+            return
+        if token is None:
             self._tasks.flight.add(waiter)
         else:
-            asyncio.get_running_loop().call_soon(waiter.landed, outcome)
+            asyncio.get_running_loop().call_soon(waiter.landed, token)
 
     def leave(self, waiter: TokenWaiter) -> None:
         """Let a waiter go; an outcome that is on the way still reaches it."""

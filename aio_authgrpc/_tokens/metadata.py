@@ -26,6 +26,9 @@ _SECRET = frozenset(
     )
 )
 
+_SENDABLE_KEY = re.compile(r"[a-z0-9_.-]+").fullmatch
+_SENDABLE_TEXT = re.compile(r"[ -~]*").fullmatch
+
 
 def holds_secret(metadata: Metadata) -> bool:
     return any(key in _SECRET for key, _ in metadata)
@@ -34,6 +37,33 @@ def holds_secret(metadata: Metadata) -> bool:
 def is_metadata_text(value: object) -> TypeGuard[str]:
     """Return whether gRPC can carry the value as text: printable ASCII, or empty."""
     return isinstance(value, str) and value.isascii() and (value.isprintable() or not value)
+
+
+def check_sendable(key: str, value: object) -> None:
+    """Refuse one of a call's own pairs that gRPC cannot send: it would never give the call an end.
+
+    Raises:
+        ConfigurationError: The key, or the value, holds what HTTP/2 does not carry.
+    """
+    if not _SENDABLE_KEY(key):
+        raise ConfigurationError(
+            f"gRPC cannot send the key {shown(key)!r}.",
+            field="metadata",
+            hint="Use lower-case letters, digits, '_', '-' and '.'.",
+        )
+    if not isinstance(value, (str, bytes)):
+        raise ConfigurationError(
+            f"the value of {key!r} is of type {type(value).__name__}.",
+            field="metadata",
+            hint="Pass str, or bytes.",
+        )
+    text = value if isinstance(value, str) else value.decode("latin-1")
+    if not key.endswith("-bin") and not _SENDABLE_TEXT(text):
+        raise ConfigurationError(
+            f"the value of {key!r} is not printable ASCII text.",
+            field="metadata",
+            hint="Encode it, for example with base64, or let the key end with '-bin' and pass bytes.",
+        )
 
 
 def checked_header(header: str, field: str = "header") -> str:

@@ -109,7 +109,9 @@ class Refresher:
         request = self.token_request()
         try:
             token: object = self._source.current_token(request)
-        except Exception:  # noqa: BLE001 - a source is users' code; what is wrong with it, its fetch will tell
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # noqa: BLE001 - a source is users' code; what is wrong, its fetch will tell
             return None
         if not isinstance(token, Token) or is_empty(token):
             return None
