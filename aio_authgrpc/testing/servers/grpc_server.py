@@ -39,8 +39,8 @@ class LoopbackGrpcServer(OrderedCalls, Lifecycle):
     until `behave()`) of one method, such as "GetShelf", or of any ("*"). A call first passes all its waits,
     so that a refusal can be ordered while it is held.
 
-    `GuardedServer` serves a service of your own. For other servers, subclass this one and override
-    `_register()`. Methods are coroutine functions or asynchronous generators.
+    `EchoServer` and `GuardedServer` are such servers. `GuardedServer(None, add_to_server, servicer)` serves a
+    service of your own without a guard. Methods are coroutine functions or asynchronous generators.
 
     Args:
         tls: Serve TLS, with a certificate for `localhost` and `127.0.0.1` from an authority made for this
