@@ -22,7 +22,7 @@ from aio_authgrpc import (
 from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._tokens.source import header_of
 from aio_authgrpc.tokens import TokenCache
-from aio_authgrpc.web import CallersTokens, Problem, log_problem, no_bearer, problem_of
+from aio_authgrpc.web import CallersTokens, Problem, log_problem, no_bearer, not_ready, problem_of
 
 T = TypeVar("T")
 
@@ -120,7 +120,7 @@ class Grpc(Generic[T]):
             await _found(request, self.connection_key).check(_READY_WITHIN)
         except AuthGrpcError as error:
             _log.warning("Not ready: %s", error)
-            return web.Response(status=503, text=f"{type(error).__name__}: see the log.")
+            return _response(not_ready(error))
         return web.Response(text="ready")
 
     def on_behalf_of_caller(self, request: web.Request) -> T:

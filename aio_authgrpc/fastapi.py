@@ -14,7 +14,7 @@ from fastapi.security import HTTPBearer
 
 from aio_authgrpc import AuthGrpcError, ConfigurationError, ConnectArguments, Connection, connect
 from aio_authgrpc._checks.frames import hiding_arguments
-from aio_authgrpc.web import CallersTokens, log_problem, no_bearer, problem_of
+from aio_authgrpc.web import CallersTokens, Problem, log_problem, no_bearer, not_ready, problem_of
 
 if TYPE_CHECKING:
     import httpx
@@ -33,6 +33,14 @@ _READY_WITHIN = 2.0
 
 # Shows the padlock in the OpenAPI pages; the header itself is read by `CallersTokens`.
 _bearer = HTTPBearer(auto_error=False, description="The bearer is passed on to the gRPC service.")
+
+
+class _ProblemException(HTTPException):
+    """A refusal of a dependency: problem+json by `handle_grpc_errors()`, else FastAPI's own answer."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.status, problem.body["detail"], problem.headers)
+        self.problem = problem
 
 
 class Grpc(Generic[T]):
@@ -130,8 +138,7 @@ class Grpc(Generic[T]):
         del bearer
         source = self._callers.source(request.headers.get("authorization"))
         if source is None:
-            problem = no_bearer()
-            raise HTTPException(problem.status, problem.body["detail"], problem.headers)
+            raise _ProblemException(no_bearer())
         if self in request.app.dependency_overrides:
             raise ConfigurationError(
                 "it is overridden, and this dependency is not.",
@@ -156,7 +163,7 @@ class Grpc(Generic[T]):
             await self.connection.check(_READY_WITHIN)
         except AuthGrpcError as error:
             _log.warning("Not ready: %s", error)
-            raise HTTPException(503, f"{type(error).__name__}: see the log.") from None
+            raise _ProblemException(not_ready(error)) from None
 
 
 def lifespans(*parts: Grpc[Any] | Lifespan) -> Lifespan:
@@ -210,13 +217,22 @@ def handle_grpc_errors(app: FastAPI) -> None:
     """Answer gRPC errors that an endpoint raises with the HTTP status of their code, as problem+json.
 
     See `aio_authgrpc.web.problem_of` for what the answer tells the caller. Errors of the service itself, a
-    5xx status, are logged.
+    5xx status, are logged. The refusals of `Grpc.on_behalf_of_caller` and `Grpc.ready` have this form, too.
     """
 
     async def answer(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, grpc.aio.AioRpcError)
         problem = problem_of(error, on_behalf_of_caller=_ON_BEHALF in request.scope)
         log_problem(problem, error, request.url.path)
-        return JSONResponse(problem.body, problem.status, problem.headers, problem.content_type)
+        return _response(problem)
+
+    async def refuse(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, _ProblemException)
+        return _response(error.problem)
 
     app.add_exception_handler(grpc.aio.AioRpcError, answer)
+    app.add_exception_handler(_ProblemException, refuse)
+
+
+def _response(problem: Problem) -> JSONResponse:
+    return JSONResponse(problem.body, problem.status, problem.headers, problem.content_type)

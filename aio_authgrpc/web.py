@@ -10,7 +10,7 @@ from collections import OrderedDict
 import grpc
 import grpc.aio
 
-from aio_authgrpc import AuthRpcError, TokenSource, static_token
+from aio_authgrpc import AuthGrpcError, AuthRpcError, TokenSource, static_token
 from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc.errors import TokenUnavailableError
 
@@ -133,6 +133,18 @@ def no_bearer() -> Problem:
         "detail": "The Authorization header must be 'Bearer' and a token.",
     }
     return Problem(401, body, {"WWW-Authenticate": "Bearer"})
+
+
+def not_ready(error: AuthGrpcError) -> Problem:
+    """Return the answer to a readiness probe while the token or the connection is missing."""
+    body: dict[str, str | int] = {
+        "type": "about:blank",
+        "title": _TITLES[503],
+        "status": 503,
+        "code": grpc.StatusCode.UNAVAILABLE.name,
+        "detail": f"{type(error).__name__}: see the log.",
+    }
+    return Problem(503, body, {})
 
 
 class CallersTokens:

@@ -16,7 +16,7 @@ async def meet(calling: Awaitable[object]) -> None:
     try:
         await calling
     except auth.ConfigurationError as error:
-        print(f"No RPC was made; correct {error}")
+        print(f"No RPC was made, for a {type(error).__name__}; correct {error}")
     except auth.errors.TokenUnavailableError as error:
         print(f"Retry later (retryable is {error.retryable}): {error.details()}")
     except auth.errors.TokenRefusedError as error:
@@ -47,14 +47,15 @@ async def list_shelves(bookstore: BookstoreStub) -> object:
 async def main() -> None:
     """Start the servers, let them misbehave, and make mistakes."""
     async with Authority() as authority, BookstoreServer(authority) as server:
-        tls = server.ssl_credentials
-        connect = partial(auth.connect, server.target, BookstoreStub, ssl_credentials=tls)
+        connect = partial(auth.connect, server.target, BookstoreStub, ssl_credentials=server.ssl_credentials)
         key_file = await authority.service_account_info("client@my-project.iam.gserviceaccount.com")
 
         def account() -> auth.TokenSource:  # a new one has no token yet
             return auth.service_account(key_file, scopes=["https://www.googleapis.com/auth/cloud-platform"])
 
         await meet(call(connect(credentials=auth.service_account("missing.json"))))
+        no_files = auth.SslCredentials(client_certificate=auth.client_certificate_files("missing.pem"))
+        await meet(call(connect(credentials=account(), ssl_credentials=no_files)))
         await meet(call(connect(credentials=account()), shelf=99))
         authority.reset_connections(times=None)
         await meet(call(connect(credentials=account())))

@@ -13,7 +13,7 @@ from google.pubsub_v1 import SubscriberAsyncClient
 from google.pubsub_v1.types import StreamingPullRequest, StreamingPullResponse
 
 from aio_authgrpc import gapic
-from aio_authgrpc.testing import LoopbackGrpcServer, ScriptedTokens
+from aio_authgrpc.testing import GuardedServer, ScriptedTokens
 
 
 async def pull(client: SubscriberAsyncClient, name: str, handle: Callable[[bytes], Awaitable[None]]) -> None:
@@ -43,26 +43,26 @@ async def pull(client: SubscriberAsyncClient, name: str, handle: Callable[[bytes
         pause = min(2 * pause, 30.0)
 
 
-class PubSub(LoopbackGrpcServer):
-    """A server that sends a message on each stream, and ends the stream when that is acknowledged."""
+async def answer(requests: Any, context: Any) -> AsyncIterator[StreamingPullResponse]:
+    """Send a message on each stream, and end the stream when that is acknowledged."""
+    async for request in requests:
+        if request.ack_ids:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the message was acknowledged")
+        yield StreamingPullResponse(received_messages=[{"ack_id": "1", "message": {"data": b"an order"}}])
 
-    def _register(self, server: grpc.aio.Server) -> None:
-        to_bytes, from_bytes = StreamingPullResponse.serialize, StreamingPullRequest.deserialize
-        methods = {"StreamingPull": grpc.stream_stream_rpc_method_handler(self._pull, from_bytes, to_bytes)}
-        service = grpc.method_handlers_generic_handler("google.pubsub.v1.Subscriber", methods)
-        server.add_generic_rpc_handlers((service,))
 
-    async def _pull(self, requests: Any, context: Any) -> AsyncIterator[StreamingPullResponse]:
-        async for request in requests:
-            if request.ack_ids:
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "the message was acknowledged")
-            yield StreamingPullResponse(received_messages=[{"ack_id": "1", "message": {"data": b"an order"}}])
+def add_to_server(answer: Any, server: grpc.aio.Server) -> None:
+    """Add the service, as the generated function of a stub's module does."""
+    to_bytes, from_bytes = StreamingPullResponse.serialize, StreamingPullRequest.deserialize
+    methods = {"StreamingPull": grpc.stream_stream_rpc_method_handler(answer, from_bytes, to_bytes)}
+    service = grpc.method_handlers_generic_handler("google.pubsub.v1.Subscriber", methods)
+    server.add_generic_rpc_handlers((service,))
 
 
 async def main() -> None:
     """Pull three messages, on three streams."""
     messages: asyncio.Queue[bytes] = asyncio.Queue()
-    async with PubSub() as server, asyncio.TaskGroup() as group:
+    async with GuardedServer(None, add_to_server, answer) as server, asyncio.TaskGroup() as group:
         here: Any = {"ssl_credentials": server.ssl_credentials, "credentials": ScriptedTokens()}
         options = {"api_endpoint": server.target}
         async with gapic.client(SubscriberAsyncClient, client_options=options, **here) as client:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from aio_authgrpc._checks.arguments import check_seconds
@@ -55,10 +56,23 @@ class DefaultCredentialsExplanation(FrozenValue):
         return "; ".join(lines) if lines else "nothing was looked up yet"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedFile:
+    """A credential file, and what names it in texts: the variable, or an option of a command.
+
+    Attributes:
+        path: Where it is.
+        by: The name of the variable or option.
+    """
+
+    path: str
+    by: str
+
+
 class DefaultCredentialsSource(LazyCredentialsSource):
     """What `default()` returns."""
 
-    # `patience` is how long a server is awaited that a marker promises.
+    # `patience` is how long a server is awaited that a marker promises. `file` stands for the variable's.
     def __init__(
         self,
         options: CredentialOptions,
@@ -66,12 +80,14 @@ class DefaultCredentialsSource(LazyCredentialsSource):
         default_scopes: tuple[str, ...] | None = None,
         timeout: float | None = None,
         patience: float = PATIENCE,
+        file: NamedFile | None = None,
     ) -> None:
         super().__init__("default()", self._look_up)
         self._options = options
         self._default_scopes = default_scopes
         self._timeout = timeout
         self._patience = patience
+        self._file = file
         self._explanation = DefaultCredentialsExplanation()
 
     def explain(self) -> DefaultCredentialsExplanation:
@@ -103,7 +119,7 @@ class DefaultCredentialsSource(LazyCredentialsSource):
         budget = LOOK_UP_TIMEOUT if self._timeout is None else self._timeout
         try:
             async with asyncio.timeout(budget):
-                return await run_in_thread(lambda: _look_for_file(tried))
+                return await run_in_thread(lambda: _look_for_file(tried, self._file))
         except TimeoutError:  # a pipe, or a network file system that hangs
             place, _ = tried.pop()
             tried.append((place, f"was not read within {budget:g} s"))
@@ -152,20 +168,20 @@ def _nothing_found(tried: Sequence[tuple[str, str]]) -> ConfigurationError:
     )
 
 
-def _look_for_file(tried: list[tuple[str, str]]) -> CredentialInfo | None:
-    """Return the file that the environment names, or gcloud's, or None. An unusable one raises."""
+def _look_for_file(tried: list[tuple[str, str]], file: NamedFile | None) -> CredentialInfo | None:
+    """Return the file that is named, or gcloud's, or None. An unusable one raises."""
     from google.auth import _cloud_sdk  # noqa: PLC0415 - in a thread
 
-    named = os.environ.get(_FILE_VARIABLE, "")
-    if is_content(named):
-        tried.append((_FILE_VARIABLE, "holds content instead of a path"))
+    named = file or NamedFile(path=os.environ.get(_FILE_VARIABLE, ""), by=_FILE_VARIABLE)
+    if is_content(named.path):
+        tried.append((named.by, "holds content instead of a path"))
         raise ConfigurationError(
             "it seems to hold the content of a credential file.",
-            field=_FILE_VARIABLE,
+            field=named.by,
             hint="It takes a path; service_account() and the other functions take the content.",
         )
-    if named:
-        return _read(named, f"{_FILE_VARIABLE}={shown(named)}", tried, field=_FILE_VARIABLE)
+    if named.path:
+        return _read(named.path, f"{named.by}={shown(named.path)}", tried, field=named.by)
     tried.append((_FILE_VARIABLE, "not set"))
     path: str = _cloud_sdk.get_application_default_credentials_path()
     # Unlike pathlib's, it returns False for a directory that may not be read, where google-auth goes on too.

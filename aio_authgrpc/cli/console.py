@@ -26,6 +26,7 @@ STATUS_BASE = 64
 
 # Advice of the library names arguments of Python; the command has options in their place.
 _OPTIONS = {
+    "pass that one as connect(audience=...), or to the source.": "pass that one as --audience.",
     "pass credentials=.": "pass --credentials FILE.",
     "credentials=": "--credentials",
     "audience='https://...'": "--audience https://...",

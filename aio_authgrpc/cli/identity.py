@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,15 @@ from google.auth.credentials import Credentials
 
 from aio_authgrpc import TokenRequest, TokenSource, anonymous, default, id_token, static_token
 from aio_authgrpc._client.target import Target
+from aio_authgrpc._sources.default import NamedFile
+from aio_authgrpc._sources.files.kind import checked_options
 from aio_authgrpc._sources.google_auth import GoogleCredentialsSource
 from aio_authgrpc.cli.options import CallIdentityOptions, CredentialOptions, IdentityKind
 from aio_authgrpc.credentials import DefaultCredentialsSource, LazyCredentialsSource
 from aio_authgrpc.errors import ConfigurationError
 
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
-_FILE_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
+FILE_OPTION = "--credentials"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +62,7 @@ def chosen(
     """Return the identity of a kind that is decided."""
     if kind is IdentityKind.NONE:
         return _given(reason, anonymous())
-    use_file(credential.credentials)
-    looked_up = default(credential.scope_list or [CLOUD_PLATFORM])
+    looked_up = credentials_of(credential.credentials, credential.scope_list or [CLOUD_PLATFORM])
     if kind is IdentityKind.ID:
         source: TokenSource = id_token(
             audience, credentials=looked_up, target_principal=credential.impersonate
@@ -74,12 +74,12 @@ def chosen(
     return ChosenIdentity(kind=kind, source=source, looked_up=looked_up, audience=audience, reason=reason)
 
 
-def use_file(path: Path | None) -> None:
-    """Let Application Default Credentials be a file, as the variable of the environment does."""
-    if path is not None:
-        if not str(path):
-            raise ConfigurationError("it is empty.", field="--credentials", hint="Pass a path.")
-        os.environ[_FILE_VARIABLE] = str(path)
+def credentials_of(file: Path | None, scopes: Sequence[str] | None = None) -> DefaultCredentialsSource:
+    """Return the credentials of `--credentials FILE`; without it, those of the environment."""
+    if file is None:
+        return default(scopes)
+    options = checked_options(scopes, None, by_default=True)
+    return DefaultCredentialsSource(options, file=NamedFile(path=str(file), by=FILE_OPTION))
 
 
 def _given(reason: str, source: TokenSource) -> ChosenIdentity:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from contextlib import aclosing
 from pathlib import Path
 
 from rich.text import Text
 
-from aio_authgrpc import AiohttpRequest, Token, TokenRequest, TokenSource, default, service_account_jwt
+from aio_authgrpc import AiohttpRequest, Token, TokenRequest, TokenSource, service_account_jwt
 from aio_authgrpc.cli.claims import claims_of, lifetime, with_dates
 from aio_authgrpc.cli.console import advice, err, out, print_error, print_json, progress
-from aio_authgrpc.cli.identity import chosen, use_file
+from aio_authgrpc.cli.identity import chosen, credentials_of
 from aio_authgrpc.cli.options import CredentialOptions, IdentityKind, TokenType
 from aio_authgrpc.credentials import DefaultCredentialsExplanation
 from aio_authgrpc.errors import ConfigurationError
@@ -51,7 +52,8 @@ async def print_jwt(
 
 
 async def _print(source: TokenSource, *, audience: str, decode: bool) -> int:
-    async with TokenCache(source, audience=audience) as cache, progress("Waiting for the token"):
+    # Not entered: where loading fails or is interrupted, its HTTP session is closed all the same.
+    async with aclosing(TokenCache(source, audience=audience)) as cache, progress("Waiting for the token"):
         await cache.load()
         token = await cache.get()
     if decode:
@@ -76,8 +78,7 @@ def _lifetime(token: Token) -> str:
 
 async def explain(file: Path | None, *, as_json: bool) -> int:
     """Look up the default credentials, and print what was tried and found."""
-    use_file(file)
-    source = default()
+    source = credentials_of(file)
     problem: ConfigurationError | None = None
     async with AiohttpRequest() as http, progress("Looking for credentials"):
         try:

@@ -368,7 +368,11 @@ async def test_guarded_server_is_called_with_an_id_token(authority: Authority, t
         arguments = ["call", server.target, "Bookstore/ListShelves", "--descriptor-set", str(descriptors)]
         arguments += ["--root-certificates", str(tmp_path / "ca.pem")]
         called = await run(*arguments, "--credentials", str(tmp_path / "key.json"))
+        other = ["--credentials", str(tmp_path / "key.json"), "--audience", "https://other.example.com"]
+        for_another = await run(*arguments, *other)
         refused = await run(*arguments)
+    assert for_another.code == 64 + 7
+    assert for_another.err.endswith("is not the one that the service expects: pass that one as --audience.\n")
     assert (called.code, called.err) == (0, "")
     assert [shelf["theme"] for shelf in called.json["shelves"]] == ["Fiction", "Fantasy"]
     assert refused.code == 64 + 16

@@ -26,6 +26,7 @@ from aio_authgrpc.cli.doctor.handshake import group_of
 from aio_authgrpc.cli.options import CallIdentityOptions, ConnectionOptions, CredentialOptions, IdentityKind
 from aio_authgrpc.testing import Authority, BookstoreServer, EchoServer, GoogleCloud
 
+from .chat_server import ChatServer
 from .command import run as run_command
 from .command import unusable
 from .staged import (
@@ -150,7 +151,6 @@ async def world(
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    # The doctor sets it; this brings its old value back.
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "")
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
     monkeypatch.setenv("NO_GCE_CHECK", "true")
@@ -194,6 +194,17 @@ async def wrong_audience(world: World) -> Situation:
         credential=CredentialOptions(credentials=await world.key(), audience="https://other.example.com"),
         connection=ConnectionOptions(root_certificates=world.ca(server.ca_pem)),
     )
+
+
+@situation("status-unimplemented", "--identity id -v")
+async def unknown_method(world: World) -> Situation:
+    staged = await world.called_echo(await world.key(), IdentityKind.ID)
+    return dataclasses.replace(staged, method="aio_authgrpc.testing.Echo/Nothing")
+
+
+@situation("malformed-credentials", "aio-authgrpc explain --credentials /nonexistent.json")
+async def missing_file(world: World) -> Situation:
+    return await world.called_echo(Path("/nonexistent.json"), IdentityKind.ACCESS)
 
 
 @situation("user-credential", "--impersonate SERVICE_ACCOUNT_EMAIL")
@@ -474,6 +485,25 @@ async def test_healthy_server_has_no_fault(world: World, examine: Callable[..., 
     assert f"of {EMAIL} for https://{RUN_HOST}" in out
     assert "grpc.health.v1.Health/Check: SERVING" in out
     assert out.splitlines()[-1].startswith("No fault was found.")
+
+
+async def test_missing_file_of_the_option_is_not_laid_to_the_variable(
+    world: World, examine: Callable[..., Any]
+) -> None:
+    """The cause names `--credentials`."""
+    _, out = await examine(await missing_file(world))
+    assert "--credentials: /nonexistent.json cannot be read" in out
+    assert "GOOGLE_APPLICATION_CREDENTIALS" not in out
+
+
+@pytest.mark.parametrize("method", ["Chat/Say", "tests.cli.Chat/Say", "tests.cli.Chat.Say"])
+async def test_method_is_named_as_for_a_call(world: World, examine: Callable[..., Any], method: str) -> None:
+    """The server's reflection knows the package."""
+    server = await world.stack.enter_async_context(ChatServer(tls=False))
+    staged = Situation(target=server.target, method=method, connection=ConnectionOptions(plaintext=True))
+    code, out = await examine(staged)
+    assert code == 0
+    assert "tests.cli.Chat/Say: OK" in out
 
 
 async def test_server_without_a_health_service_has_no_fault(

@@ -18,7 +18,7 @@ import pytest
 from aio_authgrpc import ConfigurationError
 from aio_authgrpc.cli.bookstore import Fields, request_of
 from aio_authgrpc.cli.options import BookstoreRpc
-from aio_authgrpc.testing import Authority, BookstoreServer, EchoServer
+from aio_authgrpc.testing import Authority, BookstoreServer, EchoServer, MetadataServer
 
 from .command import COMMAND, environment, run
 
@@ -34,7 +34,9 @@ main()
 
 
 @asynccontextmanager
-async def started(*arguments: str, interruptible: bool = False) -> AsyncIterator[asyncio.subprocess.Process]:
+async def started(
+    *arguments: str, interruptible: bool = False, **more: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
     command = (sys.executable, "-P", "-c", INTERRUPTIBLE) if interruptible else COMMAND
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -42,7 +44,7 @@ async def started(*arguments: str, interruptible: bool = False) -> AsyncIterator
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=environment(),
+        env=environment(**more),
     )
     try:
         yield process
@@ -212,6 +214,18 @@ async def test_ctrl_c_ends_a_call_with_130(tmp_path: Path) -> None:
         gate = server.hold()
         arguments = ["doctor", server.target, "aio_authgrpc.testing.Echo/UnaryUnary", "--plaintext"]
         async with started(*arguments, "--timeout", "60", interruptible=True) as process:
+            await gate.wait_for(1)
+            process.send_signal(signal.SIGINT)
+            out, err = await process.communicate()
+    assert (process.returncode, out, err) == (130, b"", b"Interrupted.\n")
+
+
+async def test_ctrl_c_while_the_metadata_server_hangs_leaves_one_line(authority: Authority) -> None:
+    """The look-up's HTTP session is closed."""
+    async with MetadataServer(authority) as metadata:
+        gate = metadata.hold(path="*")
+        where = {"GCE_METADATA_HOST": metadata.host, "NO_GCE_CHECK": "", "HOME": "/nonexistent"}
+        async with started("token", interruptible=True, **where) as process:
             await gate.wait_for(1)
             process.send_signal(signal.SIGINT)
             out, err = await process.communicate()

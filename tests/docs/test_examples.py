@@ -44,7 +44,8 @@ OUTPUTS = {
         "0 token requests",
     ],
     "error_handling": [
-        "No RPC was made; correct file_or_info: missing.json cannot be read",
+        "No RPC was made, for a ConfigurationError; correct file_or_info: missing.json cannot be read",
+        "No RPC was made, for a ClientCertificateError; correct client_certificate: missing.pem",
         "The service said NOT_FOUND: shelf 99 does not exist",
         "Retry later (retryable is True)",
         "Give it more time; the RPC was not sent",

@@ -133,6 +133,29 @@ async def test_refusal_of_a_request_stream_comes_at_the_latest_at_its_end(
     assert (await refusal(stream_unary(stub)))[0] is grpc.StatusCode.UNAUTHENTICATED
 
 
+@pytest.mark.parametrize("after", [0, 2])
+async def test_refusal_of_a_stream_that_the_client_keeps_open_comes_all_the_same(
+    server: EchoServer, stub: EchoStub, after: int
+) -> None:
+    """A client that waits for answers, and sends nothing, is refused without `drain=False`."""
+    server.refuse(after_messages=after)
+    call = stub.StreamStream()
+    for _ in range(after):
+        await call.write(b"a")
+        assert await call.read() == b"a"
+    assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_refusal_comes_while_the_service_itself_waits_for_a_request(
+    server: EchoServer, stub: EchoStub
+) -> None:
+    """A service that reads the stream to its end is refused at the message that the test has ordered."""
+    server.refuse(after_messages=1)
+    call = stub.StreamUnary()
+    await call.write(b"a")
+    assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
 async def test_refusal_without_draining_comes_while_the_client_may_still_write(
     server: EchoServer, stub: EchoStub
 ) -> None:

@@ -177,6 +177,7 @@ async def test_a_readiness_probe_is_a_handler(echo_server: EchoServer) -> None:
     async with TestClient(TestServer(app)) as client:
         response = await client.get("/ready")
         assert response.status == 503
+        assert response.content_type == "application/problem+json"
         assert "down" not in await response.text()
     async with TestClient(TestServer(application_that_is_ready(echo_server))) as client:
         assert (await client.get("/ready")).status == 200

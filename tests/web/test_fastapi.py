@@ -20,11 +20,12 @@ from aio_authgrpc.testing import EchoServer, EchoStub, ScriptedTokens
 class Application:
     """An application with one service, and its endpoints."""
 
-    def __init__(self, server: EchoServer, credentials: Any = None) -> None:
+    def __init__(self, server: EchoServer, credentials: Any = None, *, handles_errors: bool = True) -> None:
         own = static_token("of-the-service") if credentials is None else credentials
         self.echo = Grpc(server.target, EchoStub, credentials=own, ssl_credentials=server.ssl_credentials)
         self.app = FastAPI(lifespan=self.echo.lifespan)
-        handle_grpc_errors(self.app)
+        if handles_errors:
+            handle_grpc_errors(self.app)
         own, mine = Depends(self.echo), Depends(self.echo.on_behalf_of_caller)
 
         @self.app.get("/echo")
@@ -136,7 +137,18 @@ async def test_without_a_bearer_the_answer_is_401(
         response = await client.get("/mine", headers=headers)
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == "Bearer"
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["code"] == "UNAUTHENTICATED"
     assert echo_server.calls == []
+
+
+async def test_without_the_handler_the_refusals_have_fastapis_own_form(echo_server: EchoServer) -> None:
+    """An application that has not asked for problem+json gets none."""
+    application = Application(echo_server, handles_errors=False)
+    async with application.client() as client:
+        response = await client.get("/mine")
+    assert (response.status_code, list(response.json())) == (401, ["detail"])
+    assert response.headers["www-authenticate"] == "Bearer"
 
 
 async def test_fifty_callers_are_not_mixed_up(echo_server: EchoServer) -> None:
@@ -221,7 +233,10 @@ async def test_ready_tells_whether_token_and_connection_are_there(echo_server: E
         assert (await client.get("/ready")).status_code == 200
     tokens.fail(RuntimeError("down"), times=None)
     async with Application(echo_server, tokens).client() as client:
-        assert (await client.get("/ready")).status_code == 503
+        response = await client.get("/ready")
+    assert response.status_code == 503
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["detail"] == "TokenRefusedError: see the log."
 
 
 async def test_several_lifespans_end_in_reverse_order(echo_server: EchoServer) -> None:

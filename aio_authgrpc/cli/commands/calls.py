@@ -93,7 +93,7 @@ def doctor(
         str,
         typer.Argument(
             help="SERVICE/METHOD to call with an empty message, in place of the health check. Google's APIs "
-            "have no health check.",
+            "have no health check, and need PACKAGE.SERVICE/METHOD, for want of reflection.",
             show_default=False,
         ),
     ] = "",

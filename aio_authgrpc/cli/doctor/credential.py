@@ -14,7 +14,7 @@ from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc.cli.claims import audiences_of, claims_of, lifetime
 from aio_authgrpc.cli.console import advice
 from aio_authgrpc.cli.doctor.findings import Account, Fault, FaultError, State, Step, Subject
-from aio_authgrpc.cli.identity import ChosenIdentity
+from aio_authgrpc.cli.identity import FILE_OPTION, ChosenIdentity
 from aio_authgrpc.cli.options import IdentityKind
 from aio_authgrpc.errors import AuthRpcError, ConfigurationError, TokenRefusedError
 from aio_authgrpc.tokens import HttpResponse, TokenCache
@@ -143,7 +143,8 @@ def _no_credential(subject: Subject, identity: ChosenIdentity, error: Configurat
     tried = list(identity.looked_up.explain().tried if identity.looked_up is not None else ())
     last, outcome = tried[-1] if tried else ("", "")
     if outcome.startswith("cannot be used") or outcome == "holds content instead of a path":
-        place = last.removeprefix(f"{_FILE_VARIABLE}=").removeprefix("gcloud's ")
+        place = last.removeprefix(f"{_FILE_VARIABLE}=").removeprefix(f"{FILE_OPTION}=")
+        place = place.removeprefix("gcloud's ")
         return Fault(
             name="malformed-credentials",
             cause=redacted(f"The credential file cannot be used: {error}"),

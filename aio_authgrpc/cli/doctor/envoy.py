@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-
 from aio_authgrpc.cli.doctor.findings import Fault, Subject
 from aio_authgrpc.cli.doctor.refusal import Refusal
 
@@ -20,7 +18,7 @@ def of_envoy(refusal: Refusal, subject: Subject) -> Fault | None:
     typed = next_step.format(
         again=subject.again("--audience", audience, without=["--audience"]),
         with_token=subject.again("--identity", "id"),
-        target=shlex.quote(subject.target),
+        call=subject.call(),
     )
     return Fault(name=name, cause=f"{cause} ({refusal.first_line()})", next_step=typed)
 
@@ -73,7 +71,7 @@ _ENVOY = {
     "not defined by this API": (
         "method-unknown",
         "The service's configuration does not name this method.",
-        "aio-authgrpc call {target}",
+        "{call}",
     ),
     "upstream connect error": (
         "backend",

@@ -119,6 +119,13 @@ class Subject:
 
     def again(self, *more: str, without: Sequence[str] = ()) -> str:
         """Return the command once more, with other options."""
+        return self._command("doctor", more, without)
+
+    def call(self, *more: str) -> str:
+        """Return a `call` of the same target with the same identity, which lists what can be called."""
+        return self._command("call", more, ())
+
+    def _command(self, command: str, more: Sequence[str], without: Sequence[str]) -> str:
         options = {
             "--plaintext": self.connection.plaintext,
             "--root-certificates": self.connection.root_certificates,
@@ -134,7 +141,9 @@ class Subject:
             "--token-header": self.identity.token_header,
             "--quota-project": self.identity.quota_project,
         }
-        words = ["aio-authgrpc", "doctor", self.target, *([self.method] if self.method else [])]
+        words = ["aio-authgrpc", command, self.target]
+        if command == "doctor" and self.method:
+            words.append(self.method)
         for name, value in options.items():
             if value and name not in (*without, *more):
                 words += [name] if value is True else [name, str(value)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-
 import grpc
 
 from aio_authgrpc.cli.doctor.envoy import of_envoy
@@ -39,5 +37,5 @@ def _by_code(refusal: Refusal, subject: Subject) -> Fault:
     return Fault(
         name=f"status-{refusal.code.name.lower().replace('_', '-')}",
         cause=f"The RPC ended with {refusal.code.name}. ({line})",
-        next_step=f"aio-authgrpc call {shlex.quote(subject.target)} -v",
+        next_step=subject.call("-v"),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import shlex
 import time
@@ -13,7 +14,9 @@ import grpc.aio
 
 from aio_authgrpc import Token, anonymous, connect, static_token
 from aio_authgrpc._checks.secrets import redacted
+from aio_authgrpc.cli.call.reflection import Reflection
 from aio_authgrpc.cli.call.rich_details import details_of
+from aio_authgrpc.cli.call.schema import full_name, split
 from aio_authgrpc.cli.claims import audiences_of, claims_of
 from aio_authgrpc.cli.console import advice
 from aio_authgrpc.cli.doctor.credential import Clocks
@@ -22,6 +25,7 @@ from aio_authgrpc.cli.doctor.handshake import context_for
 from aio_authgrpc.cli.doctor.refusal import Refusal
 from aio_authgrpc.cli.doctor.refusals import fault_of
 from aio_authgrpc.cli.doctor.route import Proxy
+from aio_authgrpc.errors import ConfigurationError
 
 _HEALTH = "grpc.health.v1.Health/Check"
 # HealthCheckResponse's field `status`: https://github.com/grpc/grpc/blob/master/src/proto/grpc/health/v1/health.proto
@@ -50,6 +54,8 @@ async def rpc_step(
     )
     try:
         async with opened as channel:
+            if subject.method:
+                method = await _full_name(channel, subject.method, timeout=subject.timeout)
             call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{method}")
             answer = await call(b"", timeout=max(subject.timeout, 10.0))
     except grpc.aio.AioRpcError as error:
@@ -59,13 +65,22 @@ async def rpc_step(
             Fault(
                 name="not-serving",
                 cause="The server answers, and its health check says NOT_SERVING.",
-                next_step=f"aio-authgrpc call {subject.target}",
+                next_step=subject.call(),
             )
         )
     text = "SERVING" if answer == _SERVING and not subject.method else "OK"
     return Step(
         name="rpc", state=State.OK, text=f"{method}: {text}", facts={"method": method, "status": "OK"}
     ), ""
+
+
+async def _full_name(channel: grpc.aio.Channel, method: str, *, timeout: float) -> str:
+    """Return the method with its package, as the server's reflection tells it; else as it was typed."""
+    service, name = split(method)
+    if "." not in service:
+        with contextlib.suppress(grpc.aio.AioRpcError, ConfigurationError):
+            service = full_name(service, await Reflection(channel, timeout=timeout).services())
+    return f"{service}/{name}"
 
 
 async def _ended(
@@ -89,7 +104,7 @@ async def _ended(
         and code is grpc.StatusCode.UNAVAILABLE
     ):
         path = subject.dialled.address.removeprefix("unix:")
-        step = f"GRPC_VERBOSITY=INFO aio-authgrpc call {shlex.quote(subject.target)}"
+        step = f"GRPC_VERBOSITY=INFO {subject.call()}"
         if subject.dialled.address.startswith("unix:"):
             step = f"ls -l {shlex.quote(path)}"
         raise FaultError(Fault(name="unavailable", cause=hints[0], next_step=step), text, **facts) from error

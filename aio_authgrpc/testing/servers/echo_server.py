@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import TypeAlias
 
 import grpc
@@ -54,13 +54,20 @@ class EchoServer(LoopbackGrpcServer):
         repeat: The number of messages in an answer of UnaryStream.
         tls: As for `LoopbackGrpcServer`.
         mutual_tls: As for `LoopbackGrpcServer`.
+        options: As for `LoopbackGrpcServer`.
         clock: As for `LoopbackGrpcServer`.
     """
 
     def __init__(
-        self, *, repeat: int = 3, tls: bool = True, mutual_tls: bool = False, clock: Clock | None = None
+        self,
+        *,
+        repeat: int = 3,
+        tls: bool = True,
+        mutual_tls: bool = False,
+        options: Sequence[tuple[str, object]] = (),
+        clock: Clock | None = None,
     ) -> None:
-        super().__init__(tls=tls, mutual_tls=mutual_tls, clock=clock)
+        super().__init__(tls=tls, mutual_tls=mutual_tls, options=options, clock=clock)
         self._repeat = repeat
 
     @property

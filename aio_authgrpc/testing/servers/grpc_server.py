@@ -39,14 +39,15 @@ class LoopbackGrpcServer(OrderedCalls, Lifecycle):
     until `behave()`) of one method, such as "GetShelf", or of any ("*"). A call first passes all its waits,
     so that a refusal can be ordered while it is held.
 
-    `GuardedServer` serves a service of your own. For other servers, subclass this one and override
-    `_register()`. Methods are coroutine functions or asynchronous generators.
+    `EchoServer` and `GuardedServer` are such servers. `GuardedServer(None, add_to_server, servicer)` serves a
+    service of your own without a guard. Methods are coroutine functions or asynchronous generators.
 
     Args:
         tls: Serve TLS, with a certificate for `localhost` and `127.0.0.1` from an authority made for this
             server.
         mutual_tls: Demand a client certificate from `issue_client_certificate()`.
         interceptors: The server's interceptors. They see a call before it is recorded.
+        options: The server's channel arguments, such as `[("grpc.max_concurrent_streams", 100)]`.
         clock: Times `delay()`; None means the machine's clock.
     """
 
@@ -56,6 +57,7 @@ class LoopbackGrpcServer(OrderedCalls, Lifecycle):
         tls: bool = True,
         mutual_tls: bool = False,
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+        options: Sequence[tuple[str, object]] = (),
         clock: Clock | None = None,
     ) -> None:
         super().__init__(clock=clock)
@@ -64,6 +66,7 @@ class LoopbackGrpcServer(OrderedCalls, Lifecycle):
         self._tls = tls
         self._mutual_tls = mutual_tls
         self._interceptors = (*interceptors, FollowOrders(self._receive))
+        self._options = (*_OPTIONS, *options)
         self._server: grpc.aio.Server | None = None
         self._port: int | None = None
         self._ca: trustme.CA | None = None
@@ -155,7 +158,7 @@ class LoopbackGrpcServer(OrderedCalls, Lifecycle):
         return self._ca
 
     async def _open(self) -> None:
-        self._server = grpc.aio.server(interceptors=self._interceptors, options=_OPTIONS)
+        self._server = grpc.aio.server(interceptors=self._interceptors, options=self._options)
         self._register(self._server)
         if self._tls:
             credentials = await asyncio.to_thread(self._make_credentials)

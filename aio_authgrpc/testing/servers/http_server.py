@@ -59,9 +59,9 @@ class LoopbackHttpServer(Lifecycle):
     A request first passes all its waits, so that a fault can be ordered while it is held. Then it takes one
     fault, first come first served.
 
-    For a server of your own, subclass it and override `_routes()`, and `_ssl_context()` for TLS.
-
     Args:
+        routes: What a server of your own answers, such as `[web.get("/token", give_token)]` with aiohttp's
+            `web`.
         clock: Times `delay()`; None means the machine's clock.
 
     Attributes:
@@ -71,7 +71,8 @@ class LoopbackHttpServer(Lifecycle):
 
     main_path: ClassVar[str] = ANYWHERE
 
-    def __init__(self, *, clock: Clock | None = None) -> None:
+    def __init__(self, *, routes: Iterable[web.RouteDef] = (), clock: Clock | None = None) -> None:
+        self._given_routes = tuple(routes)
         self.requests: list[RecordedRequest] = []
         self._clock: Clock = SystemClock() if clock is None else clock
         self._listening: socket.socket | None = None
@@ -168,7 +169,7 @@ class LoopbackHttpServer(Lifecycle):
             self._gates.pop().release()
 
     def _routes(self) -> Iterable[web.RouteDef]:
-        raise NotImplementedError
+        return self._given_routes
 
     def _where(self, path: str | None) -> str:
         return self.main_path if path is None else path

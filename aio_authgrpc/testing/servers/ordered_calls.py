@@ -86,9 +86,10 @@ class OrderedCalls:
             after_messages: How many messages the server sends first, or, if it answers with a single
                 message, reads of the request stream first. A method without streams is refused at once. A
                 call with fewer messages is refused at its end.
-            drain: Whether a request stream is read to its end before it is refused. False refuses at once;
-                a grpc.aio client that is still writing then reports INTERNAL in place of `code` every
-                other time (https://github.com/grpc/grpc/issues/36066).
+            drain: Whether a request stream is read before it is refused: to its end, or until the client has
+                sent nothing for 0.1 s. False refuses at once; a grpc.aio client that is still writing then
+                reports INTERNAL in place of `code` every other time
+                (https://github.com/grpc/grpc/issues/36066).
             trailing: The trailing metadata, such as `www-authenticate`.
         """
         refusal = Refusal(code, details, after_messages, drain, trailing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterable
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeAlias
@@ -12,6 +13,10 @@ import grpc.aio
 
 # Messages are of any type: they are the user's.
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+# Seconds. A client that has sent nothing for so long waits for the server: a stream that stays open would
+# never be refused otherwise. A client that sends is not cut off, however long it sends.
+_QUIET = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +71,9 @@ class RefusedCall:
     async def end(self) -> None:
         """Refuse the call. Raises grpc's exception, which ends the service's part."""
         if self._refusal.drain and self._requests is not None:
-            while await self._next() is not grpc.aio.EOF:
-                pass
+            with contextlib.suppress(TimeoutError):
+                while await asyncio.wait_for(self._next(), _QUIET) is not grpc.aio.EOF:
+                    pass
         await self._context.abort(self._refusal.code, self._refusal.details, self._refusal.trailing)
 
     # What the service sees
