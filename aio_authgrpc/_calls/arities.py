@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.call import MAY_BE_SENT_AGAIN, AuthorizedCall
-from aio_authgrpc._calls.call_status import end_unsent, final_code, is_over
+from aio_authgrpc._calls.call_status import end_unsent, final_code, is_over, raise_end
 from aio_authgrpc._calls.mistakes import NotIterable
 from aio_authgrpc._calls.questions import AnsweringCall
 from aio_authgrpc._channels.connection_hints import explained
@@ -49,7 +49,7 @@ class UnaryResponseCall(ResponseCall):
         while True:
             call = self._call
             if call is None:
-                call = yield from self._real_call_or_cancel().__await__()
+                call = yield from self._started_or_cancelled()
             self._is_awaited = True
             try:
                 response: Any = yield from call.__await__()  # pyright: ignore[reportUnknownVariableType]
@@ -70,6 +70,18 @@ class UnaryResponseCall(ResponseCall):
                 finally:
                     self._method.open_calls.end(call)
                 return response  # pyright: ignore[reportUnknownVariableType]
+
+    def _started_or_cancelled(self) -> Generator[Any, None, Any]:
+        """See `_real_call_or_cancel`; without its coroutines, as ten thousand calls may wait here."""
+        try:
+            while self._call is None and self._end is None:
+                yield from self._change()
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        if self._end is not None:
+            raise_end(self._end)
+        return self._call
 
     def _end_awaiting(self, call: Any, error: BaseException) -> None:
         """Settle a real call whose await ended with a cancellation, an interceptor's error, or the loop."""

@@ -235,15 +235,21 @@ class AuthorizedCall(grpc.aio.Call):
 
     async def _next_change(self) -> None:
         """Wait until the call is in another state; cancelling this leaves the call alone."""
-        change = asyncio.get_running_loop().create_future()
-        if self._changes is None:
-            self._changes = set()
+        change = self._change()
         changes = self._changes
-        changes.add(change)
         try:
             await change
         finally:
-            changes.discard(change)
+            if changes is not None:
+                changes.discard(change)
+
+    def _change(self) -> asyncio.Future[None]:
+        """Return a future that is done when the call is in another state."""
+        change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._changes is None:
+            self._changes = set()
+        self._changes.add(change)
+        return change
 
     def _tell_change(self) -> None:
         changes, self._changes = self._changes, None

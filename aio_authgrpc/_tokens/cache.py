@@ -315,7 +315,11 @@ class TokenCache:
                 await self._http.aclose()
 
     async def __aenter__(self) -> Self:
-        await self.load()
+        try:
+            await self.load()
+        except BaseException:
+            await self.aclose()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:

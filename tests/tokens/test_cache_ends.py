@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from google.auth.exceptions import TransportError
 
-from aio_authgrpc import Token, TokenRequest
+from aio_authgrpc import AiohttpRequest, ConfigurationError, Token, TokenRequest
 from aio_authgrpc.errors import ChannelClosedError, TokenUnavailableError, WrongEventLoopError
 from aio_authgrpc.events import RefreshStarted, TokenEvent
-from aio_authgrpc.testing import FakeClock
+from aio_authgrpc.testing import FakeClock, ScriptedTokens
 from aio_authgrpc.tokens import TokenCache
 
 from .gated_source import GatedSource, fill, settle
@@ -242,3 +243,25 @@ async def test_a_closed_cache_keeps_no_token(scripted_cache: TokenCache) -> None
     await scripted_cache.aclose()
     assert scripted_cache.current() is None
     assert scripted_cache._refresher.token_request().unwanted is None
+
+
+async def test_a_cache_whose_source_cannot_be_loaded_leaves_nothing_open() -> None:
+    """Nor where its opening is cancelled: the transport that it made has a session by then."""
+
+    class Unloadable(ScriptedTokens):
+        def __init__(self, error: BaseException) -> None:
+            super().__init__()
+            self._error = error
+            self.http: AiohttpRequest | None = None
+
+        async def load(self, request: TokenRequest) -> None:
+            self.http = request.http
+            raise self._error
+
+    for error in (ConfigurationError("no file", field="credentials"), asyncio.CancelledError()):
+        source = Unloadable(error)
+        with pytest.raises(type(error)):
+            await TokenCache(source).__aenter__()
+        assert source.http is not None
+        with pytest.raises(TransportError, match="closed"):
+            await source.http.send("http://127.0.0.1:1/")
