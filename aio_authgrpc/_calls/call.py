@@ -166,7 +166,10 @@ class AuthorizedCall(grpc.aio.Call):
             authorization = self._authorizer.authorization(token)
             if self._refused is not None and authorization.metadata == self._authorization.metadata:
                 self._call = self._refused  # the source has no other token: the refusal stands
-                self._finish_open()
+                try:
+                    self._finish()
+                finally:
+                    self._method.open_calls.note_end()
             else:
                 self._start_real_call(authorization, self.time_remaining())
                 self._tell_change()
@@ -319,14 +322,10 @@ class AuthorizedCall(grpc.aio.Call):
         finally:
             if self._end is None and self._call is None:
                 self._end = error
-                self._finish_open()
-
-    def _finish_open(self) -> None:
-        """Finish a call that has no real one under way."""
-        try:
-            self._finish()
-        finally:
-            self._method.open_calls.note_end()
+                try:
+                    self._finish()
+                finally:
+                    self._method.open_calls.note_end()
 
     def _finish(self) -> None:
         self._finished = True
