@@ -227,8 +227,8 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
         max_connections: How many connections gRPC may open to each address of the target; 8 if None. It opens
             another one when more calls are under way than the server allows on those that are there, often
             100 on each (gRFC A105).
-        service_config: gRPC's service config as a mapping: retries, timeouts, the balancing of load. What
-            gRPC would ignore in it is an error; one among the `options` is not checked.
+        service_config: gRPC's service config as a mapping: retries, timeouts from 3 s on, the balancing of
+            load. What gRPC would ignore in it is an error; one among the `options` is not checked.
         max_identities: How many identities of `identity()` the channel keeps the tokens of; 128 if left
             out. More of them in turn cost more token requests.
         ready_timeout: Seconds to fetch the token and to connect, both at the same time, before the

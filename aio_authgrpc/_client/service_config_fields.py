@@ -79,6 +79,13 @@ def _duration(field: str, value: Any) -> None:
         refuse(field, f"{quoted(value)} is not a positive duration.", 'Write seconds, such as "0.5s".')
 
 
+def _timeout(field: str, value: Any) -> None:
+    _duration(field, value)
+    if float(value[:-1]) < _SHORTEST_TIMEOUT:
+        problem = "gRPC ends such calls 1 to 2 s too early, short ones at once."
+        refuse(field, problem, f"Write {_SHORTEST_TIMEOUT}s or more, or pass timeout= to each call.")
+
+
 def _backoff(field: str, value: Any) -> None:
     _duration(field, value)
     if float(value[:-1]) < _SHORTEST_BACKOFF:
@@ -119,6 +126,9 @@ def _policy(field: str, value: Any) -> None:
 
 
 _UINT32 = 2**32 - 1
+# grpcio 1.85.3 ends a call 1 to 2 s before the config's timeout, and every call at once with 1 s or less:
+# https://github.com/grpc/grpc/issues/34547, https://github.com/grpc/grpc/issues/40633
+_SHORTEST_TIMEOUT = 3
 # With 1 ms and 1.5 ms three of four retried calls of grpcio 1.85.3 never end, with 2 ms none of twelve. gRPC
 # takes up to 20 % more or less.
 _SHORTEST_BACKOFF = 0.005
@@ -135,7 +145,7 @@ _SWITCH = 'options=[("grpc.experimental.enable_hedging", 1)]'
 _METHOD: dict[str, Check] = {
     "name": partial(_list, partial(_message, _NAME, ())),
     "waitForReady": _flag,
-    "timeout": _duration,
+    "timeout": _timeout,
     "maxRequestMessageBytes": partial(_whole, 0, _UINT32),
     "maxResponseMessageBytes": partial(_whole, 0, _UINT32),
     "retryPolicy": partial(_message, {**_RETRY, _ATTEMPT_TIMEOUT: _duration}, tuple(_RETRY)),

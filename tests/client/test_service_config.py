@@ -156,6 +156,7 @@ POLICY = "methodConfig[0].retryPolicy"
         (retrying(perAttemptRecvTimeout="1s"), f"{POLICY}.perAttemptRecvTimeout", "enable_hedging"),
         (for_all(hedgingPolicy={"maxAttempts": 3}), "methodConfig[0].hedgingPolicy", "no hedging"),
         (for_all(timeout="5"), "methodConfig[0].timeout", '"0.5s"'),
+        (for_all(timeout="2.9s"), "methodConfig[0].timeout", "pass timeout= to each call"),
         (for_all(waitForReady="yes"), "methodConfig[0].waitForReady", "expected bool"),
         (for_all(maxRequestMessageBytes=-1), "methodConfig[0].maxRequestMessageBytes", "from 0"),
         ({"methodConfig": [{"timeout": "5s"}]}, "methodConfig[0]", "it has no name"),
@@ -255,14 +256,16 @@ async def test_a_retry_policy_makes_attempts() -> None:
         assert len(server.calls) == 3
 
 
-async def test_a_timeout_is_for_its_method() -> None:
-    """A held call ends, one of another method does not."""
-    config = {"methodConfig": [{"name": [{"service": SERVICE, "method": "UnaryUnary"}], "timeout": "0.05s"}]}
+async def test_the_shortest_timeout_leaves_a_call_time() -> None:
+    """A held call answers within it, and ends when it is over; one of another method is not concerned."""
+    config = {"methodConfig": [{"name": [{"service": SERVICE, "method": "UnaryUnary"}], "timeout": "3s"}]}
     async with EchoServer(tls=False) as server, server.connect(EchoStub, service_config=config) as stub:
-        gate = server.hold(method="UnaryUnary")
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
+        with server.hold(times=1, method="UnaryUnary") as gate:
+            call = stub.UnaryUnary(b"x")
+            await gate.arrived.wait()
+        assert await call == b"x"
+        with server.hold(method="UnaryUnary"), pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.UnaryUnary(b"x")
-        gate.release()
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert [message async for message in stub.UnaryStream(b"x")] == [b"x"] * 3
 
