@@ -142,9 +142,7 @@ class ChannelSettings(NotPickled):
                 field="plaintext",
                 hint="Leave out one of them.",
             )
-        self.options: Options = checked_pairs(
-            "options", given.get("options"), "[('grpc.keepalive_time_ms', 30_000)]"
-        )
+        self.options: Options = checked_options(given.get("options"))
         has_local_credentials = is_local_credentials(self.ssl_credentials)
         if has_local_credentials and _lead_to_a_proxy(self.options):
             raise ConfigurationError(
@@ -182,6 +180,11 @@ def check_keywords(function: str, given: Mapping[str, object], allowed: type) ->
 def _of(field: str, value: T, *kinds: type) -> T:
     check_type(field, value, *kinds)
     return value
+
+
+def checked_options(given: object) -> Options:
+    """Return gRPC's channel arguments as a list, of a mapping or of pairs."""
+    return checked_pairs("options", given, "[('grpc.keepalive_time_ms', 30_000)]")
 
 
 def _interceptors(field: str, given: object) -> list[grpc.aio.ClientInterceptor]:

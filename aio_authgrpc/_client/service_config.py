@@ -19,7 +19,7 @@ ServiceConfig = Mapping[str, Any]
 # no more calls under way than one connection allows opens one: docs/explanation/performance.md.
 MAX_CONNECTIONS = 8
 
-_OPTION = "grpc.service_config"
+OPTION = "grpc.service_config"
 _CAP = "grpc.max_connections_per_subchannel_cap"
 _DEFAULT_CAP = 10  # gRFC A105
 _ATTEMPT_TIMEOUTS = "grpc.experimental.enable_hedging"
@@ -43,19 +43,20 @@ def with_service_config(
 ) -> Options:
     """Return channel arguments with a service config that is checked and allows `max_connections`.
 
-    A service config among the options is merged and not checked: gRPC reads it, and may know more.
+    A service config among the options is merged and not checked: gRPC reads it, and may know more. Of several
+    arguments of a name, gRPC takes the first.
 
     Raises:
         ConfigurationError: A field cannot be used, or two arguments say the same.
     """
     if max_connections is not None:
         check_count("max_connections", max_connections)
-    own = [value for name, value in options if name == _OPTION]
+    own = [value for name, value in options if name == OPTION]
     if config is not None:
         if own:
-            refuse("service_config", f"options have {_OPTION}, too.", "Leave out one of them.")
+            refuse("service_config", f"options have {OPTION}, too.", "Leave out one of them.")
         check_fields(config, attempt_timeouts=any(on for name, on in options if name == _ATTEMPT_TIMEOUTS))
-    merged: dict[str, Any] | None = _read(own[-1]) if own else dict(config or {})
+    merged: dict[str, Any] | None = _read(own[0]) if own else dict(config or {})
     if merged is None:
         return options  # gRPC refuses it, in its own words
     if "connectionScaling" in merged:
@@ -66,8 +67,8 @@ def with_service_config(
         merged["connectionScaling"] = {"maxConnectionsPerSubchannel": limit}
     if not merged:
         return options
-    kept = [(name, value) for name, value in options if name != _OPTION]
-    return [*_cap(merged), *kept, (_OPTION, json.dumps(merged))]
+    kept = [(name, value) for name, value in options if name != OPTION]
+    return [*kept, *_cap(merged), (OPTION, json.dumps(merged))]
 
 
 def _read(text: object) -> dict[str, Any] | None:

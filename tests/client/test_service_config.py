@@ -72,9 +72,9 @@ def test_a_config_keeps_what_it_says() -> None:
 
 
 def test_a_config_among_the_options_is_merged_and_not_checked() -> None:
-    """Of several, gRPC reads the last; it may know more fields than are known here."""
+    """Of several, gRPC reads the first; it may know more fields than are known here."""
     theirs = {"methodConfigs": []}
-    options = [(OPTION, "{}"), ("grpc.keepalive_time_ms", 1), (OPTION, json.dumps(theirs))]
+    options = [(OPTION, json.dumps(theirs)), ("grpc.keepalive_time_ms", 1), (OPTION, "{}")]
     assert merged(options) == {**theirs, **scaled(MAX_CONNECTIONS)}
     assert ("grpc.keepalive_time_ms", 1) in with_service_config(options, None, None)
 
@@ -268,6 +268,14 @@ async def test_the_shortest_timeout_leaves_a_call_time() -> None:
             await stub.UnaryUnary(b"x")
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert [message async for message in stub.UnaryStream(b"x")] == [b"x"] * 3
+
+
+async def test_grpc_takes_the_first_of_two_options() -> None:
+    """What is merged, and what overrides, is made for that."""
+    options = [(OPTION, json.dumps(for_all(maxRequestMessageBytes=size))) for size in (1, 9)]
+    async with EchoServer(tls=False) as server, grpc.aio.insecure_channel(server.target, options) as channel:
+        with pytest.raises(grpc.aio.AioRpcError, match=r"larger than max \(2 vs. 1\)"):
+            await EchoStub(channel).UnaryUnary(b"xx")
 
 
 async def burst(target: str, **arguments: Any) -> None:
