@@ -156,7 +156,8 @@ class ChannelSettings(NotPickled):
         authority = _of("authority", given.get("authority"), str, type(None))
         if authority is not None:
             _check_authority(authority)
-            self.options = (*self.options, ("grpc.default_authority", authority))
+            # First: of several options of one name, gRPC takes the first.
+            self.options = (("grpc.default_authority", authority), *self.options)
         self.compression = _of("compression", given.get("compression"), grpc.Compression, type(None))
         self.interceptors = _interceptors("interceptors", given.get("interceptors"))
         self.outer_interceptors = _interceptors("outer_interceptors", given.get("outer_interceptors"))
