@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Mapping
 from typing import Any, cast
 
 from aio_authgrpc.errors import ConfigurationError
+
+# What a user writes for a type that has another name.
+_SHOWN_TYPES: dict[type, str] = {type(None): "None", Mapping: "dict"}
 
 
 def check_type(field: str, value: object, *kinds: type, hint: str = "") -> None:
     """Check an argument's type: one of `kinds`, where `type(None)` allows None. A bool is not an int."""
     wrong_bool = isinstance(value, bool) and bool not in kinds
     if wrong_bool or not isinstance(value, kinds):
-        expected = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
+        expected = " or ".join(_SHOWN_TYPES.get(kind, kind.__name__) for kind in kinds)
         raise ConfigurationError(f"expected {expected}, not {type(value).__name__}.", field=field, hint=hint)
 
 

@@ -23,7 +23,8 @@ from aio_authgrpc._checks.arguments import (
 )
 from aio_authgrpc._checks.secrets import shown
 from aio_authgrpc._checks.values import NotPickled
-from aio_authgrpc._client.service_config import Options, ServiceConfig, copied, with_service_config
+from aio_authgrpc._client.service_config import ServiceConfig, copied, with_service_config
+from aio_authgrpc._client.service_config_rules import Options
 from aio_authgrpc._client.target import Target, parse_target
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._loop.clock import Clock
@@ -142,9 +143,7 @@ class ChannelSettings(NotPickled):
                 field="plaintext",
                 hint="Leave out one of them.",
             )
-        self.options: Options = checked_pairs(
-            "options", given.get("options"), "[('grpc.keepalive_time_ms', 30_000)]"
-        )
+        self.options: Options = checked_options(given.get("options"))
         has_local_credentials = is_local_credentials(self.ssl_credentials)
         if has_local_credentials and _lead_to_a_proxy(self.options):
             raise ConfigurationError(
@@ -157,7 +156,8 @@ class ChannelSettings(NotPickled):
         authority = _of("authority", given.get("authority"), str, type(None))
         if authority is not None:
             _check_authority(authority)
-            self.options = (*self.options, ("grpc.default_authority", authority))
+            # First: of several options of one name, gRPC takes the first.
+            self.options = (("grpc.default_authority", authority), *self.options)
         self.compression = _of("compression", given.get("compression"), grpc.Compression, type(None))
         self.interceptors = _interceptors("interceptors", given.get("interceptors"))
         self.outer_interceptors = _interceptors("outer_interceptors", given.get("outer_interceptors"))
@@ -182,6 +182,11 @@ def check_keywords(function: str, given: Mapping[str, object], allowed: type) ->
 def _of(field: str, value: T, *kinds: type) -> T:
     check_type(field, value, *kinds)
     return value
+
+
+def checked_options(given: object) -> Options:
+    """Return gRPC's channel arguments as a list, of a mapping or of pairs."""
+    return checked_pairs("options", given, "[('grpc.keepalive_time_ms', 30_000)]")
 
 
 def _interceptors(field: str, given: object) -> list[grpc.aio.ClientInterceptor]:

@@ -16,7 +16,7 @@ from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.arguments import ChannelSettings, ConnectArguments, check_keywords
 from aio_authgrpc._client.opening import make_ready, open_channel
-from aio_authgrpc._client.service_config import check_names
+from aio_authgrpc._client.service_config_names import AskedMethods
 from aio_authgrpc._loop.ownership import running_loop
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc.errors import ConfigurationError
@@ -103,14 +103,13 @@ class Connection(NotPickled, Generic[T]):
         if config is None or not self._stubs:
             return tuple(stub(channel) for stub in self._stubs)
         made: list[object] = []
-        channel.paths = paths = set[str]()
-        all_asked = True  # many stubs ask for their methods when these are used
+        asked = AskedMethods()
         for stub in self._stubs:
-            before = len(paths)
+            channel.paths = paths = set[str]()
             made.append(stub(channel))
-            all_asked = all_asked and len(paths) > before
+            asked.add(made[-1], paths)
         channel.paths = None
-        check_names(config, paths, all_known=all_asked)
+        asked.check(config)
         return tuple(made)
 
     async def __aexit__(self, *_: object) -> None:
@@ -227,8 +226,8 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
         max_connections: How many connections gRPC may open to each address of the target; 8 if None. It opens
             another one when more calls are under way than the server allows on those that are there, often
             100 on each (gRFC A105).
-        service_config: gRPC's service config as a mapping: retries, timeouts, the balancing of load. What
-            gRPC would ignore in it is an error; one among the `options` is not checked.
+        service_config: gRPC's service config as a mapping: retries, timeouts from 3 s on, the balancing of
+            load. What gRPC would ignore in it is an error; one among the `options` is not checked.
         max_identities: How many identities of `identity()` the channel keeps the tokens of; 128 if left
             out. More of them in turn cost more token requests.
         ready_timeout: Seconds to fetch the token and to connect, both at the same time, before the

@@ -10,9 +10,15 @@ import grpc
 
 from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._checks.values import NotPickled
-from aio_authgrpc._client.arguments import ConnectArguments, ConnectOptions, check_keywords
+from aio_authgrpc._client.arguments import (
+    ConnectArguments,
+    ConnectOptions,
+    check_keywords,
+    checked_options,
+)
 from aio_authgrpc._client.lazy import LazyChannel
-from aio_authgrpc._client.service_config import Options
+from aio_authgrpc._client.service_config import OPTION
+from aio_authgrpc._client.service_config_rules import Options
 from aio_authgrpc._sources.credentials import CredentialsType
 from aio_authgrpc.errors import ConfigurationError
 
@@ -26,6 +32,7 @@ class ChannelFactory(NotPickled):
     def __init__(self, credentials: CredentialsType, arguments: ConnectOptions) -> None:
         self._credentials = credentials
         self._arguments = arguments
+        self._options = arguments.get("options") or ()
 
     @hiding_arguments
     def __call__(  # noqa: PLR0913 - what the transports of google-cloud clients pass
@@ -53,7 +60,8 @@ class ChannelFactory(NotPickled):
             default_host: Not used: the target names the host.
             ssl_credentials: Those of the client, for a factory that was made without.
             quota_project_id: The same.
-            options: gRPC channel arguments, before those of the factory.
+            options: gRPC channel arguments. Those of the factory override them, and its `service_config` a
+                service config among them.
 
         Raises:
             ConfigurationError: An argument cannot be used.
@@ -72,8 +80,13 @@ class ChannelFactory(NotPickled):
             arguments.setdefault("ssl_credentials", ssl_credentials)
         if quota_project_id is not None:
             arguments.setdefault("quota_project_id", quota_project_id)
-        arguments["options"] = [*(options or ()), *(arguments.get("options") or ())]
+        arguments["options"] = [*self._options, *self._kept(options)]  # gRPC takes the first of a name
         return LazyChannel(_without_scheme(target), **arguments)
+
+    def _kept(self, options: Options | None) -> Options:
+        """Return a client's options, without its service config where the factory has one."""
+        replaced = OPTION if self._arguments.get("service_config") is not None else None
+        return [(name, value) for name, value in checked_options(options) if name != replaced]
 
     def __repr__(self) -> str:
         return "<ChannelFactory>"
@@ -97,6 +110,7 @@ def channel_factory(
         ConfigurationError: An argument cannot be used.
     """
     check_keywords("channel_factory", arguments, ConnectOptions)
+    arguments["options"] = checked_options(arguments.get("options"))
     LazyChannel("localhost", credentials=credentials, **arguments)  # refuses an argument where it was written
     return ChannelFactory(credentials, arguments)
 

@@ -24,6 +24,7 @@ from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.arguments import ChannelSettings, ConnectArguments, check_keywords
 from aio_authgrpc._client.loop_channel import LoopChannel, Make
 from aio_authgrpc._client.opening import make_ready, open_channel
+from aio_authgrpc._client.service_config_names import check_methods
 from aio_authgrpc._loop.ownership import running_loop
 from aio_authgrpc._tokens.across_loops import TokensAcrossLoops
 from aio_authgrpc.errors import (
@@ -72,6 +73,8 @@ class LazyChannel(WithIdentity, ArityChannel, NotPickled):
         _all.add(self)
 
     def _multi_callable(self, arity: str, path: str, make: Make) -> Any:
+        if self._settings.service_config is not None:
+            check_methods(self._settings.service_config, path.removeprefix("/").rpartition("/")[0])
         return of_arity(_LazyMethod, arity)(self._on_this_loop, arity, make)
 
     def _on_this_loop(self) -> LoopChannel:

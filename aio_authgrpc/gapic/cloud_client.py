@@ -47,7 +47,7 @@ def client(
             `quota_project_id`, `scopes`, `api_key`, `api_audience` and `client_cert_source` mean the same
             as without this package.
         client_info: The client's `client_info`.
-        **arguments: The keyword arguments of `connect`, among them `credentials`. `options` come after the
+        **arguments: The keyword arguments of `connect`, among them `credentials`. `options` override the
             client's own, which lift the limits of message sizes.
 
     Raises:
@@ -120,7 +120,8 @@ def _arguments(transport_class: Any, options: Any, given: ConnectArguments) -> C
         "quota_project_id": options.quota_project_id,
         **given,
     }
-    arguments["options"] = [*_OPTIONS, *(given.get("options") or ())]
+    # The caller's first: of several options of one name, gRPC takes the first.
+    arguments["options"] = [*(given.get("options") or ()), *_OPTIONS]
     secure = given.get("ssl_credentials") is None and not given.get("plaintext")
     if options.client_cert_source is not None and secure:
         arguments["ssl_credentials"] = SslCredentials(client_certificate=options.client_cert_source)

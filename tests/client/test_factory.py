@@ -13,6 +13,7 @@ from aio_authgrpc import ConfigurationError, channel_factory, static_token
 from aio_authgrpc.testing import Authority, EchoServer, EchoStub
 
 TOKEN = static_token("abc")
+LENGTH = "grpc.max_send_message_length"
 
 
 async def test_it_makes_a_channel_of_a_target(echo_server: EchoServer) -> None:
@@ -44,6 +45,28 @@ async def test_its_own_arguments_override_the_clients(echo_server: EchoServer) -
     (call,) = echo_server.calls
     assert call.values("authorization") == ("Bearer abc",)
     assert call.values("x-goog-user-project") == ("mine",)
+
+
+@pytest.mark.parametrize("of_factory", [{LENGTH: 1}, iter([(LENGTH, 1)])])
+async def test_options_are_a_mapping_or_pairs(echo_server: EchoServer, of_factory: Any) -> None:
+    """The factory's come after the client's, for each channel that it makes."""
+    tls = echo_server.ssl_credentials
+    factory = channel_factory(TOKEN, ssl_credentials=tls, options=of_factory)
+    clients: Any = {LENGTH: -1}
+    for channel in (factory(echo_server.target, options=clients), factory(echo_server.target)):
+        with pytest.raises(grpc.aio.AioRpcError, match=r"larger than max \(2 vs. 1\)"):
+            await EchoStub(channel).UnaryUnary(b"xx")
+        await channel.close()
+
+
+async def test_its_service_config_replaces_the_clients(echo_server: EchoServer) -> None:
+    """A google-cloud client may bring one among its options."""
+    config = {"methodConfig": [{"name": [{}], "maxRequestMessageBytes": 1}]}
+    factory = channel_factory(TOKEN, ssl_credentials=echo_server.ssl_credentials, service_config=config)
+    channel = factory(echo_server.target, options=[("grpc.service_config", "{}")])
+    with pytest.raises(grpc.aio.AioRpcError, match=r"larger than max \(2 vs. 1\)"):
+        await EchoStub(channel).UnaryUnary(b"xx")
+    await channel.close()
 
 
 async def test_without_credentials_it_takes_the_clients_with_its_scopes(echo_server: EchoServer) -> None:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+from types import MappingProxyType
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
 
-from aio_authgrpc import ConfigurationError, connect, insecure_authorized_channel, static_token
+from aio_authgrpc import (
+    ConfigurationError,
+    channel_factory,
+    connect,
+    insecure_authorized_channel,
+    static_token,
+)
 from aio_authgrpc._client.service_config import MAX_CONNECTIONS, with_service_config
+from aio_authgrpc._client.service_config_fields import ATTEMPT_TIMEOUT, BALANCERS, left_to_grpc
+from aio_authgrpc.bookstore import BookstoreStub
 from aio_authgrpc.testing import EchoServer, EchoStub
 from tests.support.limited_server import limited_server
 
@@ -25,6 +34,9 @@ RETRY: dict[str, Any] = {
     "retryableStatusCodes": ["UNAVAILABLE"],
 }
 OPTION = "grpc.service_config"
+OUTLIER = "outlier_detection_experimental"
+HEDGING = "grpc.experimental.enable_hedging"
+WITHOUT_CODES = {name: value for name, value in RETRY.items() if name != "retryableStatusCodes"}
 
 
 def for_all(**method_config: Any) -> dict[str, Any]:
@@ -50,6 +62,14 @@ def scaled(limit: int) -> dict[str, Any]:
     return {"connectionScaling": {"maxConnectionsPerSubchannel": limit}}
 
 
+def balanced(*balancers: dict[str, Any]) -> dict[str, Any]:
+    return {"loadBalancingConfig": list(balancers)}
+
+
+def health(**others: Any) -> dict[str, Any]:
+    return {"healthCheckConfig": {"serviceName": "a"}, **others}
+
+
 # What is merged
 
 
@@ -72,9 +92,9 @@ def test_a_config_keeps_what_it_says() -> None:
 
 
 def test_a_config_among_the_options_is_merged_and_not_checked() -> None:
-    """Of several, gRPC reads the last; it may know more fields than are known here."""
+    """Of several, gRPC reads the first; it may know more fields than are known here."""
     theirs = {"methodConfigs": []}
-    options = [(OPTION, "{}"), ("grpc.keepalive_time_ms", 1), (OPTION, json.dumps(theirs))]
+    options = [(OPTION, json.dumps(theirs)), ("grpc.keepalive_time_ms", 1), (OPTION, "{}")]
     assert merged(options) == {**theirs, **scaled(MAX_CONNECTIONS)}
     assert ("grpc.keepalive_time_ms", 1) in with_service_config(options, None, None)
 
@@ -132,8 +152,14 @@ POLICY = "methodConfig[0].retryPolicy"
         (retrying(maxAttempt=3), f"{POLICY}.maxAttempt", "Did you mean 'maxAttempts'"),
         (named({"services": SERVICE}), "methodConfig[0].name[0].services", "Did you mean 'service'"),
         (retrying(maxAttempts=1), f"{POLICY}.maxAttempts", "from 2 to 5"),
-        (retrying(maxAttempts=6), f"{POLICY}.maxAttempts", "from 2 to 5"),
-        (retrying(maxAttempts="3"), f"{POLICY}.maxAttempts", "expected int"),
+        (retrying(maxAttempts=6), f"{POLICY}.maxAttempts", "from 2 to 5. gRPC makes 5 at most."),
+        (retrying(maxAttempts="6"), f"{POLICY}.maxAttempts", "from 2 to 5"),
+        (retrying(maxAttempts="three"), f"{POLICY}.maxAttempts", "expected int, not str"),
+        (retrying(maxAttempts=True), f"{POLICY}.maxAttempts", "expected int, not bool"),
+        (retrying(backoffMultiplier=0.3), f"{POLICY}.backoffMultiplier", "hang below 0.005 s"),
+        (retrying(retryableStatusCodes=["OK"]), f"{POLICY}.retryableStatusCodes[0]", "succeeded"),
+        (retrying(retryableStatusCodes=None), POLICY, "it has no retryableStatusCodes"),
+        (for_all(), "methodConfig[0]", "nothing for them"),
         (retrying(initialBackoff="10ms"), f"{POLICY}.initialBackoff", '"0.5s"'),
         (retrying(initialBackoff=0.1), f"{POLICY}.initialBackoff", '"0.5s"'),
         (retrying(initialBackoff="0.001s"), f"{POLICY}.initialBackoff", "hang with a pause below 0.005s"),
@@ -156,12 +182,13 @@ POLICY = "methodConfig[0].retryPolicy"
         (retrying(perAttemptRecvTimeout="1s"), f"{POLICY}.perAttemptRecvTimeout", "enable_hedging"),
         (for_all(hedgingPolicy={"maxAttempts": 3}), "methodConfig[0].hedgingPolicy", "no hedging"),
         (for_all(timeout="5"), "methodConfig[0].timeout", '"0.5s"'),
+        (for_all(timeout="2.9s"), "methodConfig[0].timeout", "pass timeout= to each call"),
         (for_all(waitForReady="yes"), "methodConfig[0].waitForReady", "expected bool"),
         (for_all(maxRequestMessageBytes=-1), "methodConfig[0].maxRequestMessageBytes", "from 0"),
         ({"methodConfig": [{"timeout": "5s"}]}, "methodConfig[0]", "it has no name"),
         (named(), "methodConfig[0].name", "not empty"),
-        ({"methodConfig": {}}, "methodConfig", "a list"),
-        ({"methodConfig": [5]}, "methodConfig[0]", "expected Mapping"),
+        ({"methodConfig": {}}, "methodConfig", "expected list, not dict"),
+        ({"methodConfig": [5]}, "methodConfig[0]", "expected dict, not int"),
         (named({"method": "UnaryUnary"}), "methodConfig[0].name[0]", "without its service"),
         (named({"service": f"/{SERVICE}"}), "methodConfig[0].name[0].service", "slash"),
         (named({"service": SERVICE}, {"service": SERVICE}), "methodConfig[0].name[1]", "the same name"),
@@ -170,7 +197,31 @@ POLICY = "methodConfig[0].retryPolicy"
         ({"retryThrottling": {"maxTokens": 0, "tokenRatio": 1}}, "retryThrottling.maxTokens", "from 1"),
         ({"retryThrottling": {"maxTokens": 10}}, "retryThrottling", "it has no tokenRatio"),
         ({"healthCheckConfig": {"service": ""}}, "healthCheckConfig.service", "'serviceName'"),
+        (health(), "healthCheckConfig", "no health checks with pick_first"),
+        (health(loadBalancingPolicy="PICK_FIRST"), "healthCheckConfig", "round_robin"),
+        (health(**balanced({"pick_first": {}})), "healthCheckConfig", "round_robin"),
         (scaled(0), "connectionScaling.maxConnectionsPerSubchannel", "from 1"),
+        (scaled(2**31), "connectionScaling.maxConnectionsPerSubchannel", "to 2147483647"),
+        (
+            balanced({"pick_first": {"shuffleAddresslist": True}}),
+            "loadBalancingConfig[0].pick_first.shuffleAddresslist",
+            "Did you mean 'shuffleAddressList'",
+        ),
+        (
+            balanced({OUTLIER: {"childPolicy": [{"round_robin": {"x": 1}}]}}),
+            f"loadBalancingConfig[0].{OUTLIER}.childPolicy[0].round_robin.x",
+            "would ignore it",
+        ),
+        (
+            balanced({OUTLIER: {"successRateEjection": {"limit": 1}}}),
+            f"loadBalancingConfig[0].{OUTLIER}.successRateEjection.limit",
+            "would ignore it",
+        ),
+        (
+            balanced({"round_robbin": {}}, {"pick_first": {}}),
+            "loadBalancingConfig[0].round_robbin",
+            "Did you mean 'round_robin'",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -192,11 +243,101 @@ def test_what_is_no_json_is_refused(config: Any) -> None:
     assert caught.value.field == "service_config"
 
 
-def test_a_time_for_each_attempt_needs_an_option_of_grpc() -> None:
-    """With it gRPC reads the field."""
-    options = [("grpc.experimental.enable_hedging", 1)]
-    config = retrying(perAttemptRecvTimeout="1s")
-    assert merged(options, config, 1) == config
+def test_null_in_what_is_required_is_not_there() -> None:
+    """As in the JSON of protocol buffers."""
+    with pytest.raises(ConfigurationError, match="it has no maxAttempts"):
+        connect("localhost:1", credentials=TOKEN, service_config=retrying(maxAttempts=None))
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ([("grpc.enable_retries", 0)], "retryPolicy"),
+        ([("grpc.minimal_stack", 1)], "retryPolicy"),
+        ([("grpc.minimal_stack", 1)], "maxRequestMessageBytes"),
+        ([(HEDGING, 0)], f"retryPolicy.{ATTEMPT_TIMEOUT}"),
+        ([(HEDGING, 0), (HEDGING, 1)], f"retryPolicy.{ATTEMPT_TIMEOUT}"),
+    ],
+)
+def test_what_an_option_turns_off_is_refused(options: Any, field: str) -> None:
+    """The first of an option counts."""
+    name = field.partition(".")[0]
+    value = {**RETRY, ATTEMPT_TIMEOUT: "1s"} if name == "retryPolicy" else 1
+    with pytest.raises(ConfigurationError, match="gRPC ignores it with") as caught:
+        with_service_config(options, for_all(**{name: value}), None)
+    assert caught.value.field == f"service_config.methodConfig[0].{field}"
+
+
+@pytest.mark.parametrize("config", [[], "{}"])
+def test_the_type_of_a_config_is_called_what_a_user_writes(config: Any) -> None:
+    """A Mapping is most often a dict."""
+    with pytest.raises(ConfigurationError, match="expected dict or None"):
+        connect("localhost:1", credentials=TOKEN, service_config=config)
+
+
+@pytest.mark.parametrize("limit", [2**31, 10**30])
+def test_a_number_of_connections_that_no_option_can_hold_is_refused(limit: int) -> None:
+    """Of an int of C."""
+    with pytest.raises(ConfigurationError, match="more than 2147483647") as caught:
+        connect("localhost:1", credentials=TOKEN, max_connections=limit)
+    assert caught.value.field == "max_connections"
+    options = with_service_config([(OPTION, json.dumps(scaled(limit)))], None, None)
+    assert ("grpc.max_connections_per_subchannel_cap", 2**31 - 1) in options
+
+
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [
+        ({"methodConfig": []}, ()),
+        ({"methodConfig": None, "loadBalancingConfig": None}, ()),
+        (for_all(timeout=None, waitForReady=True), ()),
+        ({"healthCheckConfig": {}, "connectionScaling": {}}, ()),
+        (health(loadBalancingPolicy="round_robin"), [("grpc.inhibit_health_checking", 1)]),
+        (health(), [("grpc.lb_policy_name", "round_robin"), ("grpc.inhibit_health_checking", 1)]),
+        (for_all(maxRequestMessageBytes="1024"), ()),
+        (retrying(maxAttempts="5", backoffMultiplier="0.9"), ()),
+        (retrying(), [("grpc.enable_retries", 1), ("grpc.minimal_stack", 0)]),
+        (retrying(**{ATTEMPT_TIMEOUT: "1s"}), [(HEDGING, 1), (HEDGING, 0)]),
+        (for_all(retryPolicy={**WITHOUT_CODES, ATTEMPT_TIMEOUT: "1s"}), [(HEDGING, 1)]),
+        ({"retryThrottling": {"maxTokens": 2**32 - 1, "tokenRatio": "0.1"}}, ()),
+        (scaled(2**31 - 1), ()),
+        ({"connectionScaling": {"maxConnectionsPerSubchannel": "12"}}, ()),
+        ({"methodConfig": [*retrying()["methodConfig"], {"name": [{"service": SERVICE}]}]}, ()),
+        (MappingProxyType({"methodConfig": (MappingProxyType({"name": ({},), "waitForReady": True}),)}), ()),
+        (balanced({OUTLIER: {"interval": "1s", "childPolicy": [{"weighted_round_robin": {}}]}}), ()),
+        (balanced({"round_robin": {}}, {"of_another_language": {"a": 1}}), ()),
+    ],
+    ids=str,
+)
+async def test_what_grpc_takes_is_let_pass(config: Any, options: Any) -> None:
+    """And a call goes through."""
+    async with EchoServer(tls=False) as server:
+        async with server.connect(EchoStub, service_config=config, options=options) as stub:
+            assert await stub.UnaryUnary(b"x") == b"x"
+
+
+def test_a_number_as_text_counts_for_the_option_of_many_connections() -> None:
+    """It is what gRPC reads."""
+    config = {"connectionScaling": {"maxConnectionsPerSubchannel": "12"}}
+    assert ("grpc.max_connections_per_subchannel_cap", 12) in with_service_config((), config, None)
+
+
+KEYS = [
+    (balancer, key)
+    for balancer, fields in BALANCERS.items()
+    for key, check in (fields or {}).items()
+    if check is left_to_grpc and key != "requestHashHeader"  # which gRPC reads by a switch of the environment
+]
+
+
+@pytest.mark.parametrize(("balancer", "key"), KEYS)
+async def test_grpc_reads_the_fields_of_balancers(balancer: str, key: str) -> None:
+    """So that none of them is let pass and ignored: it refuses their values on opening."""
+    config = balanced({balancer: {key: [[]]}})
+    connection = connect("localhost:1", credentials=TOKEN, plaintext=True, service_config=config)
+    with pytest.raises(ConfigurationError, match=rf"field:{key}(\[0\])? error:is not a") as caught:
+        await connection.__aenter__()
+    assert caught.value.field == "service_config"
 
 
 @pytest.mark.parametrize(
@@ -205,6 +346,7 @@ def test_a_time_for_each_attempt_needs_an_option_of_grpc() -> None:
         ({"service": SERVICE, "method": "UnaryUnari"}, "method", "Did you mean 'UnaryUnary'"),
         ({"service": SERVICE, "method": "Other"}, "method", "It is one of StreamStream, StreamUnary"),
         ({"service": "aio_authgrpc.testing.Ecko"}, "service", f"Did you mean '{SERVICE}'"),
+        ({"service": "no.Such"}, "service", "Pass connect() its stub, too, if there is one."),
     ],
 )
 async def test_a_name_that_no_stub_has_is_refused_on_opening(
@@ -220,18 +362,72 @@ async def test_a_name_that_no_stub_has_is_refused_on_opening(
     assert says in str(caught.value)
 
 
-async def test_a_service_of_a_stub_that_asks_later_is_let_pass() -> None:
-    """It cannot be known; a method of a known service can."""
-    config = named({"service": "another.Service", "method": "Do"}, {})
+class PartlyLater:
+    """Asks for a method when it is made, and for another one later."""
 
-    def late(channel: grpc.aio.Channel) -> grpc.aio.Channel:
-        return channel
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+        self.UnaryUnary: Any = channel.unary_unary(f"/{SERVICE}/UnaryUnary")
 
-    arguments: Any = {"credentials": TOKEN, "plaintext": True, "service_config": config}
-    async with connect("localhost:1", late, EchoStub, **arguments):
+    def later(self) -> Any:
+        return self._channel.unary_unary(f"/{SERVICE}/Later")
+
+
+def no_stub(channel: grpc.aio.Channel) -> grpc.aio.Channel:
+    return channel
+
+
+LATER = named({"service": SERVICE, "method": "Later"}, {"service": "another.Service", "method": "Do"}, {})
+
+
+@pytest.mark.parametrize("stubs", [[], [no_stub], [PartlyLater], [PartlyLater, no_stub]])
+async def test_what_may_be_asked_for_later_is_let_pass(stubs: Any) -> None:
+    """It cannot be known."""
+    async with connect("localhost:1", *stubs, credentials=TOKEN, plaintext=True, service_config=LATER):
         pass
-    async with connect("localhost:1", **arguments):
+
+
+async def test_a_stub_that_asks_at_once_tells_all_methods() -> None:
+    """Beside one that asks later, too."""
+    stubs: Any = [PartlyLater, EchoStub]
+    connection = connect("localhost:1", *stubs, credentials=TOKEN, plaintext=True, service_config=LATER)
+    with pytest.raises(ConfigurationError, match="has no method 'Later'"):
+        await connection.__aenter__()
+
+
+BOOKSTORE = "endpoints.examples.bookstore.Bookstore"
+MISSPELT = named({"service": BOOKSTORE, "method": "ListShelfs"})
+
+
+class OneShelf:
+    """Asks for one of the methods of its service."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.GetShelf: Any = channel.unary_unary(f"/{BOOKSTORE}/GetShelf")
+
+    def later(self) -> None: ...
+
+
+async def test_the_methods_of_an_imported_service_are_known() -> None:
+    """As a stub for the connection's channel may use it, or another part of the same stub."""
+    config = named({"service": BOOKSTORE, "method": "ListShelves"})
+    arguments: Any = {"credentials": TOKEN, "plaintext": True}
+    async with connect("localhost:1", EchoStub, OneShelf, service_config=config, **arguments):
         pass
+    async with connect("localhost:1", EchoStub, service_config=config, **arguments):
+        pass
+    with pytest.raises(ConfigurationError, match="Did you mean 'ListShelves'"):
+        await connect("localhost:1", EchoStub, service_config=MISSPELT, **arguments).__aenter__()
+
+
+@pytest.mark.parametrize("stub", [BookstoreStub, OneShelf])
+def test_a_lazy_channel_refuses_a_misspelt_method_when_its_service_is_used(stub: Any) -> None:
+    """Where the stub is made, not at the call; other services are not concerned."""
+    channel = channel_factory(TOKEN, service_config=MISSPELT)("localhost:1")
+    EchoStub(channel)
+    with pytest.raises(ConfigurationError, match="Did you mean 'ListShelves'") as caught:
+        stub(channel)
+    assert caught.value.field == "service_config.methodConfig[0].name[0].method"
 
 
 async def test_what_grpc_itself_refuses_is_an_error_on_opening() -> None:
@@ -255,16 +451,26 @@ async def test_a_retry_policy_makes_attempts() -> None:
         assert len(server.calls) == 3
 
 
-async def test_a_timeout_is_for_its_method() -> None:
-    """A held call ends, one of another method does not."""
-    config = {"methodConfig": [{"name": [{"service": SERVICE, "method": "UnaryUnary"}], "timeout": "0.05s"}]}
+async def test_the_shortest_timeout_leaves_a_call_time() -> None:
+    """A held call answers within it, and ends when it is over; one of another method is not concerned."""
+    config = {"methodConfig": [{"name": [{"service": SERVICE, "method": "UnaryUnary"}], "timeout": "3s"}]}
     async with EchoServer(tls=False) as server, server.connect(EchoStub, service_config=config) as stub:
-        gate = server.hold(method="UnaryUnary")
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
+        with server.hold(times=1, method="UnaryUnary") as gate:
+            call = stub.UnaryUnary(b"x")
+            await gate.arrived.wait()
+        assert await call == b"x"
+        with server.hold(method="UnaryUnary"), pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.UnaryUnary(b"x")
-        gate.release()
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert [message async for message in stub.UnaryStream(b"x")] == [b"x"] * 3
+
+
+async def test_grpc_takes_the_first_of_two_options() -> None:
+    """What is merged, and what overrides, is made for that."""
+    options = [(OPTION, json.dumps(for_all(maxRequestMessageBytes=size))) for size in (1, 9)]
+    async with EchoServer(tls=False) as server, grpc.aio.insecure_channel(server.target, options) as channel:
+        with pytest.raises(grpc.aio.AioRpcError, match=r"larger than max \(2 vs. 1\)"):
+            await EchoStub(channel).UnaryUnary(b"xx")
 
 
 async def burst(target: str, **arguments: Any) -> None:

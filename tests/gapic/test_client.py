@@ -81,6 +81,19 @@ async def test_the_client_is_ready_and_its_calls_carry_the_token(echo_server: Ec
     assert call.values("x-goog-user-project") == ("payer",)
 
 
+async def test_options_override_the_clients_own(echo_server: EchoServer) -> None:
+    """It lifts the limits of message sizes, and a caller may set one."""
+    async with client(
+        EchoAsyncClient,
+        credentials=TOKEN,
+        client_options={"api_endpoint": echo_server.target},
+        ssl_credentials=echo_server.ssl_credentials,
+        options=[("grpc.max_send_message_length", 1)],
+    ) as echo:
+        with pytest.raises(grpc.aio.AioRpcError, match=r"larger than max \(2 vs. 1\)"):
+            await echo.echo(b"xx")
+
+
 async def test_the_endpoint_is_what_the_client_works_out() -> None:
     """For its universe, for example; its host is the audience of the tokens."""
     async with client(
@@ -145,16 +158,6 @@ def test_a_certificate_of_the_options_is_used_unless_there_is_a_better_one() -> 
     assert isinstance(_arguments(Transport, options, {})["ssl_credentials"], SslCredentials)
     assert _arguments(Transport, options, {"ssl_credentials": given})["ssl_credentials"] is given
     assert "ssl_credentials" not in _arguments(Transport, options, {"plaintext": True})
-
-
-def test_channel_arguments_come_after_the_clients_own() -> None:
-    """So that a limit of message sizes can be set."""
-    limit = ("grpc.max_send_message_length", 1000)
-    assert _arguments(Transport, ClientOptions(), {"options": [limit]})["options"] == [
-        ("grpc.max_send_message_length", -1),
-        ("grpc.max_receive_message_length", -1),
-        limit,
-    ]
 
 
 def test_an_api_key_of_the_options_is_the_identity() -> None:
