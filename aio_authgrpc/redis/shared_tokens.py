@@ -77,8 +77,9 @@ class SharedTokens(NotPickled):
             await self._source.load(request)
 
     def current_token(self, request: TokenRequest) -> Token | None:
-        """Return the token that the source below has."""
-        return self._source.current_token(request) if isinstance(self._source, HoldingTokenSource) else None
+        """Return the token that the source below has, unless it was replaced or refused."""
+        token = self._source.current_token(request) if isinstance(self._source, HoldingTokenSource) else None
+        return None if token is None or self._is_unwanted(token) else token
 
     def age_of(self, token: Token, now: float) -> float:
         """Return the seconds since a token of the store was issued."""
@@ -90,7 +91,7 @@ class SharedTokens(NotPickled):
         Cancelling it gives back the lease, within the time that the store has for an answer; else it ends
         by itself.
         """
-        if request.unwanted is not None and _content(request.unwanted) not in self._unwanted:
+        if request.unwanted is not None and not self._is_unwanted(request.unwanted):
             self._unwanted.append(_content(request.unwanted))
         places = await self._places(request)
         budget = Budget(self._sharing.timeout)
@@ -100,7 +101,7 @@ class SharedTokens(NotPickled):
         if isinstance(found, Token):
             return found
         if found is None:
-            return await fetch_from(self._source, request)
+            return await self._fetch_own(request)
         try:
             return await self._fetch_for_all(places, request, found.fence, budget)
         except (Exception, asyncio.CancelledError):
@@ -136,7 +137,7 @@ class SharedTokens(NotPickled):
         first, *others = places
         stored = await self._under_another_key(others, request, budget)
         if stored is None:
-            token = await fetch_from(self._source, request)
+            token = await self._fetch_own(request)
             stored = self._storable(token)
         else:
             token = self._dated(stored)
@@ -147,6 +148,14 @@ class SharedTokens(NotPickled):
         seconds = stored.expires_at - self._clock.time()
         with suppress(StoreUnavailableError):
             await self._values.put(first.name, budget, fence=fence, value=sealed, seconds=seconds)
+        return token
+
+    async def _fetch_own(self, request: TokenRequest) -> Token:
+        """Return a token of the source below, which may still hold one that the store's has replaced."""
+        token = await fetch_from(self._source, request)
+        last = None if request.unwanted is None else _content(request.unwanted)
+        if self._is_unwanted(token) and _content(token) != last:
+            token = await fetch_from(self._source, request.replace(unwanted=token))
         return token
 
     async def _under_another_key(
@@ -162,7 +171,7 @@ class SharedTokens(NotPickled):
         return None
 
     async def _release(self, place: _Place, fence: str, budget: Budget) -> None:
-        with suppress(StoreUnavailableError):
+        with suppress(Exception):  # the fetch's own failure, or its token, must get through
             await self._values.release(place.name, budget, fence=fence)
 
     def _usable(self, place: _Place, found: Found, request: TokenRequest) -> StoredToken | None:
@@ -172,7 +181,7 @@ class SharedTokens(NotPickled):
         seconds that the store still keeps it. So the clocks of two machines may differ.
         """
         stored = None if found.value is None else place.vault.opened(place.name, found.value)
-        if stored is None or _content(stored.token) in self._unwanted:
+        if stored is None or self._is_unwanted(stored.token):
             return None
         now = self._clock.time()
         expires_at = min(stored.expires_at, now + found.seconds)
@@ -182,11 +191,14 @@ class SharedTokens(NotPickled):
         return stored.replace(expires_at=expires_at) if now < ends_at else None
 
     def _storable(self, token: Token) -> StoredToken | None:
-        """Return what is stored of a token; None for one that would never vanish, or is over."""
+        """Return what is stored of a token; None for one that is unwanted, over, or without an end."""
         seconds = 0.0 if token.expires_at is None else token.expires_at - self._clock.time()
-        if token.expires_at is None or seconds <= 0:
+        if token.expires_at is None or seconds <= 0 or self._is_unwanted(token):
             return None
         return StoredToken(token=token, expires_at=token.expires_at, lifetime=seconds)
+
+    def _is_unwanted(self, token: Token) -> bool:
+        return _content(token) in self._unwanted
 
     def _dated(self, stored: StoredToken) -> Token:
         token = stored.token.replace(expires_at=stored.expires_at)
