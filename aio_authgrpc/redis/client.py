@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar, cast
 from aio_authgrpc._checks.secrets import redacted
 from aio_authgrpc._checks.values import FrozenValue
 from aio_authgrpc._loop.ownership import LoopBound
-from aio_authgrpc._loop.tasks import is_cancelled, start_task
+from aio_authgrpc._loop.tasks import cancellations, start_task
 from aio_authgrpc.errors import WrongEventLoopError
 from aio_authgrpc.tokens import Clock
 
@@ -145,6 +145,7 @@ class LeasedValues:
             self._asked_again_at = now + _PAUSE
         # In braces, the part of a key that tells a cluster its place: both keys are in one.
         key = f"{self._prefix}:{{{name}}}"
+        before = cancellations()  # a cancelled task that gives back its lease has had one
         try:
             async with self._within(budget):
                 asked = self._client.eval(script, 2, f"{key}:token", f"{key}:lease", *arguments)
@@ -153,7 +154,7 @@ class LeasedValues:
             Exception,
             asyncio.CancelledError,
         ) as error:  # whatever a user's client does, no call may fail
-            if is_cancelled():
+            if isinstance(error, asyncio.CancelledError) and cancellations() > before:
                 raise
             self._fail(error)
             raise StoreUnavailableError from None

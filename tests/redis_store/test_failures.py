@@ -190,12 +190,12 @@ class Client:
     """
 
     def __init__(self, outcome: object) -> None:
-        self._outcome = outcome
+        self.outcome = outcome
 
     async def eval(self, *_: object) -> object:
-        if isinstance(self._outcome, BaseException):
-            raise self._outcome
-        return self._outcome
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
 
 
 @pytest.mark.parametrize(
@@ -210,6 +210,41 @@ async def test_whatever_a_client_does_fails_no_fetch(
     process = shared(make_store, ScriptedTokens(), client=Client(outcome))
     assert (await process.fetch(asked())).value == "token-1"
     assert (await process.fetch(asked())).value == "token-2"
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("closed"), TimeoutError(), asyncio.CancelledError()], ids=repr
+)
+async def test_a_cancelled_fetch_is_cancelled_whatever_the_store_does(
+    make_store: MakeStore, asked: Asked, error: BaseException
+) -> None:
+    """Giving back the lease fails, and the task ends as a cancelled one does."""
+    source, client = ScriptedTokens(), Client([b"1"])
+    with source.hold() as gate:
+        fetching = asyncio.create_task(shared(make_store, source, client=client).fetch(asked()))
+        await gate.arrived.wait()
+        client.outcome = error
+        fetching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await fetching
+
+
+async def test_a_fetch_that_is_cancelled_twice_ends_at_once(
+    make_store: MakeStore, connect_redis: Callable[..., Any], redis_server: RedisServer, asked: Asked
+) -> None:
+    """The second one comes while a store that hangs is given back the lease."""
+    source = ScriptedTokens()
+    async with ChaosProxy(f"127.0.0.1:{redis_server.port}") as proxy:
+        process = shared(make_store, source, client=connect_redis(proxy.port))
+        with source.hold() as gate:
+            fetching = asyncio.create_task(process.fetch(asked()))
+            await gate.arrived.wait()
+            frozen = proxy.freeze()
+            fetching.cancel()
+            await frozen.arrived.wait()
+            fetching.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await fetching
 
 
 async def test_a_token_whose_life_was_prolonged_in_the_store_expires(
