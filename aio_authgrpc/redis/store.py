@@ -100,10 +100,13 @@ class SharedTokenStore:
         are equal: their type, scopes, quota project, and account. The account of a key file, of an
         impersonation, of a login and of this machine are known.
 
-        What is *not* known: whom a function of yours (`token_source`), a source or a credential class of
-        yours speaks for; the workload behind an external account without impersonation; the pod where GKE
-        gives pods no account of their own. For these the name alone decides: with one name for two
+        What is *not* known: whom a function of yours (`token_source`), a source, a supplier or a credential
+        class of yours speaks for; the workload behind an external account without impersonation; the pod
+        where GKE gives pods no account of their own. For these the name alone decides: with one name for two
         identities, each may call with the other's token.
+
+        A login without a refresh token, and a class of google-auth's that this package does not know, are
+        refused with a `ConfigurationError` when their first token is needed.
 
         Args:
             credentials: See `connect`.
