@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,6 +26,8 @@ _Content: TypeAlias = tuple[str, str, Metadata]
 _FIRST_LOOK = 0.02
 _LONGEST_LOOK = 0.25
 _LOOK_FACTOR = 1.5
+# Enough that no two of a fleet's holders have the same name within a lease.
+_HOLDER_BYTES = 8
 # The last tokens that were replaced or refused: the store must not bring them back, after a failover say.
 _REMEMBERED = 64
 
@@ -95,29 +98,37 @@ class SharedTokens(NotPickled):
             self._unwanted.append(_content(request.unwanted))
         places = await self._places(request)
         budget = Budget(self._sharing.timeout)
+        holder = secrets.token_hex(_HOLDER_BYTES)
+        try:
+            return await self._fetch(places, request, holder, budget)
+        except (Exception, asyncio.CancelledError, SystemExit):
+            await self._release(places[0], holder, budget)
+            raise
+
+    async def _fetch(
+        self, places: Sequence[_Place], request: TokenRequest, holder: str, budget: Budget
+    ) -> Token:
         found: Token | Found | None = None
         with suppress(StoreUnavailableError):
-            found = await self._look(places[0], request, budget)
+            found = await self._look(places[0], request, holder, budget)
         if isinstance(found, Token):
             return found
         if found is None:
             return await self._fetch_own(request)
-        try:
-            return await self._fetch_for_all(places, request, found.fence, budget)
-        except (Exception, asyncio.CancelledError):
-            await self._release(places[0], found.fence, budget)
-            raise
+        return await self._fetch_for_all(places, request, found.fence, holder, budget)
 
     async def _places(self, request: TokenRequest) -> list[_Place]:
         facts = await identity_facts(self._source, request)
         parts = (self._identity, request.audience, self.header or "", facts)
         return [_Place(vault=vault, name=vault.name(*parts)) for vault in self._sharing.vaults]
 
-    async def _look(self, place: _Place, request: TokenRequest, budget: Budget) -> Token | Found | None:
+    async def _look(
+        self, place: _Place, request: TokenRequest, holder: str, budget: Budget
+    ) -> Token | Found | None:
         """Return a token of the store, or the lease; None where another process has had it for too long."""
         started, pause, passed_over = self._clock.monotonic(), _FIRST_LOOK, ""
         while self._clock.monotonic() - started < self._sharing.lease:
-            found = await self._values.look(place.name, budget, passed_over=passed_over)
+            found = await self._values.look(place.name, budget, passed_over=passed_over, holder=holder)
             if found.value is not None:
                 stored = self._usable(place, found, request)
                 if stored is not None:
@@ -132,7 +143,7 @@ class SharedTokens(NotPickled):
         return None
 
     async def _fetch_for_all(
-        self, places: Sequence[_Place], request: TokenRequest, fence: str, budget: Budget
+        self, places: Sequence[_Place], request: TokenRequest, fence: str, holder: str, budget: Budget
     ) -> Token:
         first, *others = places
         stored = await self._under_another_key(others, request, budget)
@@ -143,11 +154,13 @@ class SharedTokens(NotPickled):
             token = self._dated(stored)
         sealed = "" if stored is None else first.vault.sealed(first.name, stored)
         if stored is None or len(sealed) > LARGEST_VALUE:
-            await self._release(first, fence, budget)
+            await self._release(first, holder, budget)
             return token
         seconds = stored.expires_at - self._clock.time()
         with suppress(StoreUnavailableError):
-            await self._values.put(first.name, budget, fence=fence, value=sealed, seconds=seconds)
+            await self._values.put(
+                first.name, budget, fence=fence, value=sealed, seconds=seconds, holder=holder
+            )
         return token
 
     async def _fetch_own(self, request: TokenRequest) -> Token:
@@ -164,15 +177,15 @@ class SharedTokens(NotPickled):
         """Return a usable token that processes with an older, or a newer, first key have stored."""
         with suppress(StoreUnavailableError):
             for place in places:
-                found = await self._values.look(place.name, budget, lease=False)
+                found = await self._values.look(place.name, budget)
                 stored = self._usable(place, found, request)
                 if stored is not None:
                     return stored
         return None
 
-    async def _release(self, place: _Place, fence: str, budget: Budget) -> None:
+    async def _release(self, place: _Place, holder: str, budget: Budget) -> None:
         with suppress(Exception):  # the fetch's own failure, or its token, must get through
-            await self._values.release(place.name, budget, fence=fence)
+            await self._values.release(place.name, budget, holder=holder)
 
     def _usable(self, place: _Place, found: Found, request: TokenRequest) -> StoredToken | None:
         """Return the token that was found, if it is one and is good enough for the request.
