@@ -26,6 +26,11 @@ _Content: TypeAlias = tuple[str, str, Metadata]
 _FIRST_LOOK = 0.02
 _LONGEST_LOOK = 0.25
 _LOOK_FACTOR = 1.5
+# Leases. When a holder is late one that waits takes over. The others still wait, for the token of either, and
+# do not give up all at once.
+_PATIENCE = (1.5, 2.5)
+# Seconds. A token that is good for longer is stored for so long: Redis knows no time that is very far away.
+_LONGEST_LIFE = 86400.0
 # Enough that no two of a fleet's holders have the same name within a lease.
 _HOLDER_BYTES = 8
 # The last tokens that were replaced or refused: the store must not bring them back, after a failover say.
@@ -39,7 +44,7 @@ class Sharing(FrozenValue):
         values: Where the tokens are.
         vaults: The keys: the first one's names and values are written, all of them are read.
         timeout: Seconds that a fetch may wait for the store's answers in all.
-        lease: Seconds that a process waits for another one's token at most.
+        lease: Seconds after which another process may fetch. A wait ends after 1.5 to 2.5 times as long.
         clock: Times both, and tells whether a token can be used.
         rng: Keeps waiting processes apart.
     """
@@ -126,8 +131,9 @@ class SharedTokens(NotPickled):
         self, place: _Place, request: TokenRequest, holder: str, budget: Budget
     ) -> Token | Found | None:
         """Return a token of the store, or the lease; None where another process has had it for too long."""
-        started, pause, passed_over = self._clock.monotonic(), _FIRST_LOOK, ""
-        while self._clock.monotonic() - started < self._sharing.lease:
+        pause, passed_over = _FIRST_LOOK, ""
+        gives_up_at = self._clock.monotonic() + self._sharing.lease * self._sharing.rng.uniform(*_PATIENCE)
+        while self._clock.monotonic() < gives_up_at:
             found = await self._values.look(place.name, budget, passed_over=passed_over, holder=holder)
             if found.value is not None:
                 stored = self._usable(place, found, request)
@@ -208,13 +214,15 @@ class SharedTokens(NotPickled):
         seconds = 0.0 if token.expires_at is None else token.expires_at - self._clock.time()
         if token.expires_at is None or seconds <= 0 or self._is_unwanted(token):
             return None
-        return StoredToken(token=token, expires_at=token.expires_at, lifetime=seconds)
+        seconds = min(seconds, _LONGEST_LIFE)
+        return StoredToken(token=token, expires_at=self._clock.time() + seconds, lifetime=seconds)
 
     def _is_unwanted(self, token: Token) -> bool:
         return _content(token) in self._unwanted
 
     def _dated(self, stored: StoredToken) -> Token:
         token = stored.token.replace(expires_at=stored.expires_at)
+        self._issued_at.pop(token, None)  # of an equal token: the key would vanish with that one
         self._issued_at[token] = stored.expires_at - stored.lifetime
         return token
 

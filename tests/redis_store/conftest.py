@@ -46,7 +46,7 @@ class WatchedClock(FakeClock):
         await super().sleep(seconds)
 
 
-async def advance_until(done: asyncio.Task[Any], clock: FakeClock) -> float:
+async def advance_until(done: asyncio.Future[Any], clock: FakeClock) -> float:
     """Move the clock whenever somebody sleeps, until the task is done; return by how many seconds."""
     moved = 0.0
     while not done.done():

@@ -116,6 +116,10 @@ async def test_the_length_of_a_value_tells_little(
         pytest.param({"keys": []}, "keys", "there is none", id="none"),
         pytest.param({"timeout": 0}, "timeout", "not a positive number", id="timeout"),
         pytest.param({"lease": -1}, "lease", "not a positive number", id="lease"),
+        pytest.param({"lease": 0.0004}, "lease", "not within 0.1 and 3600", id="short-lease"),
+        pytest.param({"lease": 1e300}, "lease", "not within 0.1 and 3600", id="long-lease"),
+        pytest.param({"rng": 5}, "rng", "expected Random or None, not int", id="rng"),
+        pytest.param({"clock": time}, "clock", "expected a Clock, not module", id="clock"),
         pytest.param({"prefix": "a{b}"}, "prefix", "brace", id="prefix"),
         pytest.param({"client": "redis://localhost"}, "client", r"not builtins\.str", id="client"),
         pytest.param(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from aio_authgrpc.errors import TokenUnavailableError
 from aio_authgrpc.testing import ScriptedTokens
 from aio_authgrpc.tokens import TokenCache, TokenState
 
-from .conftest import KEY, OTHER_KEY, MakeStore, WatchedClock
+from .conftest import KEY, OTHER_KEY, MakeStore, WatchedClock, advance_until
 
 Asked = Callable[..., TokenRequest]
 
@@ -127,16 +128,50 @@ async def test_a_cancelled_wait_leaves_the_other_process_alone(
 async def test_a_wait_that_takes_too_long_ends_with_a_request(
     make_store: MakeStore, asked: Asked, fake_clock: WatchedClock
 ) -> None:
-    """A process that was stopped while it has the lease delays the others by the lease's time at most."""
+    """A process that was stopped while it has the lease delays the others by 2.5 times the lease at most."""
     first, second = ScriptedTokens("a-token"), ScriptedTokens("another")
     with first.hold() as gate:
         asking = asyncio.create_task(shared(make_store, first, lease=60.0).fetch(asked()))
         await gate.arrived.wait()
         waiting = asyncio.create_task(shared(make_store, second, lease=5.0).fetch(asked()))
         await fake_clock.waiting.wait()
-        fake_clock.advance(5.0)
+        fake_clock.advance(12.5)
         assert (await waiting).value == "another"
     await asking
+
+
+async def test_one_process_takes_over_when_a_lease_ends(
+    make_store: MakeStore, asked: Asked, connect_redis: Callable[..., Any], fake_clock: WatchedClock
+) -> None:
+    """The others wait on, for its token."""
+    late, second = ScriptedTokens("late"), ScriptedTokens("second")
+    limits = {"lease": 100.0, "timeout": 3600.0}
+    with late.hold() as gate:
+        asking = asyncio.create_task(shared(make_store, late, **limits).fetch(asked()))
+        await gate.arrived.wait()
+        processes = [shared(make_store, second, **limits) for _ in range(8)]
+        waiting = asyncio.gather(*(process.fetch(asked()) for process in processes))
+        await fake_clock.waiting.wait()
+        fake_clock.advance(100.0)
+        redis = connect_redis()
+        await redis.delete(*await redis.keys("*:lease"))
+        await advance_until(waiting, fake_clock)
+        assert {token.value for token in waiting.result()} == {"second"}
+        assert second.fetches == 1
+    await asking
+
+
+async def test_a_token_with_a_far_end_is_stored_for_a_day(
+    make_store: MakeStore, asked: Asked, connect_redis: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Redis refuses a time that it cannot hold."""
+    far = Token("far", expires_at=float(sys.maxsize))
+    assert await shared(make_store, ScriptedTokens(far)).fetch(asked()) == far
+    redis = connect_redis()
+    (name,) = await redis.keys("*")
+    assert 0 < await redis.pttl(name) <= 86_400_000
+    assert (await shared(make_store, ScriptedTokens("another")).fetch(asked())).value == "far"
+    assert caplog.text == ""
 
 
 async def test_a_lease_ends_by_itself(
