@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from aio_authgrpc import Token, TokenRequest, token_source
+from aio_authgrpc import Token, TokenRequest, static_token, token_source
+from aio_authgrpc._sources.credentials import as_token_source
 from aio_authgrpc._tokens.across_loops import TokensAcrossLoops
 from aio_authgrpc.errors import TokenUnavailableError
 from aio_authgrpc.testing import ScriptedTokens
@@ -346,6 +347,20 @@ async def test_a_cache_knows_the_age_of_a_shared_token(
         assert cache.reject(old)
         fake_clock.advance(1)  # between two refreshes
         assert (await cache.get()).value == "new"
+
+
+async def test_the_age_of_a_token_is_known_among_several(
+    make_store: MakeStore, asked: Asked, fake_clock: WatchedClock
+) -> None:
+    """The oldest one counts where a call carries a token for each of two headers."""
+    await shared(make_store, ScriptedTokens("old")).fetch(asked())
+    fake_clock.advance(60)
+    both = {"authorization": shared(make_store, ScriptedTokens("new")), "x-other": static_token("fixed")}
+    audience = asked().audience
+    async with TokenCache(as_token_source(both), audience=audience, clock=fake_clock) as cache:
+        old = await cache.get()
+        assert old.value == "old"
+        assert cache.reject(old)
 
 
 async def test_the_age_of_a_token_is_known_across_loops(
