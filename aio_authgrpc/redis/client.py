@@ -28,6 +28,8 @@ _PART = 0.005
 # Characters. gRPC's servers take 8 KiB of metadata; a value above that is not one of ours.
 LARGEST_VALUE = 65536
 
+# In place of a lease's holder and of a fence: each process has to fetch, because nothing can be stored.
+UNSHARED = "-"
 # A burst of calls asks this many at once: redis-py opens a connection for each, and 100 at most.
 _MOST_AT_ONCE = 16
 
@@ -42,7 +44,10 @@ if found and found ~= ARGV[1] then
   if redis.call('HSTRLEN', KEYS[1], 'value') > {LARGEST_VALUE} then return {{found, '', 0}} end
   return {{found, redis.call('HGET', KEYS[1], 'value') or '', redis.call('PTTL', KEYS[1])}}
 end
-if ARGV[2] == '' or redis.call('EXISTS', KEYS[2]) == 1 then return {{}} end
+if ARGV[2] == '' then return {{}} end
+local holder = redis.call('GET', KEYS[2])
+if holder == '{UNSHARED}' then return {{holder}} end
+if holder then return {{}} end
 local time = redis.call('TIME')
 local fence = math.max(time[1] * 1000000 + time[2], (tonumber(found or '') or 0) + 1)
 fence = string.format('%.0f', fence)
@@ -57,9 +62,11 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])
 if redis.call('GET', KEYS[2]) == ARGV[4] then redis.call('DEL', KEYS[2]) end
 return 1
 """
-_RELEASE = """
-if redis.call('GET', KEYS[2]) == ARGV[1] then return redis.call('DEL', KEYS[2]) end
-return 0
+_RELEASE = f"""
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+if tonumber(ARGV[2]) == 0 then return redis.call('DEL', KEYS[2]) end
+redis.call('SET', KEYS[2], '{UNSHARED}', 'PX', ARGV[2])
+return 1
 """
 
 
@@ -79,7 +86,8 @@ class Found(FrozenValue):
     """What a look has found: a value with its fence, or a lease, which is a fence alone, or nothing.
 
     Attributes:
-        fence: Grows with each lease. "" where there is nothing, because another process has the lease.
+        fence: Grows with each lease. "" where there is nothing, because another process has the lease;
+            `UNSHARED` where its token could not be stored.
         value: None for a lease.
         seconds: How long the store keeps the value.
     """
@@ -138,9 +146,10 @@ class LeasedValues:
         arguments = (fence, value, max(1, int(seconds * 1000)), holder)
         return await self._ask(_PUT, name, budget, *arguments, holder=holder, read=bool)
 
-    async def release(self, name: str, budget: Budget, *, holder: str) -> None:
-        """Give back the lease, if the holder still has it."""
-        await self._ask(_RELEASE, name, budget, holder, holder=holder, read=bool)
+    async def release(self, name: str, budget: Budget, *, holder: str, unshared: bool = False) -> None:
+        """Give back the lease, if the holder still has it; or let nobody wait for as long as one is held."""
+        milliseconds = round(self._lease * 1000) if unshared else 0
+        await self._ask(_RELEASE, name, budget, holder, milliseconds, holder=holder, read=bool)
 
     async def _ask(
         self,
@@ -192,7 +201,7 @@ class LeasedValues:
     async def _give_back(self, name: str, holder: str) -> None:
         with suppress(Exception):
             async with asyncio.timeout(self._lease):  # then it has ended by itself
-                await self._eval(_RELEASE, name, holder)
+                await self._eval(_RELEASE, name, holder, 0)
 
     def _check_loop(self) -> None:
         """Refuse another loop, and a forked process: the client's connections belong to the first one."""

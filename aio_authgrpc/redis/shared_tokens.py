@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import secrets
 from collections import deque
@@ -16,11 +17,20 @@ from aio_authgrpc._checks.values import FrozenValue, NotPickled
 from aio_authgrpc._sources.identity_facts import identity_facts
 from aio_authgrpc._tokens.freshness import limits
 from aio_authgrpc._tokens.source import cache_key, fetch_from, header_of, other_headers_of
-from aio_authgrpc.redis.client import LARGEST_VALUE, Budget, Found, LeasedValues, StoreUnavailableError
+from aio_authgrpc.redis.client import (
+    LARGEST_VALUE,
+    UNSHARED,
+    Budget,
+    Found,
+    LeasedValues,
+    StoreUnavailableError,
+)
 from aio_authgrpc.redis.vault import StoredToken, Vault
 from aio_authgrpc.tokens import CacheKey, Clock, HoldingTokenSource, LoadableTokenSource, Metadata
 
 _Content: TypeAlias = tuple[str, str, Metadata]
+
+_log = logging.getLogger("aio_authgrpc")
 
 # Seconds. A process that waits for another one's token looks again after these, longer each time.
 _FIRST_LOOK = 0.02
@@ -73,6 +83,7 @@ class SharedTokens(NotPickled):
         self._values = sharing.values
         self._clock = sharing.clock
         self._unwanted: deque[_Content] = deque(maxlen=_REMEMBERED)
+        self._has_ends = True
         self._issued_at: WeakKeyDictionary[Token, float] = WeakKeyDictionary()
 
     def cache_key(self, audience: str) -> CacheKey:
@@ -101,6 +112,8 @@ class SharedTokens(NotPickled):
         """
         if request.unwanted is not None and not self._is_unwanted(request.unwanted):
             self._unwanted.append(_content(request.unwanted))
+        if not self._has_ends:
+            return await self._fetch_own(request)
         places = await self._places(request)
         budget = Budget(self._sharing.timeout)
         holder = secrets.token_hex(_HOLDER_BYTES)
@@ -130,7 +143,7 @@ class SharedTokens(NotPickled):
     async def _look(
         self, place: _Place, request: TokenRequest, holder: str, budget: Budget
     ) -> Token | Found | None:
-        """Return a token of the store, or the lease; None where another process has had it for too long."""
+        """Return a token of the store, or the lease; None where waiting for another process is of no use."""
         pause, passed_over = _FIRST_LOOK, ""
         gives_up_at = self._clock.monotonic() + self._sharing.lease * self._sharing.rng.uniform(*_PATIENCE)
         while self._clock.monotonic() < gives_up_at:
@@ -140,6 +153,8 @@ class SharedTokens(NotPickled):
                 if stored is not None:
                     return self._dated(stored)
                 passed_over = found.fence
+            elif found.fence == UNSHARED:
+                return None
             elif found.fence:
                 return found
             else:
@@ -160,7 +175,7 @@ class SharedTokens(NotPickled):
             token = self._dated(stored)
         sealed = "" if stored is None else first.vault.sealed(first.name, stored)
         if stored is None or len(sealed) > LARGEST_VALUE:
-            await self._release(first, holder, budget)
+            await self._release(first, holder, budget, unshared=sealed != "" or not self._has_ends)
             return token
         seconds = stored.expires_at - self._clock.time()
         with suppress(StoreUnavailableError):
@@ -175,6 +190,9 @@ class SharedTokens(NotPickled):
         last = None if request.unwanted is None else _content(request.unwanted)
         if self._is_unwanted(token) and _content(token) != last:
             token = await fetch_from(self._source, request.replace(unwanted=token))
+        had_ends, self._has_ends = self._has_ends, token.expires_at is not None
+        if had_ends and not self._has_ends:
+            _log.warning("The tokens of %r have no end, so each process asks for its own.", self._identity)
         return token
 
     async def _under_another_key(
@@ -189,9 +207,9 @@ class SharedTokens(NotPickled):
                     return stored
         return None
 
-    async def _release(self, place: _Place, holder: str, budget: Budget) -> None:
+    async def _release(self, place: _Place, holder: str, budget: Budget, *, unshared: bool = False) -> None:
         with suppress(Exception):  # the fetch's own failure, or its token, must get through
-            await self._values.release(place.name, budget, holder=holder)
+            await self._values.release(place.name, budget, holder=holder, unshared=unshared)
 
     def _usable(self, place: _Place, found: Found, request: TokenRequest) -> StoredToken | None:
         """Return the token that was found, if it is one and is good enough for the request.

@@ -255,7 +255,38 @@ async def test_a_token_without_an_end_is_not_stored(
 ) -> None:
     """Nothing would ever take it away."""
     await shared(make_store, ScriptedTokens("a-token", lifetime=None)).fetch(asked())
-    assert await connect_redis().keys("*") == []
+    assert await connect_redis().keys("*:token") == []
+
+
+async def test_processes_whose_tokens_have_no_end_do_not_wait_for_each_other(
+    make_store: MakeStore, asked: Asked
+) -> None:
+    """Each would wait for a token that never comes."""
+    await shared(make_store, ScriptedTokens(lifetime=None)).fetch(asked())
+    asks = ScriptedTokens(lifetime=None)
+    with asks.hold() as gate:
+        asking = asyncio.create_task(shared(make_store, asks).fetch(asked()))
+        await gate.arrived.wait()
+        third = await shared(make_store, ScriptedTokens(lifetime=None)).fetch(asked())
+        assert third.value == "token-1"
+    await asking
+
+
+async def test_a_store_is_asked_again_once_tokens_have_an_end(
+    make_store: MakeStore, asked: Asked, connect_redis: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until then it is left alone, and the log says so once."""
+    redis = connect_redis()
+    source = ScriptedTokens(Token("1"), Token("2"), Token("3", expires_at=asked().time + 3600), "4")
+    process = shared(make_store, source)
+    await process.fetch(asked())
+    await redis.delete(*await redis.keys("*"))
+    await process.fetch(asked())
+    assert await redis.keys("*") == []
+    await process.fetch(asked())
+    await process.fetch(asked())
+    assert len(await redis.keys("*:token")) == 1
+    assert caplog.text.count("have no end") == 1
 
 
 async def test_a_token_vanishes_with_its_end(
