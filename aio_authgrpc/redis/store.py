@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from aio_authgrpc import ConfigurationError, TokenSource
 from aio_authgrpc._checks.arguments import as_list, check_seconds, check_type
 from aio_authgrpc._checks.frames import hiding_arguments
-from aio_authgrpc._sources.credentials import as_token_source
+from aio_authgrpc._sources.credentials import SeveralTokensSource, as_token_source
 from aio_authgrpc.credentials import CredentialsType
 from aio_authgrpc.redis.client import LeasedValues, RedisClient
 from aio_authgrpc.redis.shared_tokens import SharedTokens, Sharing
@@ -129,7 +129,17 @@ class SharedTokenStore:
             raise ConfigurationError(
                 "the name is empty.", field="identity", hint="Name whom the tokens identify."
             )
-        return SharedTokens(as_token_source(credentials), identity, self._sharing)
+        source = as_token_source(credentials)
+        parts = source.sources.values() if isinstance(source, SeveralTokensSource) else [source]
+        if any(
+            isinstance(part, SharedTokens) for part in parts
+        ):  # whose tokens they are is known below alone
+            raise ConfigurationError(
+                "they are shared already.",
+                field="credentials",
+                hint="Share them once: in a mapping, either each of its credentials or all of it.",
+            )
+        return SharedTokens(source, identity, self._sharing)
 
 
 def _check_client(client: object) -> None:

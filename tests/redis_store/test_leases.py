@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aio_authgrpc import TokenRequest
-from aio_authgrpc.testing import RedisServer, ScriptedTokens
+from aio_authgrpc.testing import ChaosProxy, RedisServer, ScriptedTokens
 
 from .conftest import MakeStore, WatchedClock, advance_until
 
@@ -48,6 +48,28 @@ async def test_a_look_that_was_given_up_leaves_no_lease(
     redis_server.thaw()
     await all_given_back()
     assert await connect_redis().keys("*:lease") == []
+
+
+async def test_a_connection_that_takes_longer_than_a_call_waits_is_there_for_the_next_one(
+    make_store: MakeStore,
+    asked: Asked,
+    connect_redis: Callable[..., Any],
+    redis_server: RedisServer,
+    fake_clock: WatchedClock,
+) -> None:
+    """A store that is far away takes several round trips to connect to, and one to ask."""
+    async with ChaosProxy(f"127.0.0.1:{redis_server.port}") as proxy:
+        process = shared(make_store, ScriptedTokens(), client=connect_redis(proxy.port))
+        frozen = proxy.freeze()
+        fetching = asyncio.create_task(process.fetch(asked()))
+        await advance_until(fetching, fake_clock)
+        frozen.release()
+        await all_given_back()
+        connections = proxy.connections
+        fake_clock.advance(5.0)
+        await process.fetch(asked())
+        assert proxy.connections == connections
+    assert len(await connect_redis().keys("*:token")) == 1
 
 
 async def test_a_token_that_could_not_be_stored_leaves_no_lease(

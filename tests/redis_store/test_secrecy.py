@@ -160,6 +160,15 @@ async def test_what_cannot_be_shared_is_refused(
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize("is_mapping", [False, True])
+async def test_shared_credentials_are_not_shared_again(make_store: MakeStore, is_mapping: bool) -> None:
+    """The outer name would stand for whatever the inner one is."""
+    store = make_store()
+    inner = store.share(ScriptedTokens(), identity="inner")
+    with pytest.raises(ConfigurationError, match="shared already"):
+        store.share({"authorization": inner} if is_mapping else inner, identity="outer")
+
+
 def test_a_source_shows_its_identity_and_no_key(make_store: Any) -> None:
     """Its `repr` is for people who debug."""
     source = make_store().share(static_token("secret"), identity="orders")
