@@ -25,3 +25,9 @@ def is_cancelled() -> bool:
     """Return whether the running task is being cancelled, or none runs."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
+
+
+def cancellations() -> int:
+    """Return how often the running task was cancelled, less what was caught by a time-out; 0 without one."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._sources import google_auth
@@ -20,6 +21,7 @@ from aio_authgrpc._tokens.source import (
     LoadableTokenSource,
     TokenRequest,
     TokenSource,
+    age_of,
     cache_key,
     fetch_from,
 )
@@ -124,6 +126,7 @@ class SeveralTokensSource(NotPickled):
         self.sources = dict(sources)
         self.header, *others = self.sources
         self.other_headers = frozenset(others)
+        self._issued_at: WeakKeyDictionary[Token, float] = WeakKeyDictionary()
 
     def cache_key(self, audience: str) -> CacheKey:
         """Return the key of the tokens; the sources' own audience where they agree on one."""
@@ -155,7 +158,7 @@ class SeveralTokensSource(NotPickled):
                 tokens = await all_of([outcome_of(source) for source in self.sources.values()])
         if failures:
             raise failures.pop(0)  # not [0]: its traceback holds this frame
-        return combined(dict(zip(self.sources, tokens, strict=True)))
+        return self._dated(dict(zip(self.sources, tokens, strict=True)), request.time)
 
     def current_token(self, request: TokenRequest) -> Token | None:
         """Return the token of those that the sources have, where each has one that can be used."""
@@ -168,6 +171,18 @@ class SeveralTokensSource(NotPickled):
                 return None
             tokens[header] = token
         return combined(tokens)
+
+    def age_of(self, token: Token, now: float) -> float:
+        """Return the seconds since the oldest part of a token was issued."""
+        return max(0.0, now - self._issued_at.get(token, now))
+
+    def _dated(self, tokens: Mapping[str, Token], now: float) -> Token:
+        made = combined(tokens)
+        age = max(age_of(self.sources[header], token, now) for header, token in tokens.items())
+        if age:
+            self._issued_at.pop(made, None)  # of an equal token: the key would vanish with that one
+            self._issued_at[made] = now - age
+        return made
 
     def __repr__(self) -> str:
         return f"<several tokens: {self.sources!r}>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._checks.frames import hiding_arguments
@@ -48,7 +49,8 @@ class ApiKeySource(FixedTokenSource):
 class _CallableTokenSource:
     def __init__(self, function: Callable[[], Awaitable[str | Token]]) -> None:
         self._function = function
-        self.function_name = f"{getattr(function, '__module__', '')}.{_name_of(function)}"
+        named = _unbound(function)
+        self.function_name = f"{getattr(named, '__module__', '')}.{_name_of(named)}"
 
     async def fetch(self, request: TokenRequest) -> Token:
         asked: object = self._function()
@@ -124,10 +126,16 @@ def token_source(async_callable: Callable[[], Awaitable[str | Token]]) -> TokenS
 
 def _is_plain(function: Callable[..., object]) -> bool:
     """Return whether it is a function that was written without `async`; a lambda may call one with."""
-    while isinstance(function, functools.partial):
-        function = function.func
+    function = _unbound(function)
     is_written = inspect.isfunction(function) or inspect.ismethod(function)
     return is_written and not inspect.iscoroutinefunction(function) and function.__name__ != "<lambda>"
+
+
+def _unbound(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function to which `functools.partial` binds arguments, or the function itself."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
 
 
 def _arguments_problem(function: Callable[..., object]) -> str:

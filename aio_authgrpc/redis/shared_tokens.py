@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
+import secrets
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,16 +17,32 @@ from aio_authgrpc._checks.values import FrozenValue, NotPickled
 from aio_authgrpc._sources.identity_facts import identity_facts
 from aio_authgrpc._tokens.freshness import limits
 from aio_authgrpc._tokens.source import cache_key, fetch_from, header_of, other_headers_of
-from aio_authgrpc.redis.client import LARGEST_VALUE, Budget, Found, LeasedValues, StoreUnavailableError
+from aio_authgrpc.redis.client import (
+    LARGEST_VALUE,
+    UNSHARED,
+    Budget,
+    Found,
+    LeasedValues,
+    StoreUnavailableError,
+)
 from aio_authgrpc.redis.vault import StoredToken, Vault
 from aio_authgrpc.tokens import CacheKey, Clock, HoldingTokenSource, LoadableTokenSource, Metadata
 
 _Content: TypeAlias = tuple[str, str, Metadata]
 
+_log = logging.getLogger("aio_authgrpc")
+
 # Seconds. A process that waits for another one's token looks again after these, longer each time.
 _FIRST_LOOK = 0.02
 _LONGEST_LOOK = 0.25
 _LOOK_FACTOR = 1.5
+# Leases. When a holder is late one that waits takes over. The others still wait, for the token of either, and
+# do not give up all at once.
+_PATIENCE = (1.5, 2.5)
+# Seconds. A token that is good for longer is stored for so long: Redis knows no time that is very far away.
+_LONGEST_LIFE = 86400.0
+# Enough that no two of a fleet's holders have the same name within a lease.
+_HOLDER_BYTES = 8
 # The last tokens that were replaced or refused: the store must not bring them back, after a failover say.
 _REMEMBERED = 64
 
@@ -36,7 +54,7 @@ class Sharing(FrozenValue):
         values: Where the tokens are.
         vaults: The keys: the first one's names and values are written, all of them are read.
         timeout: Seconds that a fetch may wait for the store's answers in all.
-        lease: Seconds that a process waits for another one's token at most.
+        lease: Seconds after which another process may fetch. A wait ends after 1.5 to 2.5 times as long.
         clock: Times both, and tells whether a token can be used.
         rng: Keeps waiting processes apart.
     """
@@ -65,6 +83,7 @@ class SharedTokens(NotPickled):
         self._values = sharing.values
         self._clock = sharing.clock
         self._unwanted: deque[_Content] = deque(maxlen=_REMEMBERED)
+        self._has_ends = True
         self._issued_at: WeakKeyDictionary[Token, float] = WeakKeyDictionary()
 
     def cache_key(self, audience: str) -> CacheKey:
@@ -77,8 +96,9 @@ class SharedTokens(NotPickled):
             await self._source.load(request)
 
     def current_token(self, request: TokenRequest) -> Token | None:
-        """Return the token that the source below has."""
-        return self._source.current_token(request) if isinstance(self._source, HoldingTokenSource) else None
+        """Return the token that the source below has, unless it was replaced or refused."""
+        token = self._source.current_token(request) if isinstance(self._source, HoldingTokenSource) else None
+        return None if token is None or self._is_unwanted(token) else token
 
     def age_of(self, token: Token, now: float) -> float:
         """Return the seconds since a token of the store was issued."""
@@ -90,38 +110,51 @@ class SharedTokens(NotPickled):
         Cancelling it gives back the lease, within the time that the store has for an answer; else it ends
         by itself.
         """
-        if request.unwanted is not None and _content(request.unwanted) not in self._unwanted:
+        if request.unwanted is not None and not self._is_unwanted(request.unwanted):
             self._unwanted.append(_content(request.unwanted))
+        if not self._has_ends:
+            return await self._fetch_own(request)
         places = await self._places(request)
         budget = Budget(self._sharing.timeout)
+        holder = secrets.token_hex(_HOLDER_BYTES)
+        try:
+            return await self._fetch(places, request, holder, budget)
+        except (Exception, asyncio.CancelledError, SystemExit):
+            await self._release(places[0], holder, budget)
+            raise
+
+    async def _fetch(
+        self, places: Sequence[_Place], request: TokenRequest, holder: str, budget: Budget
+    ) -> Token:
         found: Token | Found | None = None
         with suppress(StoreUnavailableError):
-            found = await self._look(places[0], request, budget)
+            found = await self._look(places[0], request, holder, budget)
         if isinstance(found, Token):
             return found
         if found is None:
-            return await fetch_from(self._source, request)
-        try:
-            return await self._fetch_for_all(places, request, found.fence, budget)
-        except (Exception, asyncio.CancelledError):
-            await self._release(places[0], found.fence, budget)
-            raise
+            return await self._fetch_own(request)
+        return await self._fetch_for_all(places, request, found.fence, holder, budget)
 
     async def _places(self, request: TokenRequest) -> list[_Place]:
         facts = await identity_facts(self._source, request)
         parts = (self._identity, request.audience, self.header or "", facts)
         return [_Place(vault=vault, name=vault.name(*parts)) for vault in self._sharing.vaults]
 
-    async def _look(self, place: _Place, request: TokenRequest, budget: Budget) -> Token | Found | None:
-        """Return a token of the store, or the lease; None where another process has had it for too long."""
-        started, pause, passed_over = self._clock.monotonic(), _FIRST_LOOK, ""
-        while self._clock.monotonic() - started < self._sharing.lease:
-            found = await self._values.look(place.name, budget, passed_over=passed_over)
+    async def _look(
+        self, place: _Place, request: TokenRequest, holder: str, budget: Budget
+    ) -> Token | Found | None:
+        """Return a token of the store, or the lease; None where waiting for another process is of no use."""
+        pause, passed_over = _FIRST_LOOK, ""
+        gives_up_at = self._clock.monotonic() + self._sharing.lease * self._sharing.rng.uniform(*_PATIENCE)
+        while self._clock.monotonic() < gives_up_at:
+            found = await self._values.look(place.name, budget, passed_over=passed_over, holder=holder)
             if found.value is not None:
                 stored = self._usable(place, found, request)
                 if stored is not None:
                     return self._dated(stored)
                 passed_over = found.fence
+            elif found.fence == UNSHARED:
+                return None
             elif found.fence:
                 return found
             else:
@@ -131,22 +164,35 @@ class SharedTokens(NotPickled):
         return None
 
     async def _fetch_for_all(
-        self, places: Sequence[_Place], request: TokenRequest, fence: str, budget: Budget
+        self, places: Sequence[_Place], request: TokenRequest, fence: str, holder: str, budget: Budget
     ) -> Token:
         first, *others = places
         stored = await self._under_another_key(others, request, budget)
         if stored is None:
-            token = await fetch_from(self._source, request)
+            token = await self._fetch_own(request)
             stored = self._storable(token)
         else:
             token = self._dated(stored)
         sealed = "" if stored is None else first.vault.sealed(first.name, stored)
         if stored is None or len(sealed) > LARGEST_VALUE:
-            await self._release(first, fence, budget)
+            await self._release(first, holder, budget, unshared=sealed != "" or not self._has_ends)
             return token
         seconds = stored.expires_at - self._clock.time()
         with suppress(StoreUnavailableError):
-            await self._values.put(first.name, budget, fence=fence, value=sealed, seconds=seconds)
+            await self._values.put(
+                first.name, budget, fence=fence, value=sealed, seconds=seconds, holder=holder
+            )
+        return token
+
+    async def _fetch_own(self, request: TokenRequest) -> Token:
+        """Return a token of the source below, which may still hold one that the store's has replaced."""
+        token = await fetch_from(self._source, request)
+        last = None if request.unwanted is None else _content(request.unwanted)
+        if self._is_unwanted(token) and _content(token) != last:
+            token = await fetch_from(self._source, request.replace(unwanted=token))
+        had_ends, self._has_ends = self._has_ends, token.expires_at is not None
+        if had_ends and not self._has_ends:
+            _log.warning("The tokens of %r have no end, so each process asks for its own.", self._identity)
         return token
 
     async def _under_another_key(
@@ -155,15 +201,15 @@ class SharedTokens(NotPickled):
         """Return a usable token that processes with an older, or a newer, first key have stored."""
         with suppress(StoreUnavailableError):
             for place in places:
-                found = await self._values.look(place.name, budget, lease=False)
+                found = await self._values.look(place.name, budget)
                 stored = self._usable(place, found, request)
                 if stored is not None:
                     return stored
         return None
 
-    async def _release(self, place: _Place, fence: str, budget: Budget) -> None:
-        with suppress(StoreUnavailableError):
-            await self._values.release(place.name, budget, fence=fence)
+    async def _release(self, place: _Place, holder: str, budget: Budget, *, unshared: bool = False) -> None:
+        with suppress(Exception):  # the fetch's own failure, or its token, must get through
+            await self._values.release(place.name, budget, holder=holder, unshared=unshared)
 
     def _usable(self, place: _Place, found: Found, request: TokenRequest) -> StoredToken | None:
         """Return the token that was found, if it is one and is good enough for the request.
@@ -172,7 +218,7 @@ class SharedTokens(NotPickled):
         seconds that the store still keeps it. So the clocks of two machines may differ.
         """
         stored = None if found.value is None else place.vault.opened(place.name, found.value)
-        if stored is None or _content(stored.token) in self._unwanted:
+        if stored is None or self._is_unwanted(stored.token):
             return None
         now = self._clock.time()
         expires_at = min(stored.expires_at, now + found.seconds)
@@ -182,14 +228,19 @@ class SharedTokens(NotPickled):
         return stored.replace(expires_at=expires_at) if now < ends_at else None
 
     def _storable(self, token: Token) -> StoredToken | None:
-        """Return what is stored of a token; None for one that would never vanish, or is over."""
+        """Return what is stored of a token; None for one that is unwanted, over, or without an end."""
         seconds = 0.0 if token.expires_at is None else token.expires_at - self._clock.time()
-        if token.expires_at is None or seconds <= 0:
+        if token.expires_at is None or seconds <= 0 or self._is_unwanted(token):
             return None
-        return StoredToken(token=token, expires_at=token.expires_at, lifetime=seconds)
+        seconds = min(seconds, _LONGEST_LIFE)
+        return StoredToken(token=token, expires_at=self._clock.time() + seconds, lifetime=seconds)
+
+    def _is_unwanted(self, token: Token) -> bool:
+        return _content(token) in self._unwanted
 
     def _dated(self, stored: StoredToken) -> Token:
         token = stored.token.replace(expires_at=stored.expires_at)
+        self._issued_at.pop(token, None)  # of an equal token: the key would vanish with that one
         self._issued_at[token] = stored.expires_at - stored.lifetime
         return token
 

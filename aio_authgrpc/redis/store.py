@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from aio_authgrpc import ConfigurationError, TokenSource
 from aio_authgrpc._checks.arguments import as_list, check_seconds, check_type
 from aio_authgrpc._checks.frames import hiding_arguments
-from aio_authgrpc._sources.credentials import as_token_source
+from aio_authgrpc._sources.credentials import SeveralTokensSource, as_token_source
 from aio_authgrpc.credentials import CredentialsType
 from aio_authgrpc.redis.client import LeasedValues, RedisClient
 from aio_authgrpc.redis.shared_tokens import SharedTokens, Sharing
@@ -19,8 +19,13 @@ from aio_authgrpc.tokens import Clock, SystemClock
 # Seconds. With what the loop itself takes to notice, a store that hangs delays a call by less than 50 ms.
 TIMEOUT = 0.03
 # Seconds. A call waits so long for the token of a process that died, and a token request that takes longer is
-# made by another process, too.
+# made by one more process, too.
 LEASE = 5.0
+
+
+# Seconds. A shorter lease ends before a token request does, and a longer one is a mistake of units.
+_SHORTEST_LEASE = 0.1
+_LONGEST_LEASE = 3600.0
 
 
 class SharedTokenStore:
@@ -49,8 +54,9 @@ class SharedTokenStore:
             one before it, and take the old one out once all processes have the new one.
         prefix: What the names in the store begin with.
         timeout: Seconds that a call waits for answers of the store, in all.
-        lease: Seconds after which a process that asks for a token loses the right to do it for all. Longer
-            than a token request takes.
+        lease: Seconds after which a process that asks for a token loses the right to do it for all, and one
+            of those that wait asks, too. They wait for either token, for 1.5 to 2.5 times as long. Longer
+            than a token request takes; 0.1 to 3600.
         clock: Wall and monotonic time, as for `connect`; the machine's by default.
         rng: Randomness of the pauses of processes that wait.
 
@@ -78,11 +84,13 @@ class SharedTokenStore:
                 field="keys",
                 hint="Pass keys=[key], with a key of 32 bytes.",
             )
-        check_type("prefix", prefix, str)
+        check_type("prefix", prefix, str, hint="Pass a short text, or leave it out.")
         if "{" in prefix:  # it would tell a cluster the place of all keys
             raise ConfigurationError("it holds a brace.", field="prefix", hint="Leave it out.")
         check_seconds("timeout", timeout)
-        check_seconds("lease", lease)
+        _check_lease(lease)
+        _check_clock(clock)
+        check_type("rng", rng, random.Random, type(None), hint="Pass random.Random(), or leave it out.")
         clock = SystemClock() if clock is None else clock
         self._sharing = Sharing(
             values=LeasedValues(client, prefix=prefix, lease=lease, clock=clock),
@@ -100,10 +108,13 @@ class SharedTokenStore:
         are equal: their type, scopes, quota project, and account. The account of a key file, of an
         impersonation, of a login and of this machine are known.
 
-        What is *not* known: whom a function of yours (`token_source`), a source or a credential class of
-        yours speaks for; the workload behind an external account without impersonation; the pod where GKE
-        gives pods no account of their own. For these the name alone decides: with one name for two
+        What is *not* known: whom a function of yours (`token_source`), a source, a supplier or a credential
+        class of yours speaks for; the workload behind an external account without impersonation; the pod
+        where GKE gives pods no account of their own. For these the name alone decides: with one name for two
         identities, each may call with the other's token.
+
+        A login without a refresh token, and a class of google-auth's that this package does not know, are
+        refused with a `ConfigurationError` when their first token is needed.
 
         Args:
             credentials: See `connect`.
@@ -113,12 +124,22 @@ class SharedTokenStore:
         Raises:
             ConfigurationError: An argument cannot be used; `field` names it.
         """
-        check_type("identity", identity, str)
+        check_type("identity", identity, str, hint="Name whom the tokens identify.")
         if not identity:
             raise ConfigurationError(
                 "the name is empty.", field="identity", hint="Name whom the tokens identify."
             )
-        return SharedTokens(as_token_source(credentials), identity, self._sharing)
+        source = as_token_source(credentials)
+        parts = source.sources.values() if isinstance(source, SeveralTokensSource) else [source]
+        if any(
+            isinstance(part, SharedTokens) for part in parts
+        ):  # whose tokens they are is known below alone
+            raise ConfigurationError(
+                "they are shared already.",
+                field="credentials",
+                hint="Share them once: in a mapping, either each of its credentials or all of it.",
+            )
+        return SharedTokens(source, identity, self._sharing)
 
 
 def _check_client(client: object) -> None:
@@ -131,4 +152,24 @@ def _check_client(client: object) -> None:
             f"expected a client of redis.asyncio, not {kind.__module__}.{kind.__name__}.",
             field="client",
             hint="Pass redis.asyncio.Redis(...), or redis.asyncio.Redis.from_url(...).",
+        )
+
+
+def _check_lease(lease: float) -> None:
+    check_seconds("lease", lease)
+    if not _SHORTEST_LEASE <= lease <= _LONGEST_LEASE:
+        raise ConfigurationError(
+            f"{lease!r} is not within {_SHORTEST_LEASE} and {_LONGEST_LEASE} seconds.",
+            field="lease",
+            hint="Leave it out, or pass somewhat more than a token request takes.",
+        )
+
+
+def _check_clock(clock: object) -> None:
+    """Refuse what cannot be awaited, such as the module `time`."""
+    if clock is not None and not inspect.iscoroutinefunction(getattr(clock, "sleep", None)):
+        raise ConfigurationError(
+            f"expected a Clock, not {type(clock).__name__}.",
+            field="clock",
+            hint="Leave it out, or pass an object with time(), monotonic() and a coroutine method sleep().",
         )

@@ -46,6 +46,17 @@ class WatchedClock(FakeClock):
         await super().sleep(seconds)
 
 
+async def advance_until(done: asyncio.Future[Any], clock: FakeClock) -> float:
+    """Move the clock whenever somebody sleeps, until the task is done; return by how many seconds."""
+    moved = 0.0
+    while not done.done():
+        if clock.sleepers:
+            moved += clock.next_wake_up or 0.0
+            clock.advance(clock.next_wake_up or 0.0)
+        await asyncio.sleep(0)
+    return moved
+
+
 @pytest.fixture
 def fake_clock() -> WatchedClock:
     """Give the clock of all stores and caches of a test."""

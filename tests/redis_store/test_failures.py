@@ -12,7 +12,7 @@ import pytest
 from aio_authgrpc import AiohttpRequest, TokenRequest
 from aio_authgrpc.testing import ChaosProxy, RedisServer, ScriptedTokens
 
-from .conftest import MakeStore, WatchedClock
+from .conftest import MakeStore, WatchedClock, advance_until
 
 Asked = Callable[..., TokenRequest]
 
@@ -20,17 +20,6 @@ Asked = Callable[..., TokenRequest]
 def shared(make: MakeStore, source: Any, **arguments: Any) -> Any:
     """Return the shared source of a new process."""
     return make(**arguments).share(source, identity="orders")
-
-
-async def advance_until(done: asyncio.Task[Any], clock: WatchedClock, asleep: Callable[[], int]) -> float:
-    """Move the clock whenever somebody sleeps, until the task is done; return by how many seconds."""
-    moved = 0.0
-    while not done.done():
-        if asleep():
-            moved += clock.next_wake_up or 0.0
-            clock.advance(clock.next_wake_up or 0.0)
-        await asyncio.sleep(0)
-    return moved
 
 
 async def test_a_store_that_is_down_fails_no_fetch(
@@ -67,7 +56,7 @@ async def test_a_process_that_waits_fetches_itself_when_the_store_goes_down(
         waiting = asyncio.create_task(shared(make_store, second).fetch(asked()))
         await fake_clock.waiting.wait()
         await redis_server.kill()
-        await advance_until(waiting, fake_clock, lambda: fake_clock.sleepers)
+        await advance_until(waiting, fake_clock)
         assert waiting.result().value == "another"
     await asking
 
@@ -94,16 +83,20 @@ async def test_a_store_that_hangs_delays_a_fetch_by_less_than_fifty_milliseconds
             await gate.arrived.wait()
             proxy.freeze()
             gate.release()
-        moved = await advance_until(fetching, fake_clock, lambda: fake_clock.sleepers)
+        moved = await advance_until(fetching, fake_clock)
         assert 0.02 < moved < 0.05
         assert fetching.result().value == "token-1"
         assert (await process.fetch(asked())).value == "token-2"
 
 
 async def test_a_cancelled_fetch_ends_although_the_store_hangs(
-    make_store: MakeStore, connect_redis: Callable[..., Any], redis_server: RedisServer, asked: Asked
+    make_store: MakeStore,
+    connect_redis: Callable[..., Any],
+    redis_server: RedisServer,
+    asked: Asked,
+    fake_clock: WatchedClock,
 ) -> None:
-    """Nothing waits for its answer."""
+    """A lease that it may have is given back within the time that the store has."""
     async with ChaosProxy(f"127.0.0.1:{redis_server.port}") as proxy:
         frozen = proxy.freeze()
         fetching = asyncio.create_task(
@@ -111,8 +104,8 @@ async def test_a_cancelled_fetch_ends_although_the_store_hangs(
         )
         await frozen.arrived.wait()
         fetching.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await fetching
+        assert await advance_until(fetching, fake_clock) < 0.05
+        assert fetching.cancelled()
 
 
 async def test_a_store_that_works_again_is_used_again(
@@ -187,15 +180,20 @@ class Client:
 
     Args:
         outcome: What it answers, or raises.
+
+    Attributes:
+        asked: How often it was asked.
     """
 
     def __init__(self, outcome: object) -> None:
-        self._outcome = outcome
+        self.outcome = outcome
+        self.asked = 0
 
     async def eval(self, *_: object) -> object:
-        if isinstance(self._outcome, BaseException):
-            raise self._outcome
-        return self._outcome
+        self.asked += 1
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
 
 
 @pytest.mark.parametrize(
@@ -210,6 +208,56 @@ async def test_whatever_a_client_does_fails_no_fetch(
     process = shared(make_store, ScriptedTokens(), client=Client(outcome))
     assert (await process.fetch(asked())).value == "token-1"
     assert (await process.fetch(asked())).value == "token-2"
+
+
+@pytest.mark.parametrize("kind", ["MaxConnectionsError", "ResponseError"])
+async def test_an_error_of_one_call_leaves_the_store_to_the_others(
+    make_store: MakeStore, asked: Asked, kind: str
+) -> None:
+    """The pool has no connection left, or a key is of another type: the circuit stays closed."""
+    import redis.exceptions
+
+    client = Client(getattr(redis.exceptions, kind)("WRONGTYPE Operation against a key"))
+    process = shared(make_store, ScriptedTokens(), client=client)
+    await process.fetch(asked())
+    client.outcome, client.asked = [b"1"], 0
+    await process.fetch(asked())
+    assert client.asked > 0
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("closed"), TimeoutError(), asyncio.CancelledError()], ids=repr
+)
+async def test_a_cancelled_fetch_is_cancelled_whatever_the_store_does(
+    make_store: MakeStore, asked: Asked, error: BaseException
+) -> None:
+    """Giving back the lease fails, and the task ends as a cancelled one does."""
+    source, client = ScriptedTokens(), Client([b"1"])
+    with source.hold() as gate:
+        fetching = asyncio.create_task(shared(make_store, source, client=client).fetch(asked()))
+        await gate.arrived.wait()
+        client.outcome = error
+        fetching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await fetching
+
+
+async def test_a_fetch_that_is_cancelled_twice_ends_at_once(
+    make_store: MakeStore, connect_redis: Callable[..., Any], redis_server: RedisServer, asked: Asked
+) -> None:
+    """The second one comes while a store that hangs is given back the lease."""
+    source = ScriptedTokens()
+    async with ChaosProxy(f"127.0.0.1:{redis_server.port}") as proxy:
+        process = shared(make_store, source, client=connect_redis(proxy.port))
+        with source.hold() as gate:
+            fetching = asyncio.create_task(process.fetch(asked()))
+            await gate.arrived.wait()
+            frozen = proxy.freeze()
+            fetching.cancel()
+            await frozen.arrived.wait()
+            fetching.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await fetching
 
 
 async def test_a_token_whose_life_was_prolonged_in_the_store_expires(
@@ -227,10 +275,10 @@ async def test_a_token_whose_life_was_prolonged_in_the_store_expires(
 async def test_a_token_too_large_to_store_is_used(
     make_store: MakeStore, connect_redis: Callable[..., Any], asked: Asked
 ) -> None:
-    """The store is not filled, and the lease is given back."""
+    """The store is not filled."""
     token = await shared(make_store, ScriptedTokens("x" * 100_000)).fetch(asked())
     assert len(token.value) == 100_000
-    assert await connect_redis().keys("*") == []
+    assert await connect_redis().keys("*:token") == []
 
 
 def test_a_second_loop_fetches_its_own_tokens(

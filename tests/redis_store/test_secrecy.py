@@ -116,6 +116,10 @@ async def test_the_length_of_a_value_tells_little(
         pytest.param({"keys": []}, "keys", "there is none", id="none"),
         pytest.param({"timeout": 0}, "timeout", "not a positive number", id="timeout"),
         pytest.param({"lease": -1}, "lease", "not a positive number", id="lease"),
+        pytest.param({"lease": 0.0004}, "lease", "not within 0.1 and 3600", id="short-lease"),
+        pytest.param({"lease": 1e300}, "lease", "not within 0.1 and 3600", id="long-lease"),
+        pytest.param({"rng": 5}, "rng", "expected Random or None, not int", id="rng"),
+        pytest.param({"clock": time}, "clock", "expected a Clock, not module", id="clock"),
         pytest.param({"prefix": "a{b}"}, "prefix", "brace", id="prefix"),
         pytest.param({"client": "redis://localhost"}, "client", r"not builtins\.str", id="client"),
         pytest.param(
@@ -154,6 +158,15 @@ async def test_what_cannot_be_shared_is_refused(
     with pytest.raises(ConfigurationError) as caught:
         make_store().share(credentials, identity=identity)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("is_mapping", [False, True])
+async def test_shared_credentials_are_not_shared_again(make_store: MakeStore, is_mapping: bool) -> None:
+    """The outer name would stand for whatever the inner one is."""
+    store = make_store()
+    inner = store.share(ScriptedTokens(), identity="inner")
+    with pytest.raises(ConfigurationError, match="shared already"):
+        store.share({"authorization": inner} if is_mapping else inner, identity="outer")
 
 
 def test_a_source_shows_its_identity_and_no_key(make_store: Any) -> None:

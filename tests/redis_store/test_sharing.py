@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from aio_authgrpc import Token, TokenRequest, token_source
+from aio_authgrpc import Token, TokenRequest, static_token, token_source
+from aio_authgrpc._sources.credentials import as_token_source
 from aio_authgrpc._tokens.across_loops import TokensAcrossLoops
 from aio_authgrpc.errors import TokenUnavailableError
 from aio_authgrpc.testing import ScriptedTokens
 from aio_authgrpc.tokens import TokenCache, TokenState
 
-from .conftest import KEY, OTHER_KEY, MakeStore, WatchedClock
+from .conftest import KEY, OTHER_KEY, MakeStore, WatchedClock, advance_until
 
 Asked = Callable[..., TokenRequest]
 
@@ -127,16 +129,50 @@ async def test_a_cancelled_wait_leaves_the_other_process_alone(
 async def test_a_wait_that_takes_too_long_ends_with_a_request(
     make_store: MakeStore, asked: Asked, fake_clock: WatchedClock
 ) -> None:
-    """A process that was stopped while it has the lease delays the others by the lease's time at most."""
+    """A process that was stopped while it has the lease delays the others by 2.5 times the lease at most."""
     first, second = ScriptedTokens("a-token"), ScriptedTokens("another")
     with first.hold() as gate:
         asking = asyncio.create_task(shared(make_store, first, lease=60.0).fetch(asked()))
         await gate.arrived.wait()
         waiting = asyncio.create_task(shared(make_store, second, lease=5.0).fetch(asked()))
         await fake_clock.waiting.wait()
-        fake_clock.advance(5.0)
+        fake_clock.advance(12.5)
         assert (await waiting).value == "another"
     await asking
+
+
+async def test_one_process_takes_over_when_a_lease_ends(
+    make_store: MakeStore, asked: Asked, connect_redis: Callable[..., Any], fake_clock: WatchedClock
+) -> None:
+    """The others wait on, for its token."""
+    late, second = ScriptedTokens("late"), ScriptedTokens("second")
+    limits = {"lease": 100.0, "timeout": 3600.0}
+    with late.hold() as gate:
+        asking = asyncio.create_task(shared(make_store, late, **limits).fetch(asked()))
+        await gate.arrived.wait()
+        processes = [shared(make_store, second, **limits) for _ in range(8)]
+        waiting = asyncio.gather(*(process.fetch(asked()) for process in processes))
+        await fake_clock.waiting.wait()
+        fake_clock.advance(100.0)
+        redis = connect_redis()
+        await redis.delete(*await redis.keys("*:lease"))
+        await advance_until(waiting, fake_clock)
+        assert {token.value for token in waiting.result()} == {"second"}
+        assert second.fetches == 1
+    await asking
+
+
+async def test_a_token_with_a_far_end_is_stored_for_a_day(
+    make_store: MakeStore, asked: Asked, connect_redis: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Redis refuses a time that it cannot hold."""
+    far = Token("far", expires_at=float(sys.maxsize))
+    assert await shared(make_store, ScriptedTokens(far)).fetch(asked()) == far
+    redis = connect_redis()
+    (name,) = await redis.keys("*")
+    assert 0 < await redis.pttl(name) <= 86_400_000
+    assert (await shared(make_store, ScriptedTokens("another")).fetch(asked())).value == "far"
+    assert caplog.text == ""
 
 
 async def test_a_lease_ends_by_itself(
@@ -219,7 +255,38 @@ async def test_a_token_without_an_end_is_not_stored(
 ) -> None:
     """Nothing would ever take it away."""
     await shared(make_store, ScriptedTokens("a-token", lifetime=None)).fetch(asked())
-    assert await connect_redis().keys("*") == []
+    assert await connect_redis().keys("*:token") == []
+
+
+async def test_processes_whose_tokens_have_no_end_do_not_wait_for_each_other(
+    make_store: MakeStore, asked: Asked
+) -> None:
+    """Each would wait for a token that never comes."""
+    await shared(make_store, ScriptedTokens(lifetime=None)).fetch(asked())
+    asks = ScriptedTokens(lifetime=None)
+    with asks.hold() as gate:
+        asking = asyncio.create_task(shared(make_store, asks).fetch(asked()))
+        await gate.arrived.wait()
+        third = await shared(make_store, ScriptedTokens(lifetime=None)).fetch(asked())
+        assert third.value == "token-1"
+    await asking
+
+
+async def test_a_store_is_asked_again_once_tokens_have_an_end(
+    make_store: MakeStore, asked: Asked, connect_redis: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until then it is left alone, and the log says so once."""
+    redis = connect_redis()
+    source = ScriptedTokens(Token("1"), Token("2"), Token("3", expires_at=asked().time + 3600), "4")
+    process = shared(make_store, source)
+    await process.fetch(asked())
+    await redis.delete(*await redis.keys("*"))
+    await process.fetch(asked())
+    assert await redis.keys("*") == []
+    await process.fetch(asked())
+    await process.fetch(asked())
+    assert len(await redis.keys("*:token")) == 1
+    assert caplog.text.count("have no end") == 1
 
 
 async def test_a_token_vanishes_with_its_end(
@@ -311,6 +378,20 @@ async def test_a_cache_knows_the_age_of_a_shared_token(
         assert cache.reject(old)
         fake_clock.advance(1)  # between two refreshes
         assert (await cache.get()).value == "new"
+
+
+async def test_the_age_of_a_token_is_known_among_several(
+    make_store: MakeStore, asked: Asked, fake_clock: WatchedClock
+) -> None:
+    """The oldest one counts where a call carries a token for each of two headers."""
+    await shared(make_store, ScriptedTokens("old")).fetch(asked())
+    fake_clock.advance(60)
+    both = {"authorization": shared(make_store, ScriptedTokens("new")), "x-other": static_token("fixed")}
+    audience = asked().audience
+    async with TokenCache(as_token_source(both), audience=audience, clock=fake_clock) as cache:
+        old = await cache.get()
+        assert old.value == "old"
+        assert cache.reject(old)
 
 
 async def test_the_age_of_a_token_is_known_across_loops(

@@ -180,6 +180,11 @@ class ServiceAccountJwtSource(NotPickled):
         named = {name: email if value is None else value for name, value in self._claims.items()}
         return {"aud": audience, **named}
 
+    async def account(self) -> str:
+        """Return the email in the key file, whose key signs whatever the claims say."""
+        email, _ = await self._email_and_sign()
+        return email
+
     async def _email_and_sign(self) -> tuple[str, Callable[[dict[str, object]], bytes]]:
         if self._key is None:
             self._key = await read_in_thread(self._read, repr(self), self._timeout)
