@@ -136,7 +136,11 @@ class RequestMethod(AuthorizedMethod):
         authorizer = self._identities.of(others) if others else self._authorizer
         if credentials is not None:
             _refuse_call_credentials()
-        own = () if metadata is None else authorizer.checked(metadata)
+        try:
+            own = () if metadata is None else authorizer.checked(metadata)
+        except Exception as error:
+            without_frames(error)  # they hold the metadata
+            raise
         return self.call_class(self, authorizer, request, timeout, own, wait_for_ready, compression)
 
 
@@ -166,7 +170,11 @@ class RequestStreamMethod(AuthorizedMethod):
         authorizer = self._identities.of(others) if others else self._authorizer
         if credentials is not None:
             _refuse_call_credentials()
-        own = () if metadata is None else authorizer.checked(metadata)
+        try:
+            own = () if metadata is None else authorizer.checked(metadata)
+        except Exception as error:
+            without_frames(error)  # they hold the metadata
+            raise
         waits = wait_for_ready and self.connection_to_wait_for() is not None
         authorization = None if waits else authorizer.current()
         if authorization is None:

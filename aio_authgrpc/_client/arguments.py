@@ -23,8 +23,7 @@ from aio_authgrpc._checks.arguments import (
 )
 from aio_authgrpc._checks.secrets import shown
 from aio_authgrpc._checks.values import NotPickled
-from aio_authgrpc._client.service_config import ServiceConfig, copied, with_service_config
-from aio_authgrpc._client.service_config_rules import Options
+from aio_authgrpc._client.service_config import Options, ServiceConfig, copied, with_service_config
 from aio_authgrpc._client.target import Target, parse_target
 from aio_authgrpc._http.request import AiohttpRequest
 from aio_authgrpc._loop.clock import Clock

@@ -16,7 +16,6 @@ from aio_authgrpc._checks.frames import hiding_arguments
 from aio_authgrpc._checks.values import NotPickled
 from aio_authgrpc._client.arguments import ChannelSettings, ConnectArguments, check_keywords
 from aio_authgrpc._client.opening import make_ready, open_channel
-from aio_authgrpc._client.service_config_names import AskedMethods
 from aio_authgrpc._loop.ownership import running_loop
 from aio_authgrpc._tokens.cache import TokenCache
 from aio_authgrpc.errors import ConfigurationError
@@ -102,6 +101,8 @@ class Connection(NotPickled, Generic[T]):
         config = self._settings.service_config
         if config is None or not self._stubs:
             return tuple(stub(channel) for stub in self._stubs)
+        from aio_authgrpc._client.service_config_names import AskedMethods  # noqa: PLC0415 - few need it
+
         made: list[object] = []
         asked = AskedMethods()
         for stub in self._stubs:

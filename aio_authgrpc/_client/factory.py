@@ -17,8 +17,7 @@ from aio_authgrpc._client.arguments import (
     checked_options,
 )
 from aio_authgrpc._client.lazy import LazyChannel
-from aio_authgrpc._client.service_config import OPTION
-from aio_authgrpc._client.service_config_rules import Options
+from aio_authgrpc._client.service_config import OPTION, Options
 from aio_authgrpc._sources.credentials import CredentialsType
 from aio_authgrpc.errors import ConfigurationError
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, cast
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn, cast
 
 from aio_authgrpc._checks.arguments import check_count
-from aio_authgrpc._client.service_config_fields import MOST_CONNECTIONS, as_number, refuse
-from aio_authgrpc._client.service_config_rules import Options, check_config
+from aio_authgrpc.errors import ConfigurationError
+
+Options = Sequence[tuple[str, object]]
+"""gRPC channel arguments (https://grpc.github.io/grpc/core/group__grpc__arg__keys.html)."""
 
 ServiceConfig = Mapping[str, Any]
 """gRPC's service config, in the form of its JSON: dicts and lists of str, int, float and bool."""
@@ -17,9 +20,22 @@ ServiceConfig = Mapping[str, Any]
 # no more calls under way than one connection allows opens one: docs/explanation/performance.md.
 MAX_CONNECTIONS = 8
 
+MOST_CONNECTIONS = 2**31 - 1  # an option takes the number, too, as an int of C
 OPTION = "grpc.service_config"
 _CAP = "grpc.max_connections_per_subchannel_cap"
 _DEFAULT_CAP = 10  # gRFC A105
+
+
+def refuse(field: str, problem: str, hint: str) -> NoReturn:
+    """Raise the error of a field."""
+    raise ConfigurationError(problem, field=field, hint=hint)
+
+
+def as_number(value: Any) -> Any:
+    """Return the number that gRPC reads in a text; anything else as it is."""
+    if not isinstance(value, str) or re.fullmatch(r"-?\d{1,15}(\.\d{1,15})?", value, re.ASCII) is None:
+        return value
+    return float(value) if "." in value else int(value)
 
 
 def copied(config: ServiceConfig) -> dict[str, Any]:
@@ -66,6 +82,8 @@ def with_service_config(
     if config is not None:
         if own:
             refuse("service_config", f"options have {OPTION}, too.", "Leave out one of them.")
+        from aio_authgrpc._client.service_config_rules import check_config  # noqa: PLC0415 - few need it
+
         check_config(config, options)
     merged: dict[str, Any] | None = _read(own[0]) if own else dict(config or {})
     if merged is None:

@@ -10,21 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 
 from aio_authgrpc._checks.arguments import check_type
 from aio_authgrpc._checks.secrets import shown
-from aio_authgrpc.errors import ConfigurationError
+from aio_authgrpc._client.service_config import MOST_CONNECTIONS, as_number, refuse
 
 Check = Callable[[str, Any], None]
 """Takes the path of a field, and its value."""
-
-
-def refuse(field: str, problem: str, hint: str) -> NoReturn:
-    """Raise the error of a field."""
-    raise ConfigurationError(problem, field=field, hint=hint)
 
 
 def quoted(name: object) -> str:
@@ -98,13 +93,6 @@ def _backoff(field: str, value: Any) -> None:
         refuse(field, f"gRPC's calls hang with a pause below {text}.", "Pass a longer one.")
 
 
-def as_number(value: Any) -> Any:
-    """Return the number that gRPC reads in a text; anything else as it is."""
-    if not isinstance(value, str) or re.fullmatch(r"-?\d{1,15}(\.\d{1,15})?", value, re.ASCII) is None:
-        return value
-    return float(value) if "." in value else int(value)
-
-
 def _number(lowest: float, field: str, value: Any) -> None:
     number = as_number(value)
     check_type(field, number, int, float)
@@ -173,7 +161,6 @@ def _fields(*names: str) -> dict[str, Check]:
 
 
 _UINT32 = 2**32 - 1
-MOST_CONNECTIONS = 2**31 - 1  # an option takes the number, too, as an int of C
 _MOST_ATTEMPTS = 5  # gRPC would take more for 5 (gRFC A6)
 # grpcio 1.85.3 ends a call 1 to 2 s before the config's timeout, and every call at once with 1 s or less:
 # https://github.com/grpc/grpc/issues/34547, https://github.com/grpc/grpc/issues/40633

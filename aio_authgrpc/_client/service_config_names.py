@@ -9,7 +9,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from aio_authgrpc._client.service_config_fields import meant, quoted, refuse
+from aio_authgrpc._client.service_config import refuse
+from aio_authgrpc._client.service_config_fields import meant, quoted
 
 
 class AskedMethods:

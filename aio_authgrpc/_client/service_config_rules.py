@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from aio_authgrpc._client.service_config import Options, as_number, refuse
 from aio_authgrpc._client.service_config_fields import (
     ATTEMPT_TIMEOUT,
     SHORTEST_BACKOFF,
     WHAT_IS_RETRIED,
-    as_number,
     check_fields,
     name_of_balancer,
-    refuse,
 )
-
-Options = Sequence[tuple[str, object]]
-"""gRPC channel arguments (https://grpc.github.io/grpc/core/group__grpc__arg__keys.html)."""
 
 _ATTEMPT_TIMEOUTS = "grpc.experimental.enable_hedging"
 # An option, what it is by itself, and the fields that gRPC drops where it is the other way.
