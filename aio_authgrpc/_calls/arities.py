@@ -52,7 +52,7 @@ class UnaryResponseCall(ResponseCall):
                 call = yield from self._started_or_cancelled()
             self._is_awaited = True
             try:
-                response: Any = yield from call.__await__()  # pyright: ignore[reportUnknownVariableType]
+                response: Any = yield from call.__await__()  # pyright: ignore[reportUnknownVariableType] - any
             except grpc.aio.AioRpcError as error:
                 self._is_awaited = False
                 self._method.on_done(call)
@@ -69,7 +69,7 @@ class UnaryResponseCall(ResponseCall):
                         self._finish()
                 finally:
                     self._method.open_calls.end(call)
-                return response  # pyright: ignore[reportUnknownVariableType]
+                return response  # pyright: ignore[reportUnknownVariableType] - any message
 
     def _started_or_cancelled(self) -> Generator[Any, None, Any]:
         """See `_real_call_or_cancel`; without its coroutines, as ten thousand calls may wait here."""

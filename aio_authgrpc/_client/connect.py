@@ -243,7 +243,7 @@ def connect(target: str, *stubs: StubClass[object], **arguments: Unpack[ConnectA
             more, with a new token, unless its requests are a stream or its response headers came. A method
             that works before it refuses then works twice; `credentials.without_replay()` is for some calls.
             A call whose stream the server refuses before it is processed (REFUSED_STREAM) is sent again up to
-            ten times, after pauses and within its deadline.
+            thirty times, after pauses and within its deadline.
         on_event: Called with each `TokenEvent`, such as `RefreshFailed`; on the loop, so it must not
             block. `auth.events()` yields the same events.
 
