@@ -23,19 +23,18 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.authorizer import Authorization, Authorizer, CallerMetadata
-from aio_authgrpc._calls.call_status import answer_of, challenge_of, has_headers, raise_end
+from aio_authgrpc._calls.call_state import CallState
+from aio_authgrpc._calls.call_status import answer_of, challenge_of, has_headers
 from aio_authgrpc._calls.open_calls import OpenCalls
 from aio_authgrpc._calls.refused_streams import Pause, pause_before_resending, was_refused
 from aio_authgrpc._calls.sent_metadata import SentMetadata, new_metadata
-from aio_authgrpc._calls.telemetry import CallTelemetry, current_call
+from aio_authgrpc._calls.telemetry import current_call
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._checks.frames import without_frames
 from aio_authgrpc._tokens.refresh_tasks import too_late
 from aio_authgrpc._tokens.token import Token
 from aio_authgrpc.errors import TokenDeadlineExceededError
 
-DoneCallback = Callable[[Any], None]
-"""Is called with the call when it is done."""
 Awaited = Pause | RotatingChannel[Any] | Authorizer
 """What a call waits for, in this order."""
 
@@ -57,40 +56,13 @@ class Method(Protocol):
     def connection_to_wait_for(self) -> RotatingChannel[Any] | None: ...
 
 
-class AuthorizedCall(grpc.aio.Call):
+class AuthorizedCall(CallState):
     """A call of `method` that starts a real one once it has a token, and `connection` where one is given.
 
     `metadata` is the caller's own, and `timeout` counts from here.
     """
 
-    # What most calls set or read is in slots. In a dictionary, which Python keeps out of the garbage
-    # collector's sight for some attributes only, a call could be one object more.
-    __slots__ = (
-        "_authorization",
-        "_authorizer",
-        "_call",
-        "_callbacks",
-        "_changes",
-        "_compression",
-        "_deadline",
-        "_finished",
-        "_is_awaited",
-        "_metadata",
-        "_method",
-        "_request",
-        "_wait_for_ready",
-        "observed",
-    )
-    _call: Any  # the real call, of the arity's own type
-    _authorization: Authorization  # what that was sent with
-    _finished: bool
-    _is_awaited: bool  # whether a task awaits its response, which will know its end
-    _changes: set[asyncio.Future[None]] | None  # of those who wait until it is in another state
-    _callbacks: tuple[DoneCallback, ...]
-    observed: CallTelemetry | None
-
     # Defaults of what few calls set.
-    _end: BaseException | None = None  # why there will never be a real call
     _refused: Any = None  # the real call whose token was refused, which led to the next one
     _replayed = False  # whether it was sent with a second token
     _resends = 0  # how often its stream was refused, and sent again
@@ -116,8 +88,7 @@ class AuthorizedCall(grpc.aio.Call):
         # Not as a tuple: while a thousand calls are under way, each object costs the garbage collector time.
         self._wait_for_ready = wait_for_ready
         self._compression = compression
-        # Kept here, because an intercepted call of grpc.aio does not know its own.
-        self._deadline: float | None = None if timeout is None else monotonic() + timeout
+        self._deadline = None if timeout is None else monotonic() + timeout
         self._call = self._changes = self.observed = None
         self._finished = self._is_awaited = False
         self._callbacks = ()
@@ -227,46 +198,6 @@ class AuthorizedCall(grpc.aio.Call):
         method.open_calls.started[call] = self
         call.add_done_callback(method.on_done)
 
-    async def _started(self) -> Any:
-        """Return the real call once it is started, or None where there will be none.
-
-        Cancelling this wait leaves the call alone, as it does with a real one's metadata or code.
-        """
-        while self._call is None and self._end is None:
-            await self._next_change()
-        return self._call
-
-    async def _next_change(self) -> None:
-        """Wait until the call is in another state; cancelling this leaves the call alone."""
-        change = self._change()
-        changes = self._changes
-        try:
-            await change
-        finally:
-            if changes is not None:
-                changes.discard(change)
-
-    def _change(self) -> asyncio.Future[None]:
-        """Return a future that is done when the call is in another state."""
-        change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if self._changes is None:
-            self._changes = set()
-        self._changes.add(change)
-        return change
-
-    def _tell_change(self) -> None:
-        changes, self._changes = self._changes, None
-        for change in changes or ():
-            if not change.done():
-                change.set_result(None)
-
-    async def _real_call(self) -> Any:
-        """Return the real call once it is started, or raise why there is none."""
-        call = await self._started()
-        if self._end is not None:
-            raise_end(self._end)
-        return call
-
     async def _real_call_or_cancel(self) -> Any:
         """Return the real call for awaiting or reading it: cancelling that cancels the RPC."""
         try:
@@ -327,21 +258,6 @@ class AuthorizedCall(grpc.aio.Call):
                 finally:
                     self._method.open_calls.note_end()
 
-    def _finish(self) -> None:
-        self._finished = True
-        if self._changes is None and not self._callbacks:
-            return
-        self._tell_change()
-        callbacks, self._callbacks = self._callbacks, ()
-        for callback in callbacks:
-            try:
-                callback(self)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException as error:  # noqa: BLE001 - users' code, which must not keep others from their end
-                context = {"message": f"A done callback of {self!r} raised", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(context)
-
     # grpc.aio.Call
 
     def cancel(self) -> bool:
@@ -360,26 +276,6 @@ class AuthorizedCall(grpc.aio.Call):
             self.cancel()
         else:
             call.cancel()  # gRPC's own read does not, where it is cancelled in its first steps
-
-    def cancelled(self) -> bool:
-        if self._call is not None:
-            return bool(self._call.cancelled())
-        return isinstance(self._end, asyncio.CancelledError)
-
-    def done(self) -> bool:
-        """See `grpc.aio.Call.done`; a call that is, or may be, sent again is not done."""
-        return self._finished or self.cancelled()
-
-    def time_remaining(self) -> float | None:
-        """See `grpc.aio.Call.time_remaining`; it counts from when the stub was called."""
-        return None if self._deadline is None else max(0.0, self._deadline - monotonic())
-
-    def add_done_callback(self, callback: DoneCallback) -> None:
-        """See `grpc.aio.Call.add_done_callback`; a replay is not an end."""
-        if self._finished:
-            callback(self)
-        else:
-            self._callbacks = (*self._callbacks, callback)
 
     def __repr__(self) -> str:
         if self._call is not None:
