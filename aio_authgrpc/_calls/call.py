@@ -20,7 +20,6 @@ from time import monotonic
 from typing import Any, Protocol
 
 import grpc
-import grpc.aio
 
 from aio_authgrpc._calls.authorizer import Authorization, Authorizer, CallerMetadata
 from aio_authgrpc._calls.call_state import CallState
