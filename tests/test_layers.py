@@ -108,7 +108,7 @@ def test_a_leaf_is_imported_by_the_leaves_that_may(module: str) -> None:
 def test_no_module_imports_itself_by_way_of_another() -> None:
     """A circle of modules cannot be read top down."""
     graph = {name: imported(path, late=False) - {name, ""} for name, path in MODULES.items() if name}
-    list(TopologicalSorter(graph).static_order())
+    assert graph.keys() <= set(TopologicalSorter(graph).static_order())  # a circle raises `CycleError`
 
 
 def test_a_guard_sees_an_import_that_points_up(tmp_path: Path) -> None:

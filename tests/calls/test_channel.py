@@ -150,6 +150,7 @@ async def test_closing_twice_does_nothing(channel: AuthorizedChannel) -> None:
     """Idempotent, as grpc.aio's."""
     await channel.close()
     await channel.close()
+    assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
 
 
 async def test_the_channels_state_can_be_watched(channel: AuthorizedChannel) -> None:
@@ -495,12 +496,16 @@ async def test_an_object_with_an_async_call_is_a_certificate_callback() -> None:
     """As is a bound method or a partial."""
 
     class Callback:
+        asked = 0
+
         async def __call__(self) -> tuple[bytes, bytes]:
+            self.asked += 1
             return server.issue_client_certificate()
 
+    callback = Callback()
     async with EchoServer(mutual_tls=True) as server:
-        async with secure_authorized_channel(TOKEN, None, server.target, client_cert_callback=Callback()):
-            pass
+        async with secure_authorized_channel(TOKEN, None, server.target, client_cert_callback=callback):
+            assert callback.asked == 1
 
 
 class PassOn(grpc.aio.UnaryUnaryClientInterceptor):

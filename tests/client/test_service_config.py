@@ -383,8 +383,9 @@ LATER = named({"service": SERVICE, "method": "Later"}, {"service": "another.Serv
 @pytest.mark.parametrize("stubs", [[], [no_stub], [PartlyLater], [PartlyLater, no_stub]])
 async def test_what_may_be_asked_for_later_is_let_pass(stubs: Any) -> None:
     """It cannot be known."""
-    async with connect("localhost:1", *stubs, credentials=TOKEN, plaintext=True, service_config=LATER):
-        pass
+    connection = connect("localhost:1", *stubs, credentials=TOKEN, plaintext=True, service_config=LATER)
+    async with connection:
+        assert connection.channel.get_state() is grpc.ChannelConnectivity.IDLE
 
 
 async def test_a_stub_that_asks_at_once_tells_all_methods() -> None:

@@ -66,6 +66,7 @@ async def test_steps_that_do_not_add_up_in_floats_wake_the_sleeper() -> None:
     for _ in range(10):
         clock.advance(0.1)
     await task
+    assert clock.sleepers == 0
 
 
 async def test_jump_wakes_no_sleeper() -> None:
@@ -92,7 +93,10 @@ async def test_cancelled_sleeper_is_forgotten() -> None:
 
 async def test_sleep_of_zero_returns_without_an_advance() -> None:
     """Sleeping for no time only lets other tasks run."""
-    await FakeClock().sleep(0)
+    clock = FakeClock()
+    before = clock.monotonic()
+    await clock.sleep(0)
+    assert clock.monotonic() == before
 
 
 async def test_next_wake_up_is_the_nearest() -> None:

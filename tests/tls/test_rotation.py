@@ -123,7 +123,8 @@ async def test_a_connection_in_use_is_replaced_by_one_under_way(
     await EchoStub(rotation.channel).UnaryUnary(b"x")
     await rotation.rotate("second@example.com")
     async with asyncio.timeout(10):
-        await rotation.made[1].wait_for_state_change(grpc.ChannelConnectivity.IDLE)
+        await rotation.made[1].channel_ready()
+    assert len(mutual_server.calls) == 1  # no RPC made it connect
 
 
 async def test_unchanged_certificates_change_nothing(rotation: Rotation) -> None:
@@ -196,7 +197,7 @@ async def test_its_state_can_be_watched_across_a_change(
         async with asyncio.timeout(10):
             await watching
             await rotation.channel.channel_ready()
-    await call
+    assert await call == b"x"
 
 
 async def test_a_callback_that_is_cancelled_from_inside_does_not_end_the_readings(
@@ -425,6 +426,7 @@ async def test_a_callback_is_asked_again(client_files: Any, mutual_server: EchoS
     ) as stub:
         while len(set(names(mutual_server))) < 3:
             await stub.UnaryUnary(b"x", timeout=10)
+    assert names(mutual_server)[0] == asked[0] == "client-0@example.com"
 
 
 async def test_a_callback_that_exits_at_a_later_reading_changes_nothing(

@@ -213,6 +213,7 @@ async def test_keep_warm_works_on_a_shared_cache(authority: Authority, echo_serv
     fetched = asyncio.Event()
     async with connection(echo_server, source, keep_warm=True, on_event=lambda _: fetched.set()):
         await fetched.wait()
+    assert (authority.token_requests, echo_server.calls) == (1, [])
 
 
 async def test_a_channel_that_is_kept_warm_shares_no_cache_with_one_that_is_not(
