@@ -176,7 +176,7 @@ def main(arguments: argparse.Namespace) -> int:
             assert isinstance(spread, Spread)
             delays.append([name.removesuffix("_ms"), f"{spread.median:.2f}", f"{spread.maximum:.2f}"])
         print_table("A fetch, in milliseconds", ["store", "median", "longest"], delays)
-        print_note(f"broken promises: {', '.join(figures['broken']) or 'none'}")  # type: ignore[arg-type]
+        print_note(f"broken promises: {', '.join(figures['broken']) or 'none'}")  # type: ignore[arg-type]  # a list of names
     return int(bool(figures["broken"]))
 
 

@@ -182,7 +182,7 @@ async def test_a_call_that_one_task_gave_up_is_over_for_the_other(warm: EchoStub
     call.add_done_callback(seen.append)
 
     async def awaited() -> bytes:
-        return await call  # type: ignore[no-any-return]
+        return await call  # type: ignore[no-any-return]  # grpc.aio has no types
 
     one, other = asyncio.create_task(awaited()), asyncio.create_task(awaited())
     await asyncio.sleep(0)

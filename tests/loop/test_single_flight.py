@@ -176,7 +176,7 @@ async def test_leaving_does_not_search_the_waiters_that_stay() -> None:
     (refresh,) = (task for task in asyncio.all_tasks() if task.get_name() == "aio_authgrpc refresh")
     # One callback, however many callers wait: that makes leaving cheap.
     with warnings.catch_warnings():
-        assert len(refresh._callbacks) == 1  # type: ignore[attr-defined]
+        assert len(refresh._callbacks) == 1  # type: ignore[attr-defined]  # asyncio's own list
     run.outcome.set_result("token")
     await asyncio.gather(*tasks)
 

@@ -18,7 +18,7 @@ needs_eager_tasks = pytest.mark.skipif(sys.version_info < (3, 12), reason="Pytho
 @pytest.fixture
 async def eager() -> None:
     """Make the running loop's tasks eager."""
-    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]  # of Python 3.12 and later
 
 
 async def test_a_task_takes_its_first_step_later() -> None:

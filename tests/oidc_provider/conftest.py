@@ -25,7 +25,7 @@ class Provider:
 
     async def login(self) -> Any:
         """Return google-auth's credentials of a new login."""
-        return Credentials(None, **await self._ask("POST", "logins"))  # type: ignore[no-untyped-call]
+        return Credentials(None, **await self._ask("POST", "logins"))  # type: ignore[no-untyped-call]  # google-auth has no types
 
     async def counts(self) -> tuple[int, int]:
         """Return how many token requests were answered, and how many logins were revoked."""

@@ -63,7 +63,7 @@ async def test_a_refresh_token_is_not_stored(
 ) -> None:
     """Nor a client secret: the login stays where it is."""
     info = authority.user_info()
-    login: Any = Credentials.from_authorized_user_info(info)  # type: ignore[no-untyped-call]
+    login: Any = Credentials.from_authorized_user_info(info)  # type: ignore[no-untyped-call]  # google-auth has no types
     source = make_store().share(login.with_token_uri(authority.token_uri), identity="someone")
     async with AiohttpRequest() as http:
         await source.fetch(TokenRequest(http=http, audience="", time=time.time()))

@@ -151,7 +151,7 @@ async def test_four_threads_hang_at_most(leave: threading.Event) -> None:
     leave.set()
     for thread in ours:
         await asyncio.to_thread(thread.join, 20)
-    assert [await lock.run_in_thread(lambda n=n: n) for n in range(6)] == list(range(6))  # type: ignore[misc]
+    assert [await lock.run_in_thread(lambda n=n: n) for n in range(6)] == list(range(6))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
     assert lock._hanging == 0
 
 

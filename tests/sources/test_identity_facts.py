@@ -56,7 +56,7 @@ async def account(authority: Authority) -> Mapping[str, str]:
 
 def login(authority: Authority, email: str) -> Any:
     """Return a person's credentials."""
-    made: Any = Credentials.from_authorized_user_info(authority.user_info(email))  # type: ignore[no-untyped-call]
+    made: Any = Credentials.from_authorized_user_info(authority.user_info(email))  # type: ignore[no-untyped-call]  # google-auth has no types
     return made.with_token_uri(authority.token_uri)
 
 
@@ -190,7 +190,7 @@ async def test_what_google_auths_credentials_were_given_is_part_of_the_facts(
     """What makes other tokens makes other facts."""
     source = login(authority, "a@example.com")
     id_tokens: Any = impersonated_credentials.IDTokenCredentials
-    signer: Any = jwt.Credentials.from_service_account_info  # type: ignore[no-untyped-call]
+    signer: Any = jwt.Credentials.from_service_account_info  # type: ignore[no-untyped-call]  # google-auth has no types
     of_aws: Any = aws.Credentials
     credentials = [
         impersonated(source),
@@ -226,16 +226,16 @@ class UnknownCredentials(Credentials):
 @pytest.mark.parametrize(
     "make",
     [
-        pytest.param(lambda: Credentials("a-token", expiry=in_an_hour()), id="token-only"),  # type: ignore[no-untyped-call]
+        pytest.param(lambda: Credentials("a-token", expiry=in_an_hour()), id="token-only"),  # type: ignore[no-untyped-call]  # google-auth has no types
         pytest.param(
-            lambda: Credentials(None, refresh_handler=lambda *_, **__: ("a", in_an_hour())),  # type: ignore[no-untyped-call]
+            lambda: Credentials(None, refresh_handler=lambda *_, **__: ("a", in_an_hour())),  # type: ignore[no-untyped-call]  # google-auth has no types
             id="handler",
         ),
         pytest.param(
-            lambda: external_account_authorized_user.Credentials(token="a-token", expiry=in_an_hour()),  # type: ignore[no-untyped-call]
+            lambda: external_account_authorized_user.Credentials(token="a-token", expiry=in_an_hour()),  # type: ignore[no-untyped-call]  # google-auth has no types
             id="workforce",
         ),
-        pytest.param(lambda: UnknownCredentials(None, refresh_token="r"), id="unknown"),  # type: ignore[no-untyped-call]
+        pytest.param(lambda: UnknownCredentials(None, refresh_token="r"), id="unknown"),  # type: ignore[no-untyped-call]  # google-auth has no types
     ],
 )
 async def test_a_credential_that_tells_nobodys_identity_is_refused(

@@ -48,7 +48,7 @@ def test_equal_objects_have_locks_of_their_own() -> None:
         def __eq__(self, other: object) -> bool:
             return True
 
-        __hash__ = None  # type: ignore[assignment]
+        __hash__ = None  # type: ignore[assignment]  # how Python says unhashable
 
     one, other = Equal(), Equal()
     assert lock_of(one) is not lock_of(other)

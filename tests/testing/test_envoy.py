@@ -145,7 +145,7 @@ def test_keys_that_are_kept_less_than_a_second_are_an_error(
 ) -> None:
     """Envoy would fetch them without a break."""
     with pytest.raises(ValueError, match="jwks_cache"):
-        EnvoyProxy(authority, server, jwks_cache=seconds)  # type: ignore[arg-type]
+        EnvoyProxy(authority, server, jwks_cache=seconds)  # type: ignore[arg-type]  # what the test is about
 
 
 def test_proxy_that_is_not_open_says_so(authority: Authority, server: BookstoreServer) -> None:

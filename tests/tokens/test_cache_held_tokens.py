@@ -185,7 +185,7 @@ def login(authority: Authority, *, left: float, **changes: Any) -> Any:
     expiry = datetime.datetime.now(datetime.UTC).replace(tzinfo=None) + datetime.timedelta(seconds=left)
     given = {name: info[name] for name in ("refresh_token", "token_uri", "client_id", "client_secret")}
     arguments = {"token": authority.issue_access_token(), "expiry": expiry, **given, **changes}
-    return Credentials(**arguments)  # type: ignore[no-untyped-call]
+    return Credentials(**arguments)  # type: ignore[no-untyped-call]  # google-auth has no types
 
 
 @pytest.mark.parametrize(

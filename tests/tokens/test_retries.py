@@ -60,7 +60,7 @@ async def refreshed(cache: TokenCache, clock: FakeClock) -> tuple[Token | AuthRp
 TROUBLE: dict[str, Callable[[Authority, int | None], None]] = {
     "reset": lambda authority, times: authority.reset_connections(times=times),
     **{
-        str(status): lambda authority, times, status=status: authority.fail(status, times=times)  # type: ignore[misc]
+        str(status): lambda authority, times, status=status: authority.fail(status, times=times)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
         for status in (408, 429, 500, 502, 503, 504)
     },
 }
@@ -300,7 +300,7 @@ async def test_google_auths_plugin_fails_calls_while_the_token_is_good(
     authority.reset_connections(times=None)
     now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
     credentials.expiry = now + datetime.timedelta(seconds=200)
-    plugin = google.auth.transport.grpc.AuthMetadataPlugin(credentials, request)  # type: ignore[no-untyped-call]
+    plugin = google.auth.transport.grpc.AuthMetadataPlugin(credentials, request)  # type: ignore[no-untyped-call]  # google-auth has no types
     both = grpc.composite_channel_credentials(
         echo_server.ssl_credentials, grpc.metadata_call_credentials(plugin)
     )
