@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,12 +23,14 @@ class RotatingAuthority(Authority):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.revoked = 0
-        self._numbers = itertools.count(1)
         self._current: dict[str, int] = {}  # by login, the number of the refresh token that is good
 
     def login(self) -> Any:
-        """Return google-auth's credentials of a new login."""
-        name = f"login{next(self._numbers)}"
+        """Return google-auth's credentials of a new login.
+
+        Its refresh tokens are its own for ever, as real ones are: another authority may get this one's port.
+        """
+        name = f"login-{secrets.token_hex(8)}"
         self._current[name] = 0
         return Credentials(
             None,
