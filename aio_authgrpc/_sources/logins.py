@@ -33,6 +33,9 @@ class _Newest:
 # A login by the digest of its refresh token. Others by `id`: an object may have an equality of its own.
 _locks: WeakValueDictionary[int | bytes, CredentialLock] = WeakValueDictionary()
 _replaced: OrderedDict[bytes, _Newest] = OrderedDict()
+# By the `id` of a login that is being refreshed, the digest of what was sent. google-auth puts the new
+# refresh token into the object before its lock is known by that, too.
+_sent: dict[int, bytes] = {}
 _guard = threading.RLock()
 
 
@@ -41,7 +44,8 @@ def lock_of(credentials: object) -> CredentialLock:
     root = root_of(credentials)
     with _guard:
         refresh_token = _newest_of(root)
-        key = id(root) if refresh_token is None else _digest(root, refresh_token)
+        own: int | bytes = id(root) if refresh_token is None else _digest(root, refresh_token)
+        key = _sent.get(id(root), own)
         lock = _locks.get(key)
         if lock is None:
             lock = _locks[key] = CredentialLock(root)
@@ -68,12 +72,15 @@ def newest_refresh_token(credentials: object) -> Generator[None]:
         sent = _newest_of(root)
         if sent != _refresh_token_of(root):
             root._refresh_token = sent  # no public name
+        if sent is not None:
+            _sent[id(root)] = _digest(root, sent)
     try:
         yield
     finally:  # what comes after the login's refresh, such as an impersonation, may have failed
-        came = _refresh_token_of(root)
-        if sent is not None and came is not None and came != sent:
-            with _guard:
+        with _guard:
+            _sent.pop(id(root), None)
+            came = _refresh_token_of(root)
+            if sent is not None and came is not None and came != sent:
                 _replace(_digest(root, sent), _digest(root, came), came)
 
 
@@ -109,6 +116,7 @@ def _digest(root: Any, refresh_token: str) -> bytes:
 def _in_child() -> None:
     global _guard  # noqa: PLW0603 - another thread of the parent may have had it
     _guard = threading.RLock()
+    _sent.clear()  # the threads that refresh them stayed with the parent
     for lock in tuple(_locks.values()):
         lock.reset()
 

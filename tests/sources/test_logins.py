@@ -180,6 +180,17 @@ def test_the_lock_is_the_same_while_the_refresh_token_is_replaced() -> None:
     assert lock_of(old) is lock
 
 
+def test_the_lock_is_the_same_before_a_new_refresh_token_is_noted() -> None:
+    """Another thread may ask for it where google-auth has put the new one into the object."""
+    login = user()
+    lock = lock_of(login)
+    with newest_refresh_token(login):
+        login._refresh_token = "second"
+        assert lock_of(login) is lock
+    assert lock_of(login) is lock
+    assert logins._sent == {}
+
+
 def test_a_credential_without_a_refresh_token_is_left_alone() -> None:
     """A service account has none."""
     own: Any = google.auth.credentials.AnonymousCredentials()
