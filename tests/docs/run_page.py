@@ -59,6 +59,7 @@ _OPENING = re.compile(r"(?P<indent> *)```(?P<language>\S*)(?:.*?title=\"(?P<titl
 # No settings of a folder above, and nothing written but what the page writes.
 _PYTEST = (
     *("-m", "pytest", "-q", "-Werror", "-pno:cacheprovider", "-c", os.devnull, "--rootdir=."),
+    "-pno:hypothesispytest",  # importing it takes longer than most pages
     "-ppytest_aio_authgrpc",  # loaded already, if what is installed has the entry point
 )
 # The page with the settings of pytest, to which the others link.

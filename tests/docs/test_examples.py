@@ -114,7 +114,8 @@ async def test_an_example_does_what_it_says(world: Any, example: str) -> None:
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
 async def test_the_tests_of_an_example_pass(world: Any, path: pathlib.Path) -> None:
     """In pytest-asyncio's strict mode, with warnings as errors, by the settings beside them."""
-    ran = await world.run("-m", "pytest", "-q", "-pno:cacheprovider", "-ppytest_aio_authgrpc", path)
+    plugins = ("-pno:hypothesispytest", "-pno:cacheprovider", "-ppytest_aio_authgrpc")
+    ran = await world.run("-m", "pytest", "-q", *plugins, path)
     assert ran.code == 0, ran.output + ran.errors
     assert ran.complaints == [], ran.errors
 

@@ -124,11 +124,15 @@ def run(
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=environment)
 
 
+# Importing hypothesis takes half of the time of such a suite.
+QUIET = ("-m", "pytest", "-pno:hypothesispytest", "-pno:cacheprovider", "-q")
+
+
 def run_pytest(
     suite: pathlib.Path, installed: pathlib.Path, *options: str, scope: str = "function"
 ) -> subprocess.CompletedProcess[str]:
-    common = ("-Werror", f"-oasyncio_default_fixture_loop_scope={scope}", "-pno:cacheprovider", "-q")
-    return run("-m", "pytest", *common, *options, cwd=suite, installed=installed)
+    common = ("-Werror", f"-oasyncio_default_fixture_loop_scope={scope}")
+    return run(*QUIET, *common, *options, cwd=suite, installed=installed)
 
 
 def assert_passed(result: subprocess.CompletedProcess[str], number: int) -> None:
@@ -177,9 +181,8 @@ def test_fixtures_work_under_anyio_s_plugin(
 ) -> None:
     """On the loop of anyio's test, also where pytest-asyncio is installed."""
     write(suite, {"test_anyio.py": WITH_ANYIO.replace("{backend}", backend)})
-    common = ("-Werror", "-pno:cacheprovider", "-q")
     if others:
-        result = run("-m", "pytest", *common, *others, cwd=suite, installed=installed)
+        result = run(*QUIET, "-Werror", *others, cwd=suite, installed=installed)
     else:
         result = run_pytest(suite, installed)
     assert_passed(result, 1)
@@ -207,7 +210,7 @@ def test_without_a_plugin_for_coroutines_the_error_names_one(
 ) -> None:
     """The fixtures need a loop."""
     write(suite, {"test_sync.py": "def test_it(authgrpc_authority): pass\n"})
-    result = run("-m", "pytest", "-q", "-pno:asyncio", "-pno:cacheprovider", cwd=suite, installed=installed)
+    result = run(*QUIET, "-pno:asyncio", cwd=suite, installed=installed)
     assert "authgrpc_authority needs an event loop: install pytest-asyncio" in result.stdout
 
 
