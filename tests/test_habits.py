@@ -22,10 +22,14 @@ def pyproject() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
-def tox_environments() -> set[str]:
+def tox_ini() -> configparser.ConfigParser:
     tox = configparser.ConfigParser(interpolation=None)
     tox.read(ROOT / "tox.ini")
-    return set(tox["tox"]["env_list"].split())
+    return tox
+
+
+def tox_environments() -> set[str]:
+    return set(tox_ini()["tox"]["env_list"].split())
 
 
 def is_a_python(environment: str) -> bool:
@@ -53,7 +57,9 @@ def test_the_classifiers_are_the_pythons_of_tox() -> None:
     pythons = {
         environment.removesuffix("t") for environment in tox_environments() if is_a_python(environment)
     }
-    assert {f"py3{minor}" for minor in minors} == pythons
+    lowest = tox_ini()["testenv:lowest"]["base_python"]
+    assert lowest == f"py3{min(minors, key=int)}"
+    assert {f"py3{minor}" for minor in minors} == pythons | {lowest}
 
 
 def test_the_lowest_classifier_is_the_lowest_python_that_is_required() -> None:
