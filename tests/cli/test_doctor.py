@@ -234,10 +234,9 @@ async def clock_10_minutes_off(world: World) -> Situation:
 
 @situation("unreachable", "nc -vz localhost ")
 async def endpoint_unreachable(world: World) -> Situation:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    return Situation(target=f"localhost:{port}")
+    unused = world.stack.enter_context(socket.socket())
+    unused.bind(("127.0.0.1", 0))  # it does not listen, and no one else gets its port
+    return Situation(target=f"localhost:{unused.getsockname()[1]}")
 
 
 @situation("name-not-found", "getent hosts bookstore.invalid")

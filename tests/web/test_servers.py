@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -105,11 +106,17 @@ async def shelves(stub: Annotated[BookstoreStub, Depends(bookstore)]) -> list[st
 COMPLAINT = re.compile(r"Warning\b.*|Exception ignored.*|Traceback|never retrieved|was destroyed")
 
 
+# Below those that a system gives to whoever asks for any port, which are 32768 on Linux and up, and 49152
+# elsewhere: of these, another test may get the port before the server has started.
+PORTS = range(20_000, 32_000)
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @pytest.fixture(params=SERVERS.values(), ids=SERVERS.keys())
@@ -146,6 +153,7 @@ async def serving(
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await asyncio.to_thread(process.wait)
+        print((directory / "errors").read_text())  # noqa: T201 - pytest shows it where the test fails
 
 
 async def until_it_answers(process: subprocess.Popen[bytes], url: str, beginning: str = "") -> str:
