@@ -96,6 +96,10 @@ class Found(FrozenValue):
     value: str | None = None
     seconds: float = 0.0
 
+    def __repr__(self) -> str:
+        value = "no value" if self.value is None else "a value"
+        return f"<Found {value} with the fence {self.fence!r} for {self.seconds:g} s>"
+
 
 class Budget:
     """How long a call may wait for the store, in all that it asks."""

@@ -10,6 +10,7 @@ import pytest
 from google.oauth2.credentials import Credentials
 
 from aio_authgrpc import AiohttpRequest, ConfigurationError, Token, TokenRequest, static_token
+from aio_authgrpc.redis.client import Found
 from aio_authgrpc.testing import Authority, RedisServer, ScriptedTokens
 
 from .conftest import KEY, OTHER_KEY, MakeStore, WatchedClock
@@ -173,3 +174,8 @@ def test_a_source_shows_its_identity_and_no_key(make_store: Any) -> None:
     """Its `repr` is for people who debug."""
     source = make_store().share(static_token("secret"), identity="orders")
     assert repr(source) == "<SharedTokens of static_token(...) as 'orders'>"
+
+
+def test_what_was_found_is_kept_out_of_sight() -> None:
+    """A value is encrypted, and still nothing for a log."""
+    assert "sealed" not in repr(Found(fence="1", value="sealed-token", seconds=60.0))
