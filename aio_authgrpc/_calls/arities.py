@@ -75,7 +75,7 @@ class UnaryResponseCall(ResponseCall):
         """See `_real_call_or_cancel`; without its coroutines, as ten thousand calls may wait here."""
         try:
             while self._call is None and self._end is None:
-                yield from self._change()
+                yield from self._new_change()
         except asyncio.CancelledError:
             self.cancel()
             raise

@@ -88,7 +88,7 @@ class AuthorizedCall(CallState):
         self._wait_for_ready = wait_for_ready
         self._compression = compression
         self._deadline = None if timeout is None else monotonic() + timeout
-        self._call = self._changes = self.observed = None
+        self._call = self._change = self.observed = None
         self._finished = self._is_awaited = False
         self._callbacks = ()
         waits = wait_for_ready and method.connection_to_wait_for() is not None

@@ -234,6 +234,26 @@ async def test_cancelling_who_waits_for_the_code_leaves_the_call_alone(
     assert await arity.finish(call) == arity.responses
 
 
+@pytest.mark.parametrize("leaving", [{0}, {1}, {0, 2}, {0, 1, 2}])
+async def test_all_who_ask_a_waiting_call_hear_of_its_start(
+    arity: Any, stub: EchoStub, tokens: Any, leaving: set[int]
+) -> None:
+    """Whoever of them leaves before, and whoever comes then."""
+    gate = tokens.hold()
+    call = arity.begin(stub)
+    asking = [asyncio.ensure_future(call.code()) for _ in range(3)]
+    await gate.wait_for(1)
+    for number in leaving:
+        asking[number].cancel()
+    await asyncio.sleep(0)
+    asking += [asyncio.ensure_future(call.code()) for _ in range(2)]
+    await asyncio.sleep(0)
+    gate.release()
+    await arity.finish(call)
+    staying = [ask for number, ask in enumerate(asking) if number not in leaving]
+    assert await asyncio.gather(*staying) == [grpc.StatusCode.OK] * len(staying)
+
+
 async def test_cancelling_who_waits_for_the_connection_does_what_it_does_to_a_real_call(
     arity: Any, stub: EchoStub, tokens: Any
 ) -> None:
