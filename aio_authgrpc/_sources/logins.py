@@ -33,9 +33,9 @@ class _Newest:
 # A login by the digest of its refresh token. Others by `id`: an object may have an equality of its own.
 _locks: WeakValueDictionary[int | bytes, CredentialLock] = WeakValueDictionary()
 _replaced: OrderedDict[bytes, _Newest] = OrderedDict()
-# By the `id` of a login that is being refreshed, the digest of what was sent. google-auth puts the new
-# refresh token into the object before its lock is known by that, too.
-_sent: dict[int, bytes] = {}
+# The logins that are being refreshed, each with the refresh token that was sent. google-auth puts the new one
+# into the object long before the refresh is over, where an impersonation follows.
+_under_way: list[tuple[object, str | None]] = []
 _guard = threading.RLock()
 
 
@@ -43,9 +43,9 @@ def lock_of(credentials: object) -> CredentialLock:
     """Return the lock for all that touches a credential. It is forgotten when no one holds it or waits."""
     root = root_of(credentials)
     with _guard:
+        _note_what_came()
         refresh_token = _newest_of(root)
-        own: int | bytes = id(root) if refresh_token is None else _digest(root, refresh_token)
-        key = _sent.get(id(root), own)
+        key = id(root) if refresh_token is None else _digest(root, refresh_token)
         lock = _locks.get(key)
         if lock is None:
             lock = _locks[key] = CredentialLock(root)
@@ -69,19 +69,28 @@ def newest_refresh_token(credentials: object) -> Generator[None]:
     """Give a login the refresh token that came last, and note the one that comes. Needs its lock."""
     root: Any = root_of(credentials)
     with _guard:
+        _note_what_came()
         sent = _newest_of(root)
         if sent != _refresh_token_of(root):
             root._refresh_token = sent  # no public name
-        if sent is not None:
-            _sent[id(root)] = _digest(root, sent)
+        mine = (root, sent)
+        _under_way.append(mine)
     try:
         yield
     finally:  # what comes after the login's refresh, such as an impersonation, may have failed
         with _guard:
-            _sent.pop(id(root), None)
-            came = _refresh_token_of(root)
-            if sent is not None and came is not None and came != sent:
-                _replace(_digest(root, sent), _digest(root, came), came)
+            _note_what_came()
+            _under_way[:] = [each for each in _under_way if each is not mine]
+
+
+def _note_what_came() -> None:
+    """Note the refresh tokens that have come for the logins that are being refreshed. Needs the guard."""
+    for root, sent in _under_way:
+        came = _refresh_token_of(root)
+        if sent is None or came is None or came == sent:
+            continue
+        if _digest(root, came) not in _replaced:  # else it was noted, and may be replaced by now
+            _replace(_digest(root, sent), _digest(root, came), came)
 
 
 def _replace(sent: bytes, came: bytes, refresh_token: str) -> None:
@@ -116,7 +125,7 @@ def _digest(root: Any, refresh_token: str) -> bytes:
 def _in_child() -> None:
     global _guard  # noqa: PLW0603 - another thread of the parent may have had it
     _guard = threading.RLock()
-    _sent.clear()  # the threads that refresh them stayed with the parent
+    _under_way.clear()  # the threads that refresh them stayed with the parent
     for lock in tuple(_locks.values()):
         lock.reset()
 

@@ -188,7 +188,30 @@ def test_the_lock_is_the_same_before_a_new_refresh_token_is_noted() -> None:
         login._refresh_token = "second"
         assert lock_of(login) is lock
     assert lock_of(login) is lock
-    assert logins._sent == {}
+
+
+def test_a_copy_that_is_made_during_a_refresh_has_the_lock_and_the_token_that_came() -> None:
+    """The login has its new refresh token while an impersonation is still under way."""
+    over = impersonated(user())
+    login = over._source_credentials
+    lock = lock_of(over)
+    with newest_refresh_token(over):
+        login._refresh_token = "second"
+        made = copy.copy(login)
+        assert lock_of(made) is lock
+        rotate(made, "third")  # had a thread that hangs been passed
+    for each in (login, made):
+        assert lock_of(each) is lock
+        with newest_refresh_token(each):
+            assert each.refresh_token == "third"
+
+
+def test_a_login_is_not_held_after_its_refresh() -> None:
+    """Also where it failed, and where two threads are inside because one of them hung."""
+    login = user()
+    with pytest.raises(ZeroDivisionError), newest_refresh_token(login), newest_refresh_token(login):
+        raise ZeroDivisionError
+    assert [each for each, _ in logins._under_way if each is login] == []
 
 
 def test_a_credential_without_a_refresh_token_is_left_alone() -> None:

@@ -123,7 +123,9 @@ async def test_a_connection_in_use_is_replaced_by_one_under_way(
     await EchoStub(rotation.channel).UnaryUnary(b"x")
     await rotation.rotate("second@example.com")
     async with asyncio.timeout(10):
-        await rotation.made[1].channel_ready()
+        replacement = rotation.made[1]
+        while (state := replacement.get_state()) is not grpc.ChannelConnectivity.READY:
+            await replacement.wait_for_state_change(state)
     assert len(mutual_server.calls) == 1  # no RPC made it connect
 
 
