@@ -10,6 +10,8 @@ once:
     no limit   a channel of grpc.aio, at a server of that kind without a limit: what the machine's CPU allows
     plain      a channel of grpc.aio
     1 … 8      `connect(max_connections=...)`
+    8 held     the same, with at most nine tenths of what its connections admit under way at any time, by an
+               `asyncio.Semaphore` around the calls
     N in turn  N connections of one connection each, used in turn: what gRPC's connection scaling replaces
 
 Counted are the failed calls and the connections at the end. `allowed` is what the limits admit: connections ×
@@ -46,6 +48,8 @@ PAYLOAD = b"x" * 32
 PLAIN = "plain"
 NO_LIMIT = "no limit"
 _DEFAULT = "default"
+_HELD = "held"
+_IN_TURN = "in turn"
 _CALLS_IN_A_ROW = 2000
 _TIMEOUT = 120.0  # for a burst on a slow machine; one that hangs should not do so for ever
 _ESTABLISHED = "01"
@@ -73,8 +77,11 @@ def connections_to(port: int) -> int:
 
 
 @asynccontextmanager
-async def _open(contender: str, port: int) -> AsyncIterator[Call]:
-    """Give the function that makes a call on a contender's new channel."""
+async def _open(contender: str, port: int, streams: int = 0) -> AsyncIterator[Call]:
+    """Give the function that makes a call on a contender's new channel.
+
+    `streams` are those that the server allows on a connection.
+    """
     target = f"127.0.0.1:{port}"
     async with AsyncExitStack() as opened:
         if contender in (PLAIN, NO_LIMIT):
@@ -83,12 +90,14 @@ async def _open(contender: str, port: int) -> AsyncIterator[Call]:
             channel = await opened.enter_async_context(grpc.aio.insecure_channel(target, options))
             yield EchoStub(channel).echo
             return
-        number, _, in_turn = contender.partition(" ")
+        number, _, how = contender.partition(" ")
+        in_turn = how == _IN_TURN
         stubs = [
             await opened.enter_async_context(_connect(target, 1 if in_turn else _limit(number)))
             for _ in range(int(number) if in_turn else 1)
         ]
-        yield _in_turn([stub.echo for stub in stubs]) if in_turn else stubs[0].echo
+        call = _in_turn([stub.echo for stub in stubs]) if in_turn else stubs[0].echo
+        yield _held(call, round(0.9 * streams * int(number))) if how == _HELD else call
 
 
 def _in_turn(methods: Sequence[Call]) -> Call:
@@ -98,6 +107,16 @@ def _in_turn(methods: Sequence[Call]) -> Call:
         return next(turns)(request)
 
     return call
+
+
+def _held(call: Call, most: int) -> Call:
+    under_way = asyncio.Semaphore(most)
+
+    async def call_when_there_is_room(request: bytes) -> Any:
+        async with under_way:
+            return await call(request)
+
+    return call_when_there_is_room
 
 
 def _limit(number: str) -> int | None:
@@ -115,8 +134,8 @@ def _connect(target: str, max_connections: int | None) -> aio_authgrpc.Connectio
     )
 
 
-async def _burst(contender: str, port: int, size: int) -> Burst:
-    async with _open(contender, port) as call:
+async def _burst(contender: str, port: int, size: int, streams: int) -> Burst:
+    async with _open(contender, port, streams) as call:
         await call(PAYLOAD)
         gc.collect()
         wall, cpu = time.perf_counter(), time.process_time()
@@ -141,7 +160,9 @@ Bursts = dict[tuple[str, int, str], list[Burst]]
 async def bursts(arguments: argparse.Namespace) -> Bursts:
     """Measure each server, size and contender, in shuffled order in every round."""
     limits = [str(limit) for limit in arguments.limits]
-    contenders = [NO_LIMIT, PLAIN, *limits, *(f"{limit} in turn" for limit in limits if limit != "1")]
+    several = [limit for limit in limits if limit != "1"]
+    contenders = [NO_LIMIT, PLAIN, *limits, *(f"{limit} {_IN_TURN}" for limit in several)]
+    contenders += [f"{limit} {_HELD}" for limit in limits[-1:]]
     measured: Bursts = defaultdict(list)
     servers = available()
     for name in arguments.servers or servers:
@@ -154,7 +175,8 @@ async def bursts(arguments: argparse.Namespace) -> Bursts:
                 for size in arguments.sizes:
                     for contender in random.sample(contenders, len(contenders)):
                         port = unlimited if contender == NO_LIMIT else limited
-                        measured[name, size, contender].append(await _burst(contender, port, size))
+                        burst = await _burst(contender, port, size, arguments.streams)
+                        measured[name, size, contender].append(burst)
     order = {contender: number for number, contender in enumerate(contenders)}
     return dict(sorted(measured.items(), key=lambda item: (item[0][0], item[0][1], order[item[0][2]])))
 
@@ -198,7 +220,7 @@ def summaries(measured: Bursts, per_connection: float) -> list[dict[str, Any]]:
         row["failed_at_most"] = max(burst.failed for burst in of_one)
         row["failed_share"] = middle["failed"] / size
         row["to_plain"] = _paired(of_one, measured[server, size, PLAIN])
-        pool = measured.get((server, size, f"{contender} in turn"))
+        pool = measured.get((server, size, f"{contender} {_IN_TURN}"))
         row["to_in_turn"] = None if pool is None else _paired(of_one, pool)
         row["to_no_limit"] = _paired(of_one, measured[server, size, NO_LIMIT])
         machine = statistics.median(burst.per_second for burst in measured[server, size, NO_LIMIT])

@@ -163,7 +163,7 @@ def memory(result: dict[str, Any]) -> Figure:
 
 def burst(result: dict[str, Any]) -> Figure:
     """Throughput and failures by calls at once, for each server and limit of connections."""
-    rows = [row for row in result["bursts"] if "turn" not in row["contender"]]
+    rows = [row for row in result["bursts"] if not row["contender"].endswith(("held", "in turn"))]
     servers = sorted({row["server"] for row in rows})
     contenders = list(dict.fromkeys(row["contender"] for row in rows))
     figure, panels = _panels(2 * len(servers), 2.1)

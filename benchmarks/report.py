@@ -67,7 +67,7 @@ PARTS = [
     Part("counted", ("counted.py",)),
     Part("own_cost", ("own_cost.py",)),
     Part("blocking", ("blocking.py",)),
-    Part("overhead", ("overhead.py", "--rounds", "10"), 300),
+    Part("overhead", ("overhead.py", "--rounds", "8"), 300),
     Part(
         "uvloop",
         (
@@ -93,10 +93,10 @@ PARTS = [
     Part("rotation", ("rotation.py", "--seconds", "16")),
     Part("memory", ("memory.py",), 180),
     Part("import_time", ("import_time.py", "--rounds", "10")),
-    Part("soak", ("soak.py", "--minutes", "1"), 150),
+    Part("soak", ("soak.py", "--minutes", "1"), 150, slow=True),
     Part("burst", ("burst.py", "--sizes", "300", "1000", "3000", "--rounds", "1"), 180),
     Part("shared_store", ("shared_store.py",), needs="redis-server"),
-    Part("burst_wide", ("burst.py", "--sizes", "3000", "30000"), 1800, slow=True),
+    Part("burst_wide", ("burst.py", "--sizes", "3000", "30000", "--servers", "grpcio"), 1800, slow=True),
     Part("simulation", ("simulation.py", "--hosts", "100"), 1800, slow=True),
     Part("versions", ("versions.py",), 1800, slow=True),
     Part("soak_versions", ("soak_versions.py",), 1800, slow=True),
