@@ -76,7 +76,7 @@ class ConfigurationError(AuthGrpcError, ValueError):
 
 
 # `retryable` is an attribute of ours and a property of google-auth's; ours comes first, and is False.
-class TlsArgumentsError(  # pyright: ignore[reportIncompatibleVariableOverride]
+class TlsArgumentsError(  # pyright: ignore[reportIncompatibleVariableOverride] - see above
     ConfigurationError, google.auth.exceptions.MalformedError
 ):
     """Two arguments for TLS exclude each other; also google-auth's `MalformedError`."""

@@ -30,12 +30,21 @@ class _Newest:
     refresh_token = ""
 
 
+class _Refresh:
+    """A refresh that is under way: its login, the refresh token that was sent, and the last that is noted."""
+
+    def __init__(self, root: object, sent: str) -> None:
+        self.root = root
+        self.sent = sent
+        self.noted = sent
+
+
 # A login by the digest of its refresh token. Others by `id`: an object may have an equality of its own.
 _locks: WeakValueDictionary[int | bytes, CredentialLock] = WeakValueDictionary()
 _replaced: OrderedDict[bytes, _Newest] = OrderedDict()
-# The logins that are being refreshed, each with the refresh token that was sent. google-auth puts the new one
-# into the object long before the refresh is over, where an impersonation follows.
-_under_way: list[tuple[object, str | None]] = []
+# google-auth puts the new refresh token into the login long before the refresh is over, where an
+# impersonation follows.
+_under_way: dict[_Refresh, None] = {}
 _guard = threading.RLock()
 
 
@@ -73,24 +82,23 @@ def newest_refresh_token(credentials: object) -> Generator[None]:
         sent = _newest_of(root)
         if sent != _refresh_token_of(root):
             root._refresh_token = sent  # no public name
-        mine = (root, sent)
-        _under_way.append(mine)
+        refresh = _Refresh(root, sent or "")
+        _under_way[refresh] = None
     try:
         yield
     finally:  # what comes after the login's refresh, such as an impersonation, may have failed
         with _guard:
             _note_what_came()
-            _under_way[:] = [each for each in _under_way if each is not mine]
+            _under_way.pop(refresh, None)  # a forked child has cleared it
 
 
 def _note_what_came() -> None:
     """Note the refresh tokens that have come for the logins that are being refreshed. Needs the guard."""
-    for root, sent in _under_way:
-        came = _refresh_token_of(root)
-        if sent is None or came is None or came == sent:
-            continue
-        if _digest(root, came) not in _replaced:  # else it was noted, and may be replaced by now
-            _replace(_digest(root, sent), _digest(root, came), came)
+    for refresh in tuple(_under_way):  # the garbage collector may end one in this very thread
+        came = _refresh_token_of(refresh.root)
+        if refresh.sent and came is not None and came != refresh.noted:  # it may be replaced by now
+            refresh.noted = came
+            _replace(_digest(refresh.root, refresh.sent), _digest(refresh.root, came), came)
 
 
 def _replace(sent: bytes, came: bytes, refresh_token: str) -> None:

@@ -79,6 +79,7 @@ async def test_an_unused_object_may_be_used_after_a_fork() -> None:
     bound = LoopBound("channel")
     bound.lose_loop()
     bound.check()
+    assert bound.open_on is asyncio.get_running_loop()
 
 
 async def test_a_closed_object_stays_closed_after_a_fork() -> None:

@@ -211,7 +211,18 @@ def test_a_login_is_not_held_after_its_refresh() -> None:
     login = user()
     with pytest.raises(ZeroDivisionError), newest_refresh_token(login), newest_refresh_token(login):
         raise ZeroDivisionError
-    assert [each for each, _ in logins._under_way if each is login] == []
+    assert [refresh for refresh in logins._under_way if refresh.root is login] == []
+
+
+def test_a_refresh_token_that_comes_back_is_the_newest() -> None:
+    """No provider is known that gives an old one again; the last word is its own all the same."""
+    login = user()
+    first = copy.copy(login)
+    rotate(login, "second")
+    rotate(login, "r")
+    for each in (login, first):
+        with newest_refresh_token(each):
+            assert each.refresh_token == "r"
 
 
 def test_a_credential_without_a_refresh_token_is_left_alone() -> None:
