@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Generator
 from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 
-from aio_authgrpc._calls.call import MAY_BE_SENT_AGAIN, AuthorizedCall
-from aio_authgrpc._calls.call_status import end_unsent, final_code, is_over, raise_end
+from aio_authgrpc._calls.call import AuthorizedCall
+from aio_authgrpc._calls.call_status import end_unsent, is_over, raise_end
 from aio_authgrpc._calls.mistakes import NotIterable
 from aio_authgrpc._calls.questions import AnsweringCall
 from aio_authgrpc._channels.connection_hints import explained
@@ -27,6 +26,15 @@ _AUDIENCE_NOTE = (
 )
 
 
+# A read that ends with one of these does not mean that the RPC could not be sent.
+_ENDS_NO_CALL = (
+    grpc.aio.AioRpcError,  # the call's status
+    StopAsyncIteration,
+    grpc.aio.UsageError,  # a mistake of the reader's, who may go on
+    asyncio.InvalidStateError,
+)
+
+
 class ResponseCall(AnsweringCall):
     """A call whose errors say what to do, where the reason is known."""
 
@@ -39,35 +47,30 @@ class ResponseCall(AnsweringCall):
 class UnaryResponseCall(ResponseCall):
     """A call that is awaited for its one response. What awaits it knows its end, and need not ask for it."""
 
-    def on_done(self, call: Any) -> bool:
-        if not self._is_awaited:
-            self._settle(call)
-        return not self._is_awaited
-
     def __await__(self) -> Generator[Any, None, Any]:
         """Return the response. As with a real call, cancelling the task that awaits it cancels the RPC."""
         while True:
             call = self._call
             if call is None:
                 call = yield from self._started_or_cancelled()
-            self._is_awaited = True
+            self.is_awaited = True
             try:
                 response: Any = yield from call.__await__()  # pyright: ignore[reportUnknownVariableType] - any
             except grpc.aio.AioRpcError as error:
-                self._is_awaited = False
+                self.is_awaited = False
                 self._method.on_done(call)
                 if self._call is call:
                     raise self._explained(error)  # noqa: B904 - mostly the error itself, else it has its cause
             except BaseException as error:
-                self._is_awaited = False
+                self.is_awaited = False
                 self._end_awaiting(call, error)
                 raise
             else:
-                self._is_awaited = False
-                try:
-                    if not self._finished:
-                        self._finish()
-                finally:
+                self.is_awaited = False
+                if self._callbacks or self._change is not None or self._more_changes is not None:
+                    self._method.on_done(call)
+                else:  # there is nobody else to tell
+                    self._finished = True
                     self._method.open_calls.end(call)
                 return response  # pyright: ignore[reportUnknownVariableType] - any message
 
@@ -93,73 +96,108 @@ class UnaryResponseCall(ResponseCall):
             self._method.on_done(call)
 
 
+class Responses:
+    """The responses of a call, one after the other, as the asynchronous generator of a real call gives them.
+
+    The first one, which decides about a replay, is the call's to read; then that generator goes on by itself.
+    Another generator around it would cost a short stream more than all else here.
+    """
+
+    __slots__ = ("call", "messages")
+
+    def __init__(self, call: StreamResponseCall) -> None:
+        # Until the first response came, or an error in its place.
+        self.call: StreamResponseCall | None = call
+        # The real call's iterator, from the first response on.
+        self.messages: Any = None
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    def __anext__(self) -> Awaitable[Any]:
+        """Return the next response."""
+        if self.messages is not None:
+            return self.messages.__anext__()  # type: ignore[no-any-return]  # of any call
+        return self.after_first() if self.call is None else self.call.first_response(self)
+
+    async def after_first(self) -> Any:
+        """Return the next response where the first one was asked for before, mostly by another task."""
+        if self.messages is not None:
+            return await self.messages.__anext__()
+        if self.call is None:
+            raise StopAsyncIteration
+        raise RuntimeError("Another task waits for the first response: iterate in one task at a time.")
+
+    async def aclose(self) -> None:
+        """Iterate no further. The RPC goes on, as a real call's does."""
+        self.call = None
+        if self.messages is not None:
+            await self.messages.aclose()
+
+
 class StreamResponseCall(NotIterable, ResponseCall):
     """A call whose responses are iterated or read.
 
     A refusal before the first message may be replayed, one after it may not. A message may still be queued
-    when the status arrives. While a reader is active, it decides about the replay.
+    when the status arrives. Until the first message, who reads decides about the replay.
     """
 
-    _iterator: AsyncIterator[Any] | None = None
-    _style = ""
+    _responses: Responses | None = None  # where it is iterated
+    _first_is_read = False
+    _is_read = False  # rather than iterated
     _refusal: grpc.aio.AioRpcError | None = None  # that led to a second real call
-
-    def on_done(self, call: Any) -> bool:
-        undecided = self._is_awaited and self._may_replay
-        if undecided and final_code(call) in MAY_BE_SENT_AGAIN:
-            return False  # the reader will
-        self._settle(call)
-        return True
-
-    @contextmanager
-    def _reading_from(self, call: Any) -> Generator[None]:
-        """Decide about a replay where the read ends; without an error the next call is to be read."""
-        self._is_awaited = True
-        try:
-            yield
-        except grpc.aio.AioRpcError as error:
-            self._end_reading(call)
-            if self._call is call:
-                raise self._explained(error)  # noqa: B904 - mostly the error itself, else it has its cause
-            self._refusal = error
-        except asyncio.CancelledError:
-            self._cancel_with(call)
-            raise
-        except (grpc.aio.UsageError, asyncio.InvalidStateError):
-            raise  # a mistake of the reader's, who may go on
-        except Exception:
-            if self._may_replay:
-                end_unsent(call)
-            raise
-        finally:
-            self._end_reading(call)
-
-    def _end_reading(self, call: Any) -> None:
-        self._is_awaited = False
-        if call.done():
-            self._method.on_done(call)
-
-    def _use(self, style: str) -> None:
-        """Hold to one of iterating and reading, as a real call does, from before it is started."""
-        if self._style and self._style != style:
-            raise grpc.aio.UsageError("The iterator and read/write APIs may not be mixed on a single RPC.")
-        self._style = style
 
     def __aiter__(self) -> AsyncIterator[Any]:
         """Iterate over the responses. As with a real call, cancelling the iteration cancels the RPC."""
-        self._use("iterate")
-        if self._iterator is None:
-            self._iterator = self._iterate()
-        return self._iterator
+        if self._is_read:
+            raise _mixed()
+        if self._responses is None:
+            self._responses = Responses(self)
+        return self._responses
 
-    async def _iterate(self) -> AsyncIterator[Any]:
+    async def first_response(self, responses: Responses) -> Any:
+        """Return the first response; `responses` goes on from there."""
+        if self._first_is_read:
+            return await responses.after_first()
+        self._first_is_read = True
+        try:
+            while True:
+                call = self._call
+                if call is None or self._refusal is not None:
+                    call = await self._next_to_read()
+                messages = call.__aiter__()
+                self.is_awaited = self._may_replay
+                try:
+                    message = await messages.__anext__()
+                except BaseException as error:  # noqa: BLE001 - raised again, unless the call is sent again
+                    self._end_reading(call, error)
+                else:
+                    self._note_message(call)
+                    responses.messages = messages
+                    return message
+        finally:
+            responses.call = None
+
+    async def read(self) -> Any:
+        """Return the next response, or `grpc.aio.EOF`."""
+        if not self._is_read and self._finished:
+            # A call that is over answers, whatever was used before.
+            return await (await self._real_call()).read()
+        if self._responses is not None:
+            raise _mixed()
+        self._is_read = True
+        if self._call is not None and not self._may_replay:
+            return await self._call.read()
         while True:
             call = await self._next_to_read()
-            with self._reading_from(call):
-                async for message in call:
-                    self._may_replay = False
-                    yield message
-                return
+            self.is_awaited = self._may_replay
+            try:
+                message = await call.read()
+            except BaseException as error:  # noqa: BLE001 - raised again, unless the call is sent again
+                self._end_reading(call, error)
+            else:
+                self._note_message(call)
+                return message
 
     async def _next_to_read(self) -> Any:
         call = await self._real_call_or_cancel()
@@ -167,20 +205,26 @@ class StreamResponseCall(NotIterable, ResponseCall):
             raise self._explained(self._refusal)  # it stands; gRPC may raise it once only
         return call
 
-    async def read(self) -> Any:
-        """Return the next response, or `grpc.aio.EOF`."""
-        if self._style != "read" and self._finished:
-            # A call that is over answers, whatever was used before.
-            return await (await self._real_call()).read()
-        self._use("read")
-        if self._call is not None and not self._may_replay:
-            return await self._call.read()
-        while True:
-            call = await self._next_to_read()
-            with self._reading_from(call):
-                message = await call.read()
-                self._may_replay = False
-                return message
+    def _note_message(self, call: Any) -> None:
+        """Note the first message: from now on the call's end is its own."""
+        self._may_replay = self.is_awaited = False
+        if call.done():
+            self._method.on_done(call)
+
+    def _end_reading(self, call: Any, error: BaseException) -> None:
+        """Decide about a replay where a read ended with an error; raise it unless the call is sent again."""
+        if isinstance(error, asyncio.CancelledError):
+            self._cancel_with(call)
+        elif self._may_replay and isinstance(error, Exception) and not isinstance(error, _ENDS_NO_CALL):
+            end_unsent(call)
+        self.is_awaited = False
+        if call.done():
+            self._method.on_done(call)
+        if not isinstance(error, grpc.aio.AioRpcError):
+            raise error
+        if self._call is call:
+            raise self._explained(error)
+        self._refusal = error
 
 
 class StreamRequestCall(AuthorizedCall):
@@ -194,20 +238,18 @@ class StreamRequestCall(AuthorizedCall):
         """grpc.aio's intercepted calls ask the call below for it."""
         return self._call is not None and bool(self._call._done_writing_flag)
 
-    def _check_style(self) -> None:
-        if self._request is not None:
-            raise grpc.aio.UsageError("The iterator and read/write APIs may not be mixed on a single RPC.")
-
     async def write(self, request: Any) -> None:
         """Send a request, once the call is started."""
-        self._check_style()
+        if self._request is not None:
+            raise _mixed()
         if self._end is not None:
             raise asyncio.InvalidStateError("RPC already finished.")
         await (await self._real_call()).write(request)
 
     async def done_writing(self) -> None:
         """Say that no request follows. Does nothing on a call that is done."""
-        self._check_style()
+        if self._request is not None:
+            raise _mixed()
         call = await self._started()
         if call is not None:
             await call.done_writing()
@@ -235,3 +277,7 @@ class StreamStreamCall(
     grpc.aio.StreamStreamCall[Request, Response],
 ):
     """Many requests, many responses, waiting for the token."""
+
+
+def _mixed() -> grpc.aio.UsageError:
+    return grpc.aio.UsageError("The iterator and read/write APIs may not be mixed on a single RPC.")

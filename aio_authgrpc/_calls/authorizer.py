@@ -9,6 +9,7 @@ import grpc
 import grpc.aio
 
 from aio_authgrpc._calls.call_status import challenge_of, final_code
+from aio_authgrpc._calls.sent_metadata import Pairs, SharedMetadata
 from aio_authgrpc._tokens.cache import TokenWaiter
 from aio_authgrpc._tokens.metadata import Metadata, check_sendable
 from aio_authgrpc._tokens.token import Token
@@ -16,7 +17,7 @@ from aio_authgrpc.errors import ConfigurationError, TokenRefusedError
 
 CallMetadata = grpc.aio.Metadata | Sequence[tuple[str, str | bytes]]
 """What grpc.aio takes as `metadata=`."""
-CallerMetadata = tuple[tuple[str, str | bytes], ...]
+CallerMetadata = Pairs
 """The same, checked."""
 
 
@@ -39,16 +40,17 @@ class Authorization:
 
     __slots__ = ("_authorizer", "metadata", "token")
 
-    def __init__(self, authorizer: Authorizer, token: Token, metadata: Metadata) -> None:
+    is_awaited = False  # see `CallOwner`
+
+    def __init__(self, authorizer: Authorizer, token: Token, metadata: SharedMetadata) -> None:
         self._authorizer = authorizer
         self.token = token
         self.metadata = metadata
 
-    def on_done(self, call: grpc.aio.Call) -> bool:
+    def on_done(self, call: grpc.aio.Call) -> None:
         """Take the token of a call that ended with UNAUTHENTICATED back; the call itself stays as it is."""
         if final_code(call) is grpc.StatusCode.UNAUTHENTICATED:
             self._authorizer.reject(self.token, challenge=challenge_of(call))
-        return True
 
 
 class Authorizer:
@@ -106,7 +108,7 @@ class Authorizer:
         # The channel's fixed metadata overrides what the credential brings along.
         fixed = {key for key, _ in self.metadata}
         brought = (entry for entry in token.as_metadata(self.header) if entry[0] not in fixed)
-        self._last = Authorization(self, token, (*self.metadata, *brought))
+        self._last = Authorization(self, token, SharedMetadata((*self.metadata, *brought)))
         return self._last
 
     def forget(self) -> None:

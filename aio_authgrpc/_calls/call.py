@@ -14,7 +14,7 @@ real call. The wait counts against the call's timeout.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from time import monotonic
 from typing import Any, Protocol
@@ -26,7 +26,7 @@ from aio_authgrpc._calls.call_state import CallState
 from aio_authgrpc._calls.call_status import answer_of, challenge_of, has_headers
 from aio_authgrpc._calls.open_calls import OpenCalls
 from aio_authgrpc._calls.refused_streams import Pause, pause_before_resending, was_refused
-from aio_authgrpc._calls.sent_metadata import SentMetadata, new_metadata
+from aio_authgrpc._calls.sent_metadata import metadata_of_one
 from aio_authgrpc._calls.telemetry import current_call
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._checks.frames import without_frames
@@ -47,6 +47,8 @@ class Method(Protocol):
 
     inner: Callable[..., Any]
     """The grpc.aio multi-callable that starts a real call."""
+    interceptors_below: Sequence[Any]
+    """The interceptors that see what `inner` is given."""
     open_calls: OpenCalls
     """The calls of the channel."""
     on_done: Callable[[Any], None]
@@ -89,7 +91,7 @@ class AuthorizedCall(CallState):
         self._compression = compression
         self._deadline = None if timeout is None else monotonic() + timeout
         self._call = self._change = self.observed = None
-        self._finished = self._is_awaited = False
+        self._finished = self.is_awaited = False
         self._callbacks = ()
         waits = wait_for_ready and method.connection_to_wait_for() is not None
         authorization = None if waits else authorizer.current()
@@ -174,10 +176,9 @@ class AuthorizedCall(CallState):
 
     def _start_real_call(self, authorization: Authorization, timeout: float | None) -> None:
         self._authorization = authorization
-        metadata = new_metadata(SentMetadata)
-        own = self._metadata
-        metadata.pairs = own + authorization.metadata if own else authorization.metadata
-        method = self._method
+        method, metadata = self._method, authorization.metadata
+        if self._metadata or method.interceptors_below:
+            metadata = metadata_of_one(self._metadata, metadata, method.interceptors_below)
         # A replay is sent in its reader's context.
         token = None if self.observed is None else current_call.set(self.observed)
         try:
@@ -207,7 +208,7 @@ class AuthorizedCall(CallState):
 
     # From started to finished, or back to waiting
 
-    def _settle(self, call: Any) -> None:
+    def on_done(self, call: Any) -> None:
         """Decide what the end of a real call means, once, and act: the call finishes, or is sent again.
 
         The only place that decides to send a call again. Called with a real call that is done.
@@ -231,11 +232,6 @@ class AuthorizedCall(CallState):
                 self._send_again(refused=None, pause=Pause(seconds))
                 return
         self._finish()
-
-    def on_done(self, call: Any) -> bool:
-        """See `CallOwner`."""
-        self._settle(call)
-        return True
 
     def _can_be_sent_again(self) -> bool:
         return self._may_replay and self._authorizer.replay and not self._method.open_calls.closed

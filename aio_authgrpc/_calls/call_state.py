@@ -31,11 +31,11 @@ class CallState(grpc.aio.Call):
         "_compression",
         "_deadline",
         "_finished",
-        "_is_awaited",
         "_metadata",
         "_method",
         "_request",
         "_wait_for_ready",
+        "is_awaited",
         "observed",
     )
     _call: Any  # the real call, of the arity's own type
@@ -43,7 +43,7 @@ class CallState(grpc.aio.Call):
     # Kept here, because an intercepted call of grpc.aio does not know its own.
     _deadline: float | None
     _finished: bool
-    _is_awaited: bool  # whether a task awaits its response, which will know its end
+    is_awaited: bool  # see `CallOwner`
     _change: asyncio.Future[None] | None  # of who waits until it is in another state
     _callbacks: tuple[DoneCallback, ...]
     observed: CallTelemetry | None

@@ -21,8 +21,13 @@ from aio_authgrpc.errors import ChannelClosedError
 class CallOwner(Protocol):
     """What is told the end of a real call."""
 
-    def on_done(self, call: Any, /) -> bool:
-        """Return whether that is settled; if not, `OpenCalls.on_done` is called again by who settles it."""
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a task awaits what comes of the call: the end is for that task to settle."""
+        ...
+
+    def on_done(self, call: Any, /) -> None:
+        """Settle the end of a real call."""
         ...
 
 
@@ -74,10 +79,16 @@ class OpenCalls(LoopBound):
         self._waiting.discard(call)
 
     def on_done(self, call: Any) -> None:
-        """Tell the owner of a real call its end, until that is settled."""
+        """Have the owner of a real call settle its end, unless a task will."""
         owner = self.started.get(call)
-        if owner is not None and owner.on_done(call):
-            self.end(call)
+        if owner is None or owner.is_awaited:
+            return
+        try:
+            owner.on_done(call)
+        finally:
+            self.started.pop(call, None)
+            if self._none_left is not None:
+                self.note_end()
 
     def end(self, call: Any) -> None:
         """Let go of a real call whose end is settled."""

@@ -1,32 +1,37 @@
-"""The metadata of one RPC, as gRPC wants it."""
+"""The metadata of an RPC, as gRPC wants it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import grpc.aio
 
 Pairs = tuple[tuple[str, str | bytes], ...]
+"""Metadata as pairs of a key and a value."""
+
+_OF_GRPC = grpc.aio.Channel.__module__.replace("_base_channel", "_channel")
 
 
-class SentMetadata(grpc.aio.Metadata):
-    """Metadata that gRPC reads once, pair by pair: without the dictionary of lists that it makes of a tuple.
+class SharedMetadata(tuple[tuple[str, str | bytes], ...]):
+    """What all RPCs with one token send. gRPC alone sees it.
 
-    Each RPC has one of its own: interceptors below the token may read it by key and change it, and have
-    the dictionary made. The hot path makes it without `__init__`, and sets `pairs`.
+    Of a plain tuple grpc.aio makes a dictionary of lists, for each RPC, and reads that pair by pair. It takes
+    this one as it is: it counts as a `grpc.aio.Metadata`.
     """
 
-    pairs: Pairs | None = None
-    """What is sent; None once the dictionary is there."""
+    __slots__ = ()
 
-    def __getattr__(self, name: str) -> Any:
-        """Make what the base class keeps."""
-        if name != "_metadata" or self.pairs is None:
-            raise AttributeError(name)  # before there is a token in this frame
-        pairs, self.pairs = self.pairs, None
-        super().__init__(*pairs)
-        return self._metadata
+    def __repr__(self) -> str:
+        return _keys_of(self)
+
+
+_grpcs_metadata: Any = grpc.aio.Metadata  # an abstract base class, which its type does not say
+_grpcs_metadata.register(SharedMetadata)
+
+
+class OwnMetadata(grpc.aio.Metadata):
+    """What one RPC sends. Interceptors below the token may read it by key, and change it."""
 
     def __add__(self, other: Any) -> grpc.aio.Metadata:
         """See `grpc.aio.Metadata`, which asks for its very class on both sides."""
@@ -34,15 +39,23 @@ class SentMetadata(grpc.aio.Metadata):
         return both
 
     def __repr__(self) -> str:
-        """Show the keys alone: one of the values is the token."""
-        return f"<SentMetadata with {', '.join(key for key, _ in self)}>"
-
-    def __len__(self) -> int:
-        return super().__len__() if self.pairs is None else len(self.pairs)
-
-    def __iter__(self) -> Iterator[tuple[str, str | bytes]]:
-        return super().__iter__() if self.pairs is None else iter(self.pairs)
+        return _keys_of(self)
 
 
-new_metadata = SentMetadata.__new__
-"""Makes a `SentMetadata`, whose `pairs` are then to be set."""
+def _keys_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    """Show the keys alone: one of the values is the token."""
+    return f"<{type(metadata).__name__} with {', '.join(key for key, _ in metadata)}>"
+
+
+def interceptors_below(inner: Any) -> Sequence[Any]:
+    """Return the interceptors of a multi-callable: of grpc.aio's own the list, which may still be filled.
+
+    Another maker's may hand the metadata to anybody; that counts as an interceptor.
+    """
+    interceptors: Sequence[Any] | None = getattr(inner, "_interceptors", None)
+    return (inner,) if interceptors is None or type(inner).__module__ != _OF_GRPC else interceptors
+
+
+def metadata_of_one(own: Pairs, shared: SharedMetadata, interceptors: Sequence[Any]) -> Any:
+    """Return what one RPC sends: its caller's own metadata, then what all send."""
+    return OwnMetadata(*own, *shared) if interceptors else SharedMetadata(own + shared)

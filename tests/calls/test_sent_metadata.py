@@ -1,7 +1,8 @@
-"""The metadata that gRPC is given: read once, or changed by an interceptor below the token."""
+"""The metadata that gRPC is given: one for all calls, or a call's own that interceptors may change."""
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from typing import Any
 
@@ -9,24 +10,37 @@ import grpc.aio
 import pytest
 
 from aio_authgrpc import AuthorizedChannel
-from aio_authgrpc._calls.sent_metadata import SentMetadata, new_metadata
+from aio_authgrpc._calls.sent_metadata import OwnMetadata, SharedMetadata, interceptors_below
 from aio_authgrpc.testing import EchoServer, EchoStub
 from aio_authgrpc.tokens import TokenCache
 
 PAIRS = (("authorization", "Bearer secret"), ("x-one", "1"), ("x-one", "2"))
 
 
-def sent() -> SentMetadata:
-    metadata = new_metadata(SentMetadata)
-    metadata.pairs = PAIRS
-    return metadata
+def own() -> OwnMetadata:
+    return OwnMetadata(*PAIRS)
 
 
-def test_it_is_read_as_it_was_given() -> None:
-    """In order, with as many pairs, and without a dictionary."""
-    metadata = sent()
+def shared() -> SharedMetadata:
+    return SharedMetadata(PAIRS)
+
+
+def test_what_all_share_is_read_as_it_was_given() -> None:
+    """In order, with as many pairs; gRPC's check takes it for its own."""
+    metadata = shared()
     assert (tuple(metadata), len(metadata), bool(metadata)) == (PAIRS, 3, True)
-    assert vars(metadata) == {"pairs": PAIRS}
+    assert isinstance(metadata, grpc.aio.Metadata)
+
+
+def test_what_all_share_cannot_be_changed() -> None:
+    """Else a call could send what another one added."""
+    metadata: Any = shared()
+    with pytest.raises(TypeError):
+        metadata["x-one"] = "4"
+    with pytest.raises(AttributeError):
+        metadata.add("x-two", "3")
+    with pytest.raises(AttributeError):
+        metadata.more = "5"
 
 
 @pytest.mark.parametrize(
@@ -42,7 +56,7 @@ def test_it_is_read_as_it_was_given() -> None:
 )
 def test_it_can_be_changed_as_grpcs_own(change: Any) -> None:
     """What is read afterwards is what gRPC's class has after the same change."""
-    metadata, plain = sent(), grpc.aio.Metadata(*PAIRS)
+    metadata, plain = own(), grpc.aio.Metadata(*PAIRS)
     change(metadata)
     change(plain)
     assert (tuple(metadata), len(metadata)) == (tuple(plain), len(plain))
@@ -67,20 +81,13 @@ def test_it_can_be_changed_as_grpcs_own(change: Any) -> None:
 )
 def test_it_answers_as_grpcs_own(ask: Any) -> None:
     """By key as well."""
-    assert ask(sent()) == ask(grpc.aio.Metadata(*PAIRS))
+    assert ask(own()) == ask(grpc.aio.Metadata(*PAIRS))
 
 
-def test_it_shows_no_token() -> None:
+@pytest.mark.parametrize("metadata", [own(), shared()])
+def test_it_shows_no_token(metadata: OwnMetadata | SharedMetadata) -> None:
     """In a traceback with values, say."""
-    assert repr(sent()) == "<SentMetadata with authorization, x-one, x-one>"
-
-
-def test_it_has_no_attributes_that_grpcs_own_lacks() -> None:
-    """A question for one does not make the dictionary again and again."""
-    metadata = sent()
-    with pytest.raises(AttributeError, match="no_such"):
-        _ = metadata.no_such
-    assert vars(metadata) == {"pairs": PAIRS}
+    assert repr(metadata) == f"<{type(metadata).__name__} with authorization, x-one, x-one>"
 
 
 class Adding(grpc.aio.UnaryUnaryClientInterceptor):
@@ -91,13 +98,102 @@ class Adding(grpc.aio.UnaryUnaryClientInterceptor):
         return await continuation(client_call_details, request)
 
 
+async def traces_of(inner: grpc.aio.Channel, cache: TokenCache, echo_server: EchoServer) -> list[list[str]]:
+    """Return what was added to each of two calls over a channel."""
+    async with AuthorizedChannel(inner, cache) as channel:
+        stub = EchoStub(channel)
+        await stub.UnaryUnary(b"0")
+        if not inner_interceptors(inner):
+            inner_interceptors(inner).append(Adding())  # as libraries do
+        for trace in (b"1", b"2"):
+            await stub.UnaryUnary(trace)
+    return [[str(value) for key, value in call.metadata if key == "x-trace"] for call in echo_server.calls]
+
+
+def inner_interceptors(inner: Any) -> list[Any]:
+    interceptors: list[Any] = inner._unary_unary_interceptors
+    return interceptors
+
+
 async def test_what_an_interceptor_adds_to_one_call_stays_with_it(
     echo_server: EchoServer, cache: TokenCache
 ) -> None:
-    """Each call has metadata of its own, though the token is one."""
+    """Each call has metadata of its own then, though the token is one."""
     inner = grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials, interceptors=[Adding()])
+    assert await traces_of(inner, cache, echo_server) == [["0"], ["1"], ["2"]]
+
+
+async def test_an_interceptor_that_comes_later_changes_one_call_too(
+    echo_server: EchoServer, cache: TokenCache
+) -> None:
+    """Until then the calls shared their metadata."""
+    inner = grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials)
+    assert await traces_of(inner, cache, echo_server) == [[], ["1"], ["2"]]
+
+
+class Wrapped:
+    """A multi-callable of another maker, which has all that gRPC's has, and adds to the metadata."""
+
+    def __init__(self, wrapped: Any) -> None:
+        self._wrapped = wrapped
+        self.seen: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wrapped, name)
+
+    def __call__(self, request: bytes, *, metadata: Any, **arguments: Any) -> Any:
+        """Start the RPC."""
+        metadata.add("x-trace", request.decode())
+        self.seen.append(metadata)
+        return self._wrapped(request, metadata=metadata, **arguments)
+
+
+async def test_a_multi_callable_of_another_maker_is_given_a_calls_own(
+    echo_server: EchoServer, cache: TokenCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tracers wrap gRPC's own, and answer for it."""
+    inner = grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials)
+    make = inner.unary_unary
+    monkeypatch.setattr(inner, "unary_unary", lambda *given, **named: Wrapped(make(*given, **named)))
     async with AuthorizedChannel(inner, cache) as channel:
+        stub = EchoStub(channel)
         for trace in (b"1", b"2"):
-            await EchoStub(channel).UnaryUnary(trace)
+            await stub.UnaryUnary(trace)
     traces = [[value for key, value in call.metadata if key == "x-trace"] for call in echo_server.calls]
     assert traces == [["1"], ["2"]]
+
+
+async def test_grpc_takes_what_all_share_as_it_is(
+    echo_server: EchoServer, cache: TokenCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lowest grpcio and the newest: else each call would make metadata of its own."""
+    taken: list[Any] = []
+    async with grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials) as inner:
+        for arity in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
+            made: Any = getattr(inner, arity)("/S/M")
+            assert interceptors_below(made) == []
+        take = made._init_metadata
+
+        def note(*given: Any) -> Any:
+            taken.append(take(*given))
+            return taken[-1]
+
+        monkeypatch.setattr(type(made).__mro__[1], "_init_metadata", staticmethod(note))
+        async with AuthorizedChannel(inner, cache) as channel:
+            stub = EchoStub(channel)
+            await asyncio.gather(stub.UnaryUnary(b"x"), stub.UnaryUnary(b"x"))
+            assert [one async for one in stub.UnaryStream(b"1")]
+    assert [type(metadata) for metadata in taken] == [SharedMetadata] * 3
+    assert len({id(metadata) for metadata in taken}) == 1
+
+
+@pytest.mark.parametrize("compression", [None, grpc.Compression.Gzip])
+async def test_a_callers_own_metadata_goes_first(
+    echo_server: EchoServer, cache: TokenCache, compression: grpc.Compression | None
+) -> None:
+    """With compression gRPC makes its own metadata of it."""
+    async with grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials) as inner:
+        async with AuthorizedChannel(inner, cache) as channel:
+            await EchoStub(channel).UnaryUnary(b"x", metadata=(("x-own", "1"),), compression=compression)
+    keys = [key for key, _ in echo_server.calls[0].metadata if key in ("x-own", "authorization")]
+    assert keys == ["x-own", "authorization"]
