@@ -97,7 +97,7 @@ PARTS = [
     Part("burst", ("burst.py", "--sizes", "300", "1000", "3000", "--rounds", "1"), 180),
     Part("shared_store", ("shared_store.py",), needs="redis-server"),
     Part("burst_wide", ("burst.py", "--sizes", "3000", "30000", "--servers", "grpcio"), 1800, slow=True),
-    Part("simulation", ("simulation.py", "--hosts", "100"), 1800, slow=True),
+    Part("simulation", ("simulation.py", "--hosts", "1000"), 7200, slow=True),
     Part("versions", ("versions.py",), 1800, slow=True),
     Part("soak_versions", ("soak_versions.py",), 1800, slow=True),
 ]

@@ -18,7 +18,7 @@ again after 20 to 250 ms, and a worker that has waited for 5 s asks by itself. A
 call that fails for want of a token until one succeeds; a call that fails while its worker's token lives would
 be a mistake of the cache.
 
-The whole fleet takes some minutes of CPU time: the outage makes a hundred thousand requests fail. `--hosts
+The whole fleet takes half an hour of CPU time: the outage makes a hundred thousand requests fail. `--hosts
 100` is a tenth of it; without a store the workers know nothing of each other, so that its counts scale.
 """
 
