@@ -50,9 +50,16 @@ class UnaryResponseCall(ResponseCall):
     def __await__(self) -> Generator[Any, None, Any]:
         """Return the response. As with a real call, cancelling the task that awaits it cancels the RPC."""
         while True:
+            # See `_real_call_or_cancel`; without its coroutines, as ten thousand calls may wait here.
+            while self._call is None:
+                if self._end is not None:
+                    raise_end(self._end)
+                try:
+                    yield from self._new_change()
+                except asyncio.CancelledError:
+                    self.cancel()
+                    raise
             call = self._call
-            if call is None:
-                call = yield from self._started_or_cancelled()
             self.is_awaited = True
             try:
                 response: Any = yield from call.__await__()  # pyright: ignore[reportUnknownVariableType] - any
@@ -73,18 +80,6 @@ class UnaryResponseCall(ResponseCall):
                     self._finished = True
                     self._method.open_calls.end(call)
                 return response  # pyright: ignore[reportUnknownVariableType] - any message
-
-    def _started_or_cancelled(self) -> Generator[Any, None, Any]:
-        """See `_real_call_or_cancel`; without its coroutines, as ten thousand calls may wait here."""
-        try:
-            while self._call is None and self._end is None:
-                yield from self._new_change()
-        except asyncio.CancelledError:
-            self.cancel()
-            raise
-        if self._end is not None:
-            raise_end(self._end)
-        return self._call
 
     def _end_awaiting(self, call: Any, error: BaseException) -> None:
         """Settle a real call whose await ended with a cancellation, an interceptor's error, or the loop."""

@@ -108,8 +108,9 @@ class AuthorizedCall(CallState):
         self._method.open_calls.add_waiting(self, self._deadline)
 
     def _connection_or_token(self) -> Authorizer | RotatingChannel[Any]:
-        connection = self._method.connection_to_wait_for() if self._wait_for_ready else None
-        return self._authorizer if connection is None else connection
+        if not self._wait_for_ready:
+            return self._authorizer
+        return self._method.connection_to_wait_for() or self._authorizer
 
     def _wait_for(self, awaited: Awaited) -> None:
         self._awaited, self._waiting_since = awaited, monotonic()
@@ -124,17 +125,13 @@ class AuthorizedCall(CallState):
             self._wait_for(self._connection_or_token() if paused else self._authorizer)
         elif isinstance(outcome, BaseException):
             self.abandon(outcome)
-        else:
-            self._context.run(self._start_with, outcome)
-            if not self._waits():  # again
-                del self._context  # a stream may be open for days
+        elif self._context.run(self._start_with, outcome):
+            del self._context  # a stream may be open for days
 
-    def _waits(self) -> bool:
-        return self._awaited is not None
-
-    def _start_with(self, token: Token) -> None:
+    def _start_with(self, token: Token) -> bool:
+        """Start the real call; return whether the call does not wait again."""
         try:
-            self._stop_waiting()
+            self._end_wait(self._awaited)
             authorization = self._authorizer.authorization(token)
             if self._refused is not None and authorization.metadata == self._authorization.metadata:
                 self._call = self._refused  # the source has no other token: the refusal stands
@@ -149,13 +146,17 @@ class AuthorizedCall(CallState):
             self.abandon(error)
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
                 raise
+        return self._awaited is None
 
     def _stop_waiting(self) -> None:
-        awaited, self._awaited = self._awaited, None
-        if awaited is None:
-            return
-        awaited.leave(self)
-        self._method.open_calls.stop_waiting(self)
+        awaited = self._awaited
+        if awaited is not None:
+            awaited.leave(self)
+            self._end_wait(awaited)
+
+    def _end_wait(self, awaited: Awaited | None) -> None:
+        self._awaited = None
+        self._method.open_calls.waiting.discard(self)
         observed = self.observed or self._context.get(current_call)
         if observed is not None and awaited is self._authorizer:
             self.observed = observed

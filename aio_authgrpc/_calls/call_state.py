@@ -82,12 +82,14 @@ class CallState(grpc.aio.Call):
         return change
 
     def _tell_change(self) -> None:
-        first, others = self._change, self._more_changes or ()
-        self._change = None
-        if others:
-            self._more_changes = None
-        for change in (first, *others):
-            if change is not None and not change.done():
+        change, self._change = self._change, None
+        if change is not None and not change.done():
+            change.set_result(None)
+        if self._more_changes is None:
+            return
+        others, self._more_changes = self._more_changes, None
+        for change in others:
+            if not change.done():
                 change.set_result(None)
 
     async def _real_call(self) -> Any:

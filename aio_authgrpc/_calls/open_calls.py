@@ -39,9 +39,10 @@ class OpenCalls(LoopBound):
         intercepted: Every call above the token that user code holds, until it is let go.
         plaintext: Whether the channel is a plaintext one, for what errors say; None if it is not known.
         random: The randomness of pauses before a call is sent again.
+        waiting: The calls that wait.
     """
 
-    __slots__ = ("_connect", "_none_left", "_waiting", "intercepted", "plaintext", "random", "started")
+    __slots__ = ("_connect", "_none_left", "intercepted", "plaintext", "random", "started", "waiting")
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class OpenCalls(LoopBound):
         super().__init__("channel")
         self.check()
         self._connect = connect
-        self._waiting = WaitingCalls()
+        self.waiting = WaitingCalls()
         self._none_left: asyncio.Future[None] | None = None
         self.started: dict[grpc.aio.Call, CallOwner] = {}
         self.intercepted: dict[ref[grpc.aio.Call], None] = {}
@@ -63,10 +64,10 @@ class OpenCalls(LoopBound):
 
     def add_waiting(self, call: WaitingCall, deadline: float | None) -> None:
         """Keep a call that waits, until `deadline`. The first one has the channel connect meanwhile."""
-        if not self._waiting:
+        if not self.waiting:
             with suppress(Exception):  # of a channel that is closed, as the RPC will tell
                 self._connect()
-        self._waiting.add(call, deadline)
+        self.waiting.add(call, deadline)
 
     def add_intercepted(self, call: grpc.aio.Call) -> None:
         """Know a call above the token until user code lets it go."""
@@ -74,9 +75,6 @@ class OpenCalls(LoopBound):
 
     def _let_go(self, known: ref[grpc.aio.Call]) -> None:
         self.intercepted.pop(known, None)
-
-    def stop_waiting(self, call: WaitingCall) -> None:
-        self._waiting.discard(call)
 
     def on_done(self, call: Any) -> None:
         """Have the owner of a real call settle its end, unless a task will."""
@@ -98,7 +96,7 @@ class OpenCalls(LoopBound):
 
     def note_end(self) -> None:
         """Wake `finish` where no call is left."""
-        if self._none_left is not None and not (self.started or self._waiting or self._none_left.done()):
+        if self._none_left is not None and not (self.started or self.waiting or self._none_left.done()):
             self._none_left.set_result(None)
 
     async def finish(self, grace: float) -> None:
@@ -106,7 +104,7 @@ class OpenCalls(LoopBound):
         if grace <= 0:
             return  # no call is asked: what an interceptor made of it may raise
         ends_at = monotonic() + grace
-        if self.started or self._waiting:
+        if self.started or self.waiting:
             if self._none_left is None or self._none_left.done():
                 self._none_left = asyncio.get_running_loop().create_future()
             await asyncio.wait({self._none_left}, timeout=grace)
@@ -126,7 +124,7 @@ class OpenCalls(LoopBound):
 
     def abandon_waiting(self) -> None:
         """End the calls that still wait, with `ChannelClosedError`."""
-        for call in self._waiting:
+        for call in self.waiting:
             call.abandon(
                 ChannelClosedError(
                     "The channel was closed while the call waited for its token, or its connection.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from operator import is_
 
 from aio_authgrpc._sources.credentials import combined
@@ -59,7 +60,11 @@ class SeveralTokens:
 
     def wait(self, waiter: TokenWaiter) -> None:
         """See `TokenCache.wait`; the waiter is told when all have come, or one will not."""
-        self._waiting[waiter] = _Parts(self._caches, waiter, self._as_one)
+        self._waiting[waiter] = _Parts(self._caches, partial(self._tell, waiter), self._as_one)
+
+    def _tell(self, waiter: TokenWaiter, outcome: Token | BaseException) -> None:
+        self.leave(waiter)
+        waiter.landed(outcome)
 
     def leave(self, waiter: TokenWaiter) -> None:
         """See `TokenCache.leave`."""
@@ -95,12 +100,15 @@ class SeveralTokens:
 
 
 class _Parts:
-    """The tokens that one waiter waits for."""
+    """The tokens that one waiter waits for: `tell` is told what has become of them."""
 
     def __init__(
-        self, caches: Sequence[TokenCache], waiter: TokenWaiter, as_one: Callable[[Sequence[Token]], Token]
+        self,
+        caches: Sequence[TokenCache],
+        tell: Callable[[Token | BaseException], None],
+        as_one: Callable[[Sequence[Token]], Token],
     ) -> None:
-        self._waiter = waiter
+        self._tell = tell
         self._as_one = as_one
         self._tokens: dict[int, Token] = {}
         self._parts = [(cache, _Part(self, place)) for place, cache in enumerate(caches)]
@@ -118,7 +126,7 @@ class _Parts:
                 outcome = self._as_one([self._tokens[place] for place in range(len(self._parts))])
             except TokenRefusedError as error:
                 outcome = error
-        self._waiter.landed(outcome)
+        self._tell(outcome)
 
     def leave(self) -> None:
         parts, self._parts = self._parts, []  # each knows this object

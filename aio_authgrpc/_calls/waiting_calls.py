@@ -56,6 +56,10 @@ class WaitingCalls:
 
     def discard(self, call: WaitingCall) -> None:
         self._calls.pop(call, None)
+        if self._deadlines:
+            self._tidy()
+
+    def _tidy(self) -> None:
         if not self._calls:
             self._deadlines.clear()
             self._set_timer()

@@ -59,8 +59,9 @@ class SingleFlight(Generic[T]):
             self._task.add_done_callback(self._land)
 
     def add(self, waiter: Waiter[T]) -> None:
-        """Tell a waiter the outcome of the run that is under way, or of a new one."""
-        self.start()
+        """Tell a waiter the outcome of the run that is under way, or of a new one, and let it go."""
+        if self._task is None or self._task.done():
+            self.start()
         self._waiters[waiter] = None
 
     def discard(self, waiter: Waiter[T]) -> None:

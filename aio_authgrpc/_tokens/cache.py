@@ -188,7 +188,11 @@ class TokenCache:
         return await self._tasks.join(timeout) if token is None else token
 
     def wait(self, waiter: TokenWaiter) -> None:
-        """Tell `waiter` what `get()` returns or raises, in a later step of the loop."""
+        """Tell `waiter` what `get()` returns or raises, in a later step of the loop, and let it go."""
+        flight = self._tasks.flight
+        if self._entry is None and flight.running and self._loop.open_on is asyncio.get_running_loop():
+            flight.add(waiter)  # as below, for a crowd
+            return
         try:
             token = self._at_hand()
         except (KeyboardInterrupt, SystemExit):
@@ -197,7 +201,7 @@ class TokenCache:
             asyncio.get_running_loop().call_soon(waiter.landed, error)
             return
         if token is None:
-            self._tasks.flight.add(waiter)
+            flight.add(waiter)
         else:
             asyncio.get_running_loop().call_soon(waiter.landed, token)
 
