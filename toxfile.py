@@ -7,8 +7,10 @@ others for missing.
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -48,8 +50,10 @@ def _installed() -> list[str]:
 
 @impl
 def tox_add_option(parser: ToxParser) -> None:
-    """Add these Pythons to those on PATH, as `--discover` would; it overrides them."""
+    """Add these Pythons to those on PATH, as `--discover` would; it overrides them. Name uv, beside tox."""
     os.environ.setdefault("TOX_DISCOVER", ";".join(_installed()))
+    with suppress(ImportError):  # then tox makes an environment that has it, and runs itself again there
+        os.environ.setdefault("UV", importlib.import_module("uv").find_uv_bin())
 
 
 @impl

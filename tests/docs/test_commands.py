@@ -19,7 +19,9 @@ PRODUCTION = [
 ]
 
 DEMO = "python3 -m venv .venv && .venv/bin/pip install --quiet '.[cli]' && .venv/bin/aio-authgrpc demo"
-TESTS = "python3 -m venv .venv-tox && .venv-tox/bin/pip install --quiet tox && .venv-tox/bin/tox run-parallel"
+TESTS = (
+    "python3 -m venv .venv-tox && .venv-tox/bin/pip install --quiet tox uv && .venv-tox/bin/tox run-parallel"
+)
 
 
 def test_the_checkout_is_tried_with_two_commands() -> None:
