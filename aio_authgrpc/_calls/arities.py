@@ -74,10 +74,12 @@ class UnaryResponseCall(ResponseCall):
                 raise
             else:
                 self.is_awaited = False
-                if self._callbacks or self._change is not None or self._more_changes is not None:
-                    self._method.on_done(call)
-                else:  # there is nobody else to tell
-                    self._finished = True
+                try:
+                    if self._callbacks or self._change is not None or self._more_changes is not None:
+                        self._finish()
+                    else:  # there is nobody else to tell
+                        self._finished = True
+                finally:
                     self._method.open_calls.end(call)
                 return response  # pyright: ignore[reportUnknownVariableType] - any message
 
@@ -98,7 +100,7 @@ class Responses:
     Another generator around it would cost a short stream more than all else here.
     """
 
-    __slots__ = ("call", "messages")
+    __slots__ = ("__weakref__", "call", "messages")
 
     def __init__(self, call: StreamResponseCall) -> None:
         # Until the first response came, or an error in its place.
@@ -124,10 +126,16 @@ class Responses:
         raise RuntimeError("Another task waits for the first response: iterate in one task at a time.")
 
     async def aclose(self) -> None:
-        """Iterate no further. The RPC goes on, as a real call's does."""
-        self.call = None
+        """Iterate no further. The RPC goes on, as a real call's does.
+
+        Raises:
+            RuntimeError: Another task waits for a response.
+        """
         if self.messages is not None:
             await self.messages.aclose()
+        elif self.call is not None and self.call.first_is_asked_for:
+            raise RuntimeError("Another task waits for the first response: close the iterator after it.")
+        self.call = None
 
 
 class StreamResponseCall(NotIterable, ResponseCall):
@@ -138,7 +146,7 @@ class StreamResponseCall(NotIterable, ResponseCall):
     """
 
     _responses: Responses | None = None  # where it is iterated
-    _first_is_read = False
+    first_is_asked_for = False
     _is_read = False  # rather than iterated
     _refusal: grpc.aio.AioRpcError | None = None  # that led to a second real call
 
@@ -152,9 +160,9 @@ class StreamResponseCall(NotIterable, ResponseCall):
 
     async def first_response(self, responses: Responses) -> Any:
         """Return the first response; `responses` goes on from there."""
-        if self._first_is_read:
+        if self.first_is_asked_for or responses.call is None:
             return await responses.after_first()
-        self._first_is_read = True
+        self.first_is_asked_for = True
         try:
             while True:
                 call = self._call
@@ -167,8 +175,8 @@ class StreamResponseCall(NotIterable, ResponseCall):
                 except BaseException as error:  # noqa: BLE001 - raised again, unless the call is sent again
                     self._end_reading(call, error)
                 else:
-                    self._note_message(call)
                     responses.messages = messages
+                    self._note_message(call)
                     return message
         finally:
             responses.call = None
@@ -203,23 +211,26 @@ class StreamResponseCall(NotIterable, ResponseCall):
     def _note_message(self, call: Any) -> None:
         """Note the first message: from now on the call's end is its own."""
         self._may_replay = self.is_awaited = False
-        if call.done():
+        if is_over(call):
             self._method.on_done(call)
 
     def _end_reading(self, call: Any, error: BaseException) -> None:
         """Decide about a replay where a read ended with an error; raise it unless the call is sent again."""
-        if isinstance(error, asyncio.CancelledError):
-            self._cancel_with(call)
-        elif self._may_replay and isinstance(error, Exception) and not isinstance(error, _ENDS_NO_CALL):
-            end_unsent(call)
         self.is_awaited = False
-        if call.done():
-            self._method.on_done(call)
-        if not isinstance(error, grpc.aio.AioRpcError):
-            raise error
-        if self._call is call:
-            raise self._explained(error)
-        self._refusal = error
+        try:
+            if isinstance(error, asyncio.CancelledError):
+                self._cancel_with(call)
+            elif self._may_replay and isinstance(error, Exception) and not isinstance(error, _ENDS_NO_CALL):
+                end_unsent(call)
+            if is_over(call):
+                self._method.on_done(call)
+            if not isinstance(error, grpc.aio.AioRpcError):
+                raise error
+            if self._call is call:
+                raise self._explained(error)
+            self._refusal = error.with_traceback(None)  # which holds this call
+        finally:
+            del error  # else it would hold itself, by its traceback, and the call
 
 
 class StreamRequestCall(AuthorizedCall):

@@ -14,7 +14,7 @@ real call. The wait counts against the call's timeout.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextvars import Context, copy_context
 from time import monotonic
 from typing import Any, Protocol
@@ -47,8 +47,8 @@ class Method(Protocol):
 
     inner: Callable[..., Any]
     """The grpc.aio multi-callable that starts a real call."""
-    interceptors_below: Sequence[Any]
-    """The interceptors that see what `inner` is given."""
+    watched: Any
+    """Has, as `_interceptors`, those who see what `inner` is given."""
     open_calls: OpenCalls
     """The calls of the channel."""
     on_done: Callable[[Any], None]
@@ -178,8 +178,9 @@ class AuthorizedCall(CallState):
     def _start_real_call(self, authorization: Authorization, timeout: float | None) -> None:
         self._authorization = authorization
         method, metadata = self._method, authorization.metadata
-        if self._metadata or method.interceptors_below:
-            metadata = metadata_of_one(self._metadata, metadata, method.interceptors_below)
+        is_watched = method.watched._interceptors
+        if is_watched or self._metadata:
+            metadata = metadata_of_one(self._metadata, metadata, is_watched=bool(is_watched))
         # A replay is sent in its reader's context.
         token = None if self.observed is None else current_call.set(self.observed)
         try:

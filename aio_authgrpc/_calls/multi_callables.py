@@ -16,7 +16,7 @@ from aio_authgrpc._calls.identity import current_identities
 from aio_authgrpc._calls.identity_authorizers import IdentityAuthorizers
 from aio_authgrpc._calls.mistakes import NotSynchronous
 from aio_authgrpc._calls.open_calls import OpenCalls
-from aio_authgrpc._calls.sent_metadata import interceptors_below, metadata_of_one
+from aio_authgrpc._calls.sent_metadata import metadata_of_one, watched_by
 from aio_authgrpc._channels.interceptors import InterceptedMethod
 from aio_authgrpc._channels.rotating import RotatingChannel
 from aio_authgrpc._checks.frames import without_frames
@@ -65,7 +65,7 @@ class AuthorizedMethod(NotSynchronous):
         intercepted: InterceptedMethod | None = None,
     ) -> None:
         self.inner = inner
-        self.interceptors_below = interceptors_below(inner)
+        self.watched = watched_by(inner)
         self._context = context
         # What each call looks at, once more.
         self.open_calls = context.open_calls
@@ -184,8 +184,9 @@ class RequestStreamMethod(AuthorizedMethod):
             )
         try:
             sent = authorization.metadata
-            if own or self.interceptors_below:
-                sent = metadata_of_one(own, sent, self.interceptors_below)
+            is_watched = self.watched._interceptors
+            if is_watched or own:
+                sent = metadata_of_one(own, sent, is_watched=bool(is_watched))
             call = self.inner(
                 request_iterator,
                 timeout=timeout,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from types import FunctionType
 from typing import Any
 
 import grpc.aio
@@ -10,7 +11,7 @@ import grpc.aio
 Pairs = tuple[tuple[str, str | bytes], ...]
 """Metadata as pairs of a key and a value."""
 
-_OF_GRPC = grpc.aio.Channel.__module__.replace("_base_channel", "_channel")
+_MODULE = "grpc.aio._channel"
 
 
 class SharedMetadata(tuple[tuple[str, str | bytes], ...]):
@@ -24,6 +25,8 @@ class SharedMetadata(tuple[tuple[str, str | bytes], ...]):
 
     def __repr__(self) -> str:
         return _keys_of(self)
+
+    __sentry_repr__ = __repr__  # Sentry walks through a sequence
 
 
 _grpcs_metadata: Any = grpc.aio.Metadata  # an abstract base class, which its type does not say
@@ -47,15 +50,27 @@ def _keys_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     return f"<{type(metadata).__name__} with {', '.join(key for key, _ in metadata)}>"
 
 
-def interceptors_below(inner: Any) -> Sequence[Any]:
-    """Return the interceptors of a multi-callable: of grpc.aio's own the list, which may still be filled.
+def watched_by(inner: Any) -> Any:
+    """Return what has, as `_interceptors`, those who see the metadata that a multi-callable is given.
 
-    Another maker's may hand the metadata to anybody; that counts as an interceptor.
+    It is the multi-callable itself where that is grpc.aio's own: interceptors may still be appended or
+    assigned. Another maker's, or a patched one, may hand the metadata to anybody.
     """
-    interceptors: Sequence[Any] | None = getattr(inner, "_interceptors", None)
-    return (inner,) if interceptors is None or type(inner).__module__ != _OF_GRPC else interceptors
+    return inner if _is_grpcs_own(inner) and hasattr(inner, "_interceptors") else _Watched()
 
 
-def metadata_of_one(own: Pairs, shared: SharedMetadata, interceptors: Sequence[Any]) -> Any:
+class _Watched:
+    _interceptors = ("unknown",)
+
+
+def _is_grpcs_own(inner: object) -> bool:
+    called = (getattr(type(inner), name, None) for name in ("__call__", "_init_metadata"))
+    return type(inner).__module__ == _MODULE and all(
+        type(function) is FunctionType and function.__globals__.get("__name__") == _MODULE
+        for function in called
+    )
+
+
+def metadata_of_one(own: Pairs, shared: SharedMetadata, *, is_watched: bool) -> Any:
     """Return what one RPC sends: its caller's own metadata, then what all send."""
-    return OwnMetadata(*own, *shared) if interceptors else SharedMetadata(own + shared)
+    return OwnMetadata(*own, *shared) if is_watched else SharedMetadata(own + shared)

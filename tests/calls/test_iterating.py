@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
+from weakref import ref
 
 import grpc.aio
 import pytest
 
+from aio_authgrpc import AuthorizedChannel
 from aio_authgrpc.testing import EchoServer, EchoStub
 from aio_authgrpc.tokens import TokenCache
 
@@ -95,3 +98,111 @@ async def test_cancelling_the_iteration_cancels_the_rpc(either: EchoStub, echo_s
         await waiting
     assert await call.code() is grpc.StatusCode.CANCELLED
     assert await rest_of(call) == []
+
+
+async def test_closing_an_iterator_takes_back_what_was_asked_for(either: EchoStub) -> None:
+    """What is not awaited yet has nothing to come."""
+    responses: Any = aiter(either.UnaryStream(b"x"))
+    asked = anext(responses)
+    await responses.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await asked
+    assert await rest_of(responses) == []
+
+
+async def test_an_iterator_that_another_task_waits_for_is_not_closed(
+    either: EchoStub, echo_server: EchoServer
+) -> None:
+    """The one who closes it is told, and the iteration goes on."""
+    held = echo_server.hold()
+    responses: Any = aiter(either.UnaryStream(b"x"))
+    waiting = asyncio.ensure_future(anext(responses))
+    await held.wait_for(1)
+    with pytest.raises(RuntimeError):
+        await responses.aclose()
+    held.release()
+    assert await waiting == b"x"
+    assert await rest_of(responses) == THREE[1:]
+
+
+async def ends_at_once(call: Any, style: str) -> None:
+    """Iterate or read a call whose first response does not come."""
+    if style == "read":
+        await call.read()
+    else:
+        await rest_of(call)
+
+
+@pytest.mark.parametrize("style", ["iterate", "read"])
+@pytest.mark.parametrize("end", ["refused", "cancelled"])
+async def test_a_call_without_a_response_is_freed_at_its_end(
+    stub: EchoStub, cache: TokenCache, echo_server: EchoServer, style: str, end: str
+) -> None:
+    """Not by the garbage collector: its request may be large."""
+    await cache.get()
+    held = echo_server.hold()
+    echo_server.refuse(grpc.StatusCode.NOT_FOUND)
+    gc.disable()
+    try:
+        call: Any = stub.UnaryStream(b"x")
+        of_call = ref(call)
+        reading = asyncio.ensure_future(ends_at_once(call, style))
+        del call
+        await held.wait_for(1)
+        if end == "cancelled":
+            reading.cancel()
+        held.release()
+        await asyncio.wait({reading})
+        assert isinstance(reading.cancelled() or reading.exception(), bool | grpc.aio.AioRpcError)
+        del reading
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert of_call() is None
+    finally:
+        gc.enable()
+
+
+class Buffering(grpc.aio.UnaryStreamClientInterceptor):
+    """Reads the whole stream before it gives the first message: the status is there first."""
+
+    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        """Start the RPC."""
+        call = await continuation(client_call_details, request)
+        messages = [message async for message in call]
+
+        async def again() -> AsyncIterator[bytes]:
+            for message in messages:
+                yield message
+
+        return again()
+
+
+@pytest.mark.parametrize("style", ["iterate", "read"])
+async def test_a_stream_that_ended_before_its_first_message_is_over(
+    echo_server: EchoServer, cache: TokenCache, style: str
+) -> None:
+    """Whoever waits for its end is told."""
+    inner = grpc.aio.secure_channel(
+        echo_server.target, echo_server.ssl_credentials, interceptors=[Buffering()]
+    )
+    await cache.get()
+    async with AuthorizedChannel(inner, cache) as channel:
+        call: Any = EchoStub(channel).UnaryStream(b"x")
+        ends: list[Any] = []
+        call.add_done_callback(ends.append)
+        asking = asyncio.ensure_future(call.code())
+        received = [await call.read() for _ in range(3)] if style == "read" else await rest_of(call)
+        assert received == THREE
+        assert await asking is grpc.StatusCode.OK
+        assert ends == [call]
+        assert not channel._open_calls.started
+
+
+async def test_one_who_asks_an_awaited_call_for_its_code_is_told(stub: EchoStub, cache: TokenCache) -> None:
+    """Nobody else listens."""
+    await cache.get()
+    call: Any = stub.UnaryUnary(b"x")
+    asking = asyncio.ensure_future(call.code())
+    await asyncio.sleep(0)
+    assert await call == b"x"
+    assert await asking is grpc.StatusCode.OK

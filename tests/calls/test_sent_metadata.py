@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 from typing import Any
 
 import grpc.aio
 import pytest
 
 from aio_authgrpc import AuthorizedChannel
-from aio_authgrpc._calls.sent_metadata import OwnMetadata, SharedMetadata, interceptors_below
+from aio_authgrpc._calls.sent_metadata import OwnMetadata, SharedMetadata, watched_by
 from aio_authgrpc.testing import EchoServer, EchoStub
 from aio_authgrpc.tokens import TokenCache
 
@@ -43,51 +42,17 @@ def test_what_all_share_cannot_be_changed() -> None:
         metadata.more = "5"
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda metadata: metadata.add("x-two", "3"),
-        lambda metadata: metadata.set_all("x-one", ["9"]),
-        lambda metadata: metadata.delete_all("x-one"),
-        lambda metadata: metadata.__setitem__("x-one", "4"),
-        lambda metadata: metadata.__delitem__("x-one"),
-        lambda metadata: metadata.get_all("x-one").append("5"),
-    ],
-)
-def test_it_can_be_changed_as_grpcs_own(change: Any) -> None:
-    """What is read afterwards is what gRPC's class has after the same change."""
-    metadata, plain = own(), grpc.aio.Metadata(*PAIRS)
-    change(metadata)
-    change(plain)
-    assert (tuple(metadata), len(metadata)) == (tuple(plain), len(plain))
-    assert metadata == tuple(plain)
-
-
-@pytest.mark.parametrize(
-    "ask",
-    [
-        lambda metadata: metadata["x-one"],
-        lambda metadata: metadata.get("x-none"),
-        lambda metadata: metadata.get_all("x-one"),
-        lambda metadata: "x-one" in metadata,
-        lambda metadata: list(metadata.keys()),
-        lambda metadata: list(metadata.items()),
-        lambda metadata: list(metadata.values()),
-        lambda metadata: (*metadata, ("x-two", "3")),
-        lambda metadata: metadata == grpc.aio.Metadata(*PAIRS),
-        lambda metadata: tuple(copy.copy(metadata)),
-        lambda metadata: tuple(copy.deepcopy(metadata)),
-    ],
-)
-def test_it_answers_as_grpcs_own(ask: Any) -> None:
-    """By key as well."""
-    assert ask(own()) == ask(grpc.aio.Metadata(*PAIRS))
+def test_a_calls_own_is_added_to_grpcs() -> None:
+    """GRPC's asks for its very class on both sides."""
+    more = grpc.aio.Metadata(("x-two", "3"))
+    assert tuple(own() + more) == (*PAIRS, ("x-two", "3"))
 
 
 @pytest.mark.parametrize("metadata", [own(), shared()])
 def test_it_shows_no_token(metadata: OwnMetadata | SharedMetadata) -> None:
     """In a traceback with values, say."""
     assert repr(metadata) == f"<{type(metadata).__name__} with authorization, x-one, x-one>"
+    assert getattr(metadata, "__sentry_repr__", metadata.__repr__)() == repr(metadata)
 
 
 class Adding(grpc.aio.UnaryUnaryClientInterceptor):
@@ -163,6 +128,67 @@ async def test_a_multi_callable_of_another_maker_is_given_a_calls_own(
     assert traces == [["1"], ["2"]]
 
 
+async def traced(echo_server: EchoServer, cache: TokenCache) -> list[list[str]]:
+    """Return what a tracer added to each of two calls."""
+    inner = grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials)
+    async with AuthorizedChannel(inner, cache) as channel:
+        stub = EchoStub(channel)
+        for trace in (b"1", b"2"):
+            await stub.UnaryUnary(trace)
+    return [[str(value) for key, value in call.metadata if key == "x-trace"] for call in echo_server.calls]
+
+
+async def test_a_tracer_in_grpcs_class_is_given_a_calls_own(
+    echo_server: EchoServer, cache: TokenCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may add to what says that it is gRPC's metadata."""
+    method = type(
+        grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials).unary_unary("/S/M")
+    )
+    call: Any = method.__call__
+
+    def trace(self: Any, request: bytes, *, metadata: Any = None, **arguments: Any) -> Any:
+        metadata.add("x-trace", request.decode())
+        return call(self, request, metadata=metadata, **arguments)
+
+    monkeypatch.setattr(method, "__call__", trace)
+    assert await traced(echo_server, cache) == [["1"], ["2"]]
+
+
+async def test_a_tracer_where_grpc_makes_its_metadata_is_given_a_calls_own(
+    echo_server: EchoServer, cache: TokenCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same, one function further in."""
+    method = type(
+        grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials).unary_unary("/S/M")
+    )
+    base: Any = method.__mro__[1]
+    make, calls = base._init_metadata, iter("12")
+
+    def trace(*given: Any) -> Any:
+        made = make(*given)
+        made.add("x-trace", next(calls))
+        return made
+
+    monkeypatch.setattr(base, "_init_metadata", staticmethod(trace))
+    assert await traced(echo_server, cache) == [["1"], ["2"]]
+
+
+async def test_interceptors_that_are_assigned_change_one_call(
+    echo_server: EchoServer, cache: TokenCache
+) -> None:
+    """To gRPC's own method, after calls were made."""
+    inner = grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials)
+    async with AuthorizedChannel(inner, cache) as channel:
+        stub: Any = EchoStub(channel)
+        await stub.UnaryUnary(b"0")
+        stub.UnaryUnary.inner._interceptors = [Adding()]
+        for trace in (b"1", b"2"):
+            await stub.UnaryUnary(trace)
+    traces = [[value for key, value in call.metadata if key == "x-trace"] for call in echo_server.calls]
+    assert traces == [[], ["1"], ["2"]]
+
+
 async def test_grpc_takes_what_all_share_as_it_is(
     echo_server: EchoServer, cache: TokenCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,16 +197,16 @@ async def test_grpc_takes_what_all_share_as_it_is(
     async with grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials) as inner:
         for arity in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
             made: Any = getattr(inner, arity)("/S/M")
-            assert interceptors_below(made) == []
+            assert watched_by(made) is made
         take = made._init_metadata
 
         def note(*given: Any) -> Any:
             taken.append(take(*given))
             return taken[-1]
 
-        monkeypatch.setattr(type(made).__mro__[1], "_init_metadata", staticmethod(note))
         async with AuthorizedChannel(inner, cache) as channel:
             stub = EchoStub(channel)
+            monkeypatch.setattr(type(made).__mro__[1], "_init_metadata", staticmethod(note))
             await asyncio.gather(stub.UnaryUnary(b"x"), stub.UnaryUnary(b"x"))
             assert [one async for one in stub.UnaryStream(b"1")]
     assert [type(metadata) for metadata in taken] == [SharedMetadata] * 3
