@@ -218,12 +218,16 @@ class StreamResponseCall(NotIterable, ResponseCall):
         """Decide about a replay where a read ended with an error; raise it unless the call is sent again."""
         self.is_awaited = False
         try:
-            if isinstance(error, asyncio.CancelledError):
-                self._cancel_with(call)
-            elif self._may_replay and isinstance(error, Exception) and not isinstance(error, _ENDS_NO_CALL):
-                end_unsent(call)
-            if is_over(call):
-                self._method.on_done(call)
+            try:
+                if isinstance(error, asyncio.CancelledError):
+                    self._cancel_with(call)
+                elif (
+                    self._may_replay and isinstance(error, Exception) and not isinstance(error, _ENDS_NO_CALL)
+                ):
+                    end_unsent(call)
+            finally:  # an interceptor's call may raise where it is cancelled
+                if is_over(call):
+                    self._method.on_done(call)
             if not isinstance(error, grpc.aio.AioRpcError):
                 raise error
             if self._call is call:

@@ -151,4 +151,5 @@ class Authorizer:
                     f"the key {key!r} is not in lower case.", field="metadata", hint=f"Write {lowered!r}."
                 )
             check_sendable(key, value)
-        return entries
+        # Pairs of our own: a list could be changed until gRPC sends it.
+        return tuple((key, value) for key, value in entries)

@@ -63,6 +63,20 @@ class Adding(grpc.aio.UnaryUnaryClientInterceptor):
         return await continuation(client_call_details, request)
 
 
+async def test_a_pair_that_is_changed_after_its_check_is_sent_as_it_was(
+    echo_server: EchoServer, cache: TokenCache, stub: EchoStub
+) -> None:
+    """Else a second token could go where the channel allows one."""
+    await cache.get()
+    pair = ["x-own", "1"]
+    given: Any = [pair]
+    call = stub.UnaryUnary(b"x", metadata=given)
+    pair[:] = "authorization", "Bearer other"
+    await call
+    assert echo_server.calls[0].values("authorization") == ("Bearer token-1",)
+    assert echo_server.calls[0].values("x-own") == ("1",)
+
+
 async def traces_of(inner: grpc.aio.Channel, cache: TokenCache, echo_server: EchoServer) -> list[list[str]]:
     """Return what was added to each of two calls over a channel."""
     async with AuthorizedChannel(inner, cache) as channel:
