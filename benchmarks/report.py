@@ -67,7 +67,7 @@ PARTS = [
     Part("counted", ("counted.py",)),
     Part("own_cost", ("own_cost.py",)),
     Part("blocking", ("blocking.py",)),
-    Part("overhead", ("overhead.py", "--rounds", "8"), 300),
+    Part("overhead", ("overhead.py", "--rounds", "8", "--pin"), 300),
     Part(
         "uvloop",
         (
@@ -98,6 +98,7 @@ PARTS = [
     Part("shared_store", ("shared_store.py",), needs="redis-server"),
     Part("burst_wide", ("burst.py", "--sizes", "3000", "30000", "--servers", "grpcio"), 1800, slow=True),
     Part("simulation", ("simulation.py", "--hosts", "1000"), 7200, slow=True),
+    Part("instructions", ("instructions.py",), 1800, slow=True, needs="valgrind"),
     Part("versions", ("versions.py",), 1800, slow=True),
     Part("soak_versions", ("soak_versions.py",), 1800, slow=True),
 ]

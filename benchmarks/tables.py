@@ -88,6 +88,22 @@ def counted(result: dict[str, Any]) -> str:
     return markdown(("For", "Functions", "Until it is sent", "Tracked objects"), rows)
 
 
+def instructions(result: dict[str, Any]) -> str:
+    """Processor instructions of each mode, and their ratio to a plain channel's."""
+    counts = result["instructions"]
+    contenders = sorted(next(iter(counts.values())), key=_place)
+    rows = [
+        (
+            mode,
+            *(number(round(of_mode[name], -2)) for name in contenders),
+            *(f"{of_mode[name] / of_mode['plain']:.3f}" for name in contenders if name != "plain"),
+        )
+        for mode, of_mode in counts.items()
+    ]
+    of_plain = (f"{_name(name)}, of plain" for name in contenders if name != "plain")
+    return markdown(("Mode", *map(_name, contenders), *of_plain), rows)
+
+
 def versions(result: dict[str, Any]) -> str:
     """The ratios of versions of grpcio."""
     modes = list(result["versions"][0]["modes"])
@@ -347,6 +363,7 @@ TABLES: dict[str, tuple[str, Table]] = {
     "conditions": ("", conditions),
     "overhead": ("overhead", overhead),
     "counted": ("counted", counted),
+    "instructions": ("instructions", instructions),
     "uvloop": ("uvloop", overhead),
     "go": ("go", overhead),
     "node": ("node", overhead),

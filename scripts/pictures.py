@@ -215,7 +215,7 @@ WAYS = (
     Way("waiting", "finished", "abandon", "_finish", "no token, time-out, cancelled or closed"),
     Way("waiting", "finished", "_start_with", "_finish", "or refused, and the source has no other token"),
     Way("started", "waiting", "_send_again", "_wait", "refused: sent again"),
-    Way("started", "finished", "_settle", "_finish", "the status of the RPC"),
+    Way("started", "finished", "on_done", "_finish", "the status of the RPC"),
 )
 
 

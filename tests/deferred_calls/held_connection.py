@@ -70,6 +70,7 @@ class HeldConnection:
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
+        await self._server.wait_closed()
         await asyncio.sleep(0)  # an aborted transport is closed in the loop's next round
 
 

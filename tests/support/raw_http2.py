@@ -37,13 +37,17 @@ class RawHttp2Server:
         self.requests = 0
         self._answers = answers
         self._connections: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._begin, "127.0.0.1", 0)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._closed = True
         self._server.close()
+        for _ in range(10):  # asyncio tells of a connection that it has accepted some rounds later
+            await asyncio.sleep(0)
         for connection in self._connections:
             connection.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
@@ -56,6 +60,9 @@ class RawHttp2Server:
         return f"{host}:{port}"
 
     def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._closed:  # gRPC connected again while the test ended
+            writer.transport.abort()
+            return
         # A task of our own: asyncio's complains of one that is cancelled, and gRPC keeps its connection.
         connection = asyncio.create_task(self._serve(reader, writer))
         self._connections.add(connection)
