@@ -1,7 +1,7 @@
 """What a warm token costs: CPU and wall time per RPC, on loopback, against a plain channel.
 
     python benchmarks/overhead.py [--rounds 24] [--rpcs 1000] [--modes sequential concurrent ...] [--wide 500]
-        [--contenders aio_authgrpc ...] [--loop asyncio|uvloop] [--openings 4] [--pin]
+        [--contenders aio_authgrpc ...] [--loop asyncio|uvloop] [--openings 4]
         [--target HOST:PORT --insecure | --program PATH ...] [--json]
 
 The server is in another process, so that the CPU time is the client's alone, all of its threads included.
@@ -21,7 +21,7 @@ In every round each has its turns, in shuffled order, and each turn is compared 
 beside it; the ratio printed is the median, with its quartiles, and so is the CPU time over plain. A channel
 stays some per cent dearer or cheaper than its equal for as long as it lives, by where it came to lie and by
 its place in gRPC's threads. So the rounds are shared out among several openings, each with new channels,
-opened in shuffled order. `--pin` keeps the client on one core and the server on the other. The garbage
+opened in shuffled order. The garbage
 collector is on. The modes, with what is done in a turn and how many turns a round has:
 
     sequential     50 × 3    unary RPCs, one after the other
@@ -41,7 +41,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import os
 import random
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
@@ -211,16 +210,9 @@ async def _started(program: Sequence[str]) -> AsyncIterator[str]:
         await process.wait()
 
 
-def _keep_to(core: int | None) -> None:
-    """Keep this process, and those that it starts from now on, to one core; None allows all again."""
-    os.sched_setaffinity(0, range(os.cpu_count() or 1) if core is None else {core})
-
-
 async def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what each mode cost, and the counts."""
     modes = all_modes(arguments.wide)
-    if arguments.pin:
-        _keep_to(1)
     async with ServerProcess() as server, AsyncExitStack() as stack:
         place = Place(server.target, server.ssl_credentials, server.key_file)
         target = arguments.target
@@ -228,8 +220,6 @@ async def run(arguments: argparse.Namespace) -> dict[str, Any]:
             target = await stack.enter_async_context(_started(arguments.program))
         if target:
             place = Place(target, None, server.key_file)
-        if arguments.pin:
-            _keep_to(0)
         wanted = ["plain", *(name for name in arguments.contenders if name != "plain")]
         missing = [name for name in wanted if not is_installed(name)]
         able = [name for name in wanted if name not in missing]
@@ -241,13 +231,10 @@ async def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 contenders = [await OPENERS[name][0](channels, place) for name in names]
                 rounds = -(-arguments.rounds // arguments.openings)
                 await compare(contenders, chosen, rounds, arguments.rpcs, results)
-        if arguments.pin:
-            _keep_to(None)
         counted = await count(server)
     return {
         "rounds": arguments.rounds,
         "openings": arguments.openings,
-        "pinned": arguments.pin,
         "rpcs": arguments.rpcs,
         "wide": arguments.wide,
         "loop": arguments.loop,
@@ -315,7 +302,6 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=24)
     parser.add_argument("--openings", type=int, default=4, help="how often all channels are opened anew")
-    parser.add_argument("--pin", action="store_true", help="the client on one core, the server on another")
     parser.add_argument(
         "--rpcs",
         type=int,

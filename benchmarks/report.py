@@ -67,7 +67,7 @@ PARTS = [
     Part("counted", ("counted.py",)),
     Part("own_cost", ("own_cost.py",)),
     Part("blocking", ("blocking.py",)),
-    Part("overhead", ("overhead.py", "--rounds", "8", "--pin"), 300),
+    Part("overhead", ("overhead.py", "--rounds", "8"), 300),
     Part(
         "uvloop",
         (
