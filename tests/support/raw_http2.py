@@ -46,7 +46,7 @@ class RawHttp2Server:
     async def __aexit__(self, *_: object) -> None:
         self._closed = True
         self._server.close()
-        for _ in range(10):  # asyncio tells of a connection that it has accepted some rounds later
+        for _round in range(10):  # asyncio tells of a connection that it has accepted some rounds later
             await asyncio.sleep(0)
         for connection in self._connections:
             connection.cancel()
