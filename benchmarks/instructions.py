@@ -75,9 +75,10 @@ async def _count(server: ServerProcess, turn: asyncio.Semaphore, mode: str, name
         )
         try:
             _, said = await asyncio.wait_for(process.communicate(json.dumps(told).encode()), _TIMEOUT)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        except BaseException:  # another one's failure cancels this one
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
             raise
     counted = re.search(rb"Collected : (\d+)", said)
     if process.returncode or counted is None:
@@ -95,7 +96,6 @@ async def run(modes: Sequence[str], contenders: Sequence[str]) -> Counts:
             for name in contenders
             for number in _NUMBERS[mode]
         }
-        await asyncio.wait(counting.values())
     counts: Counts = {mode: {} for mode in modes}
     for mode in modes:
         small, large = _NUMBERS[mode]

@@ -39,7 +39,6 @@ Awaited = Pause | RotatingChannel[Any] | Authorizer
 
 _UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 _UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
-MAY_BE_SENT_AGAIN = frozenset((_UNAUTHENTICATED, _UNAVAILABLE))
 
 
 class Method(Protocol):

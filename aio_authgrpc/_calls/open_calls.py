@@ -84,9 +84,7 @@ class OpenCalls(LoopBound):
         try:
             owner.on_done(call)
         finally:
-            self.started.pop(call, None)
-            if self._none_left is not None:
-                self.note_end()
+            self.end(call)
 
     def end(self, call: Any) -> None:
         """Let go of a real call whose end is settled."""

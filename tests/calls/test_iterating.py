@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 
 from aio_authgrpc import AuthorizedChannel
-from aio_authgrpc.testing import EchoServer, EchoStub
+from aio_authgrpc.testing import EchoServer, EchoStub, FakeClock
 from aio_authgrpc.tokens import TokenCache
 
 THREE = [b"x", b"x", b"x"]
@@ -153,7 +153,8 @@ async def test_a_call_without_a_response_is_freed_at_its_end(
             reading.cancel()
         held.release()
         await asyncio.wait({reading})
-        assert isinstance(reading.cancelled() or reading.exception(), bool | grpc.aio.AioRpcError)
+        assert reading.cancelled() == (end == "cancelled")
+        assert reading.cancelled() or isinstance(reading.exception(), grpc.aio.AioRpcError)
         del reading
         for _ in range(3):
             await asyncio.sleep(0)
@@ -206,3 +207,94 @@ async def test_one_who_asks_an_awaited_call_for_its_code_is_told(stub: EchoStub,
     await asyncio.sleep(0)
     assert await call == b"x"
     assert await asking is grpc.StatusCode.OK
+
+
+class Wrapping:
+    """What an interceptor makes of a call: all but some of it is the call's."""
+
+    def __init__(self, call: Any) -> None:
+        self.call = call
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.call, name)
+
+    def __aiter__(self) -> Any:
+        return self.call.__aiter__()
+
+
+class Stubborn(Wrapping):
+    """A call that raises where it is cancelled."""
+
+    def cancel(self) -> bool:
+        """Raise."""
+        raise ValueError("It cannot be cancelled.")
+
+
+class Falling(Wrapping):
+    """A call that answers by itself where it was refused; its code stays that of the refusal."""
+
+    def __await__(self) -> Any:
+        try:
+            return (yield from self.call.__await__())
+        except grpc.aio.AioRpcError:
+            return b"of its own"
+
+
+def given_by(inner: Any, method: str, kind: type[Wrapping]) -> list[Any]:
+    """Have a channel's method give calls of a kind; return them."""
+    made: list[Any] = []
+    make = getattr(inner, method)
+
+    def methods(*given: Any, **named: Any) -> Any:
+        start = make(*given, **named)
+
+        def call(*given: Any, **named: Any) -> Any:
+            made.append(kind(start(*given, **named)))
+            return made[-1]
+
+        return call
+
+    setattr(inner, method, methods)
+    return made
+
+
+async def test_a_stream_that_cannot_be_cancelled_is_over_for_the_channel_at_its_end(
+    echo_server: EchoServer, cache: TokenCache
+) -> None:
+    """The error of its cancel() reaches the reader, and keeps no call under way."""
+    await cache.get()
+    held = echo_server.hold()
+    inner = grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials)
+    made = given_by(inner, "unary_stream", Stubborn)
+    async with AuthorizedChannel(inner, cache) as channel:
+        call: Any = EchoStub(channel).UnaryStream(b"x")
+        ends: list[Any] = []
+        call.add_done_callback(ends.append)
+        reading = asyncio.ensure_future(anext(aiter(call)))
+        await held.wait_for(1)
+        reading.cancel()
+        with pytest.raises(ValueError, match="cannot be cancelled"):
+            await reading
+        assert await made[0].call.code() is grpc.StatusCode.CANCELLED
+        await asyncio.sleep(0)
+        assert ends == [call]
+        assert not channel._open_calls.started
+
+
+async def test_a_response_settles_a_call_whatever_its_code_says(
+    echo_server: EchoServer, cache: TokenCache, fake_clock: FakeClock
+) -> None:
+    """It is the caller's: the request is not sent again."""
+    await cache.get()
+    fake_clock.advance(10)  # a refusal of this token would be worth another one
+    echo_server.refuse()
+    inner = grpc.aio.secure_channel(echo_server.target, echo_server.ssl_credentials)
+    given_by(inner, "unary_unary", Falling)
+    async with AuthorizedChannel(inner, cache) as channel:
+        call: Any = EchoStub(channel).UnaryUnary(b"x")
+        ends: list[Any] = []
+        call.add_done_callback(ends.append)
+        assert await call == b"of its own"
+        assert call.done()
+        assert ends == [call]
+    assert len(echo_server.calls) == 1

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
 
 from aio_authgrpc import AuthRpcError, static_token
-from aio_authgrpc.errors import TokenDeadlineExceededError
+from aio_authgrpc.errors import TokenDeadlineExceededError, WrongEventLoopError
 from aio_authgrpc.tokens import TokenCache
 
 from .gated_source import GatedSource, settle
@@ -94,3 +95,32 @@ async def test_cancelled_by_task_cancel_the_task_is_cancelled(
     task.cancel()
     await asyncio.wait({task})
     assert task.cancelled()
+
+
+class Told:
+    """A waiter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def landed(self, outcome: Any) -> None:
+        """Keep it."""
+        self.outcome.set_result(outcome)
+
+
+async def test_a_waiter_on_another_loop_is_refused_while_a_first_refresh_runs(
+    gated_cache: TokenCache, source: GatedSource
+) -> None:
+    """It would be told the token in a thread that is not its own."""
+
+    async def wait_elsewhere() -> object:
+        waiter = Told()
+        gated_cache.wait(waiter)
+        return await asyncio.wait_for(waiter.outcome, 5)
+
+    first = asyncio.create_task(gated_cache.get())
+    await source.asked()
+    told = await asyncio.to_thread(asyncio.run, wait_elsewhere())
+    assert isinstance(told, WrongEventLoopError)
+    source.answer("one")
+    assert (await first).value == "one"
